@@ -1,0 +1,142 @@
+package abi
+
+import "encoding/binary"
+
+// Limits bound what clients may ask of the core.
+type Limits struct {
+	MaxPacketSize     uint32 // largest packet that a client may send, in bytes, header included
+	MaxInflight       uint16 // QoS 1 and 2 messages that may be on their way to one client, at least 1
+	ReceiveMaximum    uint16 // QoS 2 messages that may be on their way from one client, at least 1
+	TopicAliasMaximum uint16 // aliases that one client may set
+	MaxQueued         uint32 // messages that wait in one session's queue
+	MaxQueuedBytes    uint32 // their bytes
+	MaxRetained       uint32 // retained messages
+	MaxRetainedBytes  uint32 // their bytes
+	MaxSessions       uint32 // sessions, connected or not
+	MaxSubscriptions  uint32 // subscriptions of one session
+	MaxTopicLevels    uint16 // levels of a topic name or filter
+	MaxKeepAlive      uint16 // seconds; a client that asks for more or for none gets this; 0 is no bound
+	MaxSessionExpiry  uint32 // seconds that a session may outlive its connection; 0xFFFFFFFF is for ever
+	MaxMemory         uint32 // bytes of messages that the core keeps in all
+	ConnectTimeout    uint32 // milliseconds from EventOpen to CONNECT
+	StallTimeout      uint32 // milliseconds without an acknowledgement after which a client no longer slows publishers
+	StepWork          uint32 // units of work after which a step stops; one packet or one receiver is one unit
+}
+
+// Condition names peers: those that have the identity, those with the user name, or all that the listener
+// let in without either. Empty fields do not bind; a condition with nothing set names nobody.
+type Condition struct {
+	Identity  string // an identity of the policy that the peer's evidence has been appraised to
+	User      string // the name of an authenticated user
+	Anonymous bool   // peers with neither an identity nor an authenticated user
+	Listener  string // only on this listener
+}
+
+// Rule lets the peers that any of Who names publish to the topics, and subscribe to filters within the
+// filters, that it lists. %c, %u and %i stand for client id, user name and identity.
+type Rule struct {
+	Who       []Condition
+	Publish   []string
+	Subscribe []string
+}
+
+// Config is the data of EventConfigure.
+type Config struct {
+	Limits Limits
+	Rules  []Rule // the first that names the peer and covers the topic decides; none is a refusal
+}
+
+// Peer is the data of EventOpen: what the host knows of the other side.
+type Peer struct {
+	Listener   string
+	Identities []string // of the policy, those that the peer's evidence holds for; the first names it
+	User       string   // authenticated user name, "" if there is none
+	Address    string   // for notes only
+}
+
+// AppendConfig appends the encoding of c to b. Lists and strings are preceded by their length (u16).
+func AppendConfig(b []byte, c *Config) []byte {
+	for _, n := range c.Limits.fields() {
+		b = binary.LittleEndian.AppendUint32(b, n)
+	}
+	b = appendCount(b, len(c.Rules))
+	for i := range c.Rules {
+		b = appendRule(b, &c.Rules[i])
+	}
+	return b
+}
+
+func appendRule(b []byte, r *Rule) []byte {
+	b = appendCount(b, len(r.Who))
+	for _, w := range r.Who {
+		b = appendString(appendString(b, w.Identity), w.User)
+		b = append(b, boolByte(w.Anonymous))
+		b = appendString(b, w.Listener)
+	}
+	return appendStrings(appendStrings(b, r.Publish), r.Subscribe)
+}
+
+// ReadConfig reads what AppendConfig wrote.
+func ReadConfig(b []byte, c *Config) error {
+	r := reader{b: b}
+	var fields [numLimits]uint32
+	for i := range fields {
+		fields[i] = r.u32()
+	}
+	c.Limits.setFields(&fields)
+	c.Rules = nil
+	for n := r.count(); n > 0 && r.ok(); n-- {
+		c.Rules = append(c.Rules, readRule(&r))
+	}
+	return r.end("configuration")
+}
+
+func readRule(r *reader) Rule {
+	var rule Rule
+	for n := r.count(); n > 0 && r.ok(); n-- {
+		rule.Who = append(rule.Who, Condition{
+			Identity: r.string(), User: r.string(), Anonymous: r.byte() == 1, Listener: r.string(),
+		})
+	}
+	rule.Publish = r.strings()
+	rule.Subscribe = r.strings()
+	return rule
+}
+
+// AppendPeer appends the encoding of p to b.
+func AppendPeer(b []byte, p *Peer) []byte {
+	b = appendString(b, p.Listener)
+	b = appendStrings(b, p.Identities)
+	b = appendString(b, p.User)
+	return appendString(b, p.Address)
+}
+
+// ReadPeer reads what AppendPeer wrote.
+func ReadPeer(b []byte, p *Peer) error {
+	r := reader{b: b}
+	p.Listener = r.string()
+	p.Identities = r.strings()
+	p.User = r.string()
+	p.Address = r.string()
+	return r.end("peer")
+}
+
+const numLimits = 17
+
+func (l *Limits) fields() [numLimits]uint32 {
+	return [numLimits]uint32{
+		l.MaxPacketSize, uint32(l.MaxInflight), uint32(l.ReceiveMaximum), uint32(l.TopicAliasMaximum),
+		l.MaxQueued, l.MaxQueuedBytes, l.MaxRetained, l.MaxRetainedBytes,
+		l.MaxSessions, l.MaxSubscriptions, uint32(l.MaxTopicLevels), uint32(l.MaxKeepAlive),
+		l.MaxSessionExpiry, l.MaxMemory, l.ConnectTimeout, l.StallTimeout, l.StepWork,
+	}
+}
+
+func (l *Limits) setFields(f *[numLimits]uint32) {
+	*l = Limits{
+		MaxPacketSize: f[0], MaxInflight: uint16(f[1]), ReceiveMaximum: uint16(f[2]), TopicAliasMaximum: uint16(f[3]),
+		MaxQueued: f[4], MaxQueuedBytes: f[5], MaxRetained: f[6], MaxRetainedBytes: f[7],
+		MaxSessions: f[8], MaxSubscriptions: f[9], MaxTopicLevels: uint16(f[10]), MaxKeepAlive: uint16(f[11]),
+		MaxSessionExpiry: f[12], MaxMemory: f[13], ConnectTimeout: f[14], StallTimeout: f[15], StepWork: f[16],
+	}
+}

@@ -1,0 +1,225 @@
+package abi
+
+import "encoding/binary"
+
+// Sizes of the fixed parts of effects.
+const (
+	EffectsHeaderSize = 32
+	EffectHeaderSize  = EventHeaderSize
+	DeliverHeaderSize = 20
+	TargetSize        = 8
+)
+
+// EffectKind tells what the host is to do.
+type EffectKind uint8
+
+// The kinds of effect.
+const (
+	// EffectSend: write Data to Conn.
+	EffectSend EffectKind = 1 + iota
+	// EffectDeliver: write a PUBLISH packet to each of several connections, see [Deliver]. Conn is the
+	// connection whose packet caused it, 0 if there is none: the one to read more slowly if the targets
+	// cannot keep up.
+	EffectDeliver
+	// EffectClose: end Conn once all that was written to it has left. Arg: the MQTT 5 reason code. Data: a
+	// sentence for the log.
+	EffectClose
+	// EffectNote: something to log. Arg: a [Note]. Data: the client id, or what the note says.
+	EffectNote
+	// EffectStats answers EventStats. Data: see [Stats].
+	EffectStats
+	// EffectPause: read nothing more from Conn until EffectResume, because a session that its messages are for
+	// has many waiting. Packets that were read already may still be handed over.
+	EffectPause
+	// EffectResume ends EffectPause.
+	EffectResume
+	// EffectSync: once all that was written to Conn so far has left, say so with [EventSynced].
+	EffectSync
+)
+
+// Note tells what an EffectNote is about.
+type Note uint32
+
+// The notes.
+const (
+	NoteConnected    Note = 1 + iota // a session began or went on; Data: client id
+	NoteDisconnected                 // a session lost its connection; Data: client id
+	NoteRefused                      // a CONNECT was refused; Data: the reason in words
+	NoteProtocol                     // a client broke the protocol; Data: the reason in words
+	NoteDropped                      // messages to a session were dropped; Data: client id
+	NoteDenied                       // the rules refused a publish or a subscribe; Data: client id
+)
+
+// EffectsHeader is what a step says besides its effects.
+type EffectsHeader struct {
+	Size     uint32 // of header and effects together
+	Consumed uint32 // offset in the batch up to which events have been handled
+	More     bool   // the core has work left that needs no event: call step again soon
+	Wake     int64  // when to call step even if nothing happens, in milliseconds of the Unix clock; 0 is never
+}
+
+// PutEffectsHeader writes h to the first EffectsHeaderSize bytes of b.
+func PutEffectsHeader(b []byte, h *EffectsHeader) {
+	b = b[:EffectsHeaderSize]
+	binary.LittleEndian.PutUint32(b, Version)
+	binary.LittleEndian.PutUint32(b[4:], h.Size)
+	binary.LittleEndian.PutUint32(b[8:], h.Consumed)
+	var more uint32
+	if h.More {
+		more = 1
+	}
+	binary.LittleEndian.PutUint32(b[12:], more)
+	binary.LittleEndian.PutUint64(b[16:], uint64(h.Wake))
+	binary.LittleEndian.PutUint64(b[24:], 0)
+}
+
+// ReadEffectsHeader reads what PutEffectsHeader wrote.
+func ReadEffectsHeader(b []byte, h *EffectsHeader) error {
+	if len(b) < EffectsHeaderSize {
+		return Fault("effects are shorter than their header")
+	}
+	if binary.LittleEndian.Uint32(b) != Version {
+		return Fault("effects are of another version")
+	}
+	h.Size = binary.LittleEndian.Uint32(b[4:])
+	h.Consumed = binary.LittleEndian.Uint32(b[8:])
+	h.More = binary.LittleEndian.Uint32(b[12:]) == 1
+	h.Wake = int64(binary.LittleEndian.Uint64(b[16:]))
+	if uint64(h.Size) != uint64(len(b)) {
+		return Fault("effects are not of the size that their header says")
+	}
+	return nil
+}
+
+// Effect is one thing to do. Data aliases the effects.
+type Effect struct {
+	Kind  EffectKind
+	Flags uint8
+	Conn  Conn
+	Arg   uint32
+	Data  []byte
+}
+
+// AppendEffect appends an effect to b.
+func AppendEffect(b []byte, kind EffectKind, flags uint8, conn Conn, arg uint32, data []byte) []byte {
+	b = appendHeader(b, uint8(kind), flags, uint32(conn), uint32(len(data)), arg)
+	return append(b, data...)
+}
+
+// BeginEffect appends the header of an effect whose data is still to be appended; EndEffect completes it.
+func BeginEffect(b []byte, kind EffectKind, flags uint8, conn Conn, arg uint32) []byte {
+	return appendHeader(b, uint8(kind), flags, uint32(conn), 0, arg)
+}
+
+// EndEffect writes the size of the effect whose header begins at offset at and whose data reaches to the end of b.
+func EndEffect(b []byte, at int) {
+	binary.LittleEndian.PutUint32(b[at+8:], uint32(len(b)-at-EffectHeaderSize))
+}
+
+// NextEffect reads the effect at offset at (the first is at EffectsHeaderSize) and returns the offset of the
+// one behind it.
+func NextEffect(effects []byte, at int, e *Effect) (next int, err error) {
+	if len(effects)-at < EffectHeaderSize {
+		return 0, Fault("effect header reaches over the end of the effects")
+	}
+	h := effects[at : at+EffectHeaderSize]
+	size := binary.LittleEndian.Uint32(h[8:])
+	start := at + EffectHeaderSize
+	if uint64(size) > uint64(len(effects)-start) {
+		return 0, Fault("effect data reaches over the end of the effects")
+	}
+	e.Kind = EffectKind(h[0])
+	e.Flags = h[1]
+	e.Conn = Conn(binary.LittleEndian.Uint32(h[4:]))
+	e.Arg = binary.LittleEndian.Uint32(h[12:])
+	e.Data = effects[start : start+int(size)]
+	return start + int(size), nil
+}
+
+// Deliver is the data of an EffectDeliver: one PUBLISH packet in the form that all its targets share.
+//
+// To each target the host writes Head, in which it has set the two bytes at PacketIDAt (big-endian, as in
+// MQTT) to the target's packet id if QoS is not 0, and then the payload.
+//
+//	payload ref (space u32, offset u32, size u32), size of head u32, number of targets u32,
+//	head, targets (connection u32, packet id u16, two zero bytes)
+//
+// The QoS stands in the effect's flags, PacketIDAt in its argument.
+type Deliver struct {
+	Source     Conn
+	QoS        uint8
+	PacketIDAt uint32
+	Payload    Ref
+	Head       []byte
+	Targets    []byte // TargetSize bytes each, see Target
+}
+
+// Target is one receiver of a delivery.
+type Target struct {
+	Conn     Conn
+	PacketID uint16
+}
+
+// ReadDeliver reads the data of an EffectDeliver.
+func ReadDeliver(e *Effect, d *Deliver) error {
+	b := e.Data
+	if len(b) < DeliverHeaderSize {
+		return Fault("delivery is shorter than its header")
+	}
+	d.Source, d.QoS, d.PacketIDAt = e.Conn, e.Flags, e.Arg
+	d.Payload.Space = binary.LittleEndian.Uint32(b)
+	d.Payload.Offset = binary.LittleEndian.Uint32(b[4:])
+	d.Payload.Size = binary.LittleEndian.Uint32(b[8:])
+	head := uint64(binary.LittleEndian.Uint32(b[12:]))
+	targets := uint64(binary.LittleEndian.Uint32(b[16:]))
+	b = b[DeliverHeaderSize:]
+	if head+targets*TargetSize != uint64(len(b)) {
+		return Fault("delivery is not of the size that its header says")
+	}
+	if d.QoS > 0 && uint64(d.PacketIDAt)+2 > head {
+		return Fault("delivery has its packet id outside its head")
+	}
+	d.Head, d.Targets = b[:head], b[head:]
+	return nil
+}
+
+// NumTargets says how many receivers a delivery has.
+func (d *Deliver) NumTargets() int { return len(d.Targets) / TargetSize }
+
+// Target returns receiver i of a delivery, 0 <= i < NumTargets.
+func (d *Deliver) Target(i int) Target {
+	b := d.Targets[i*TargetSize : i*TargetSize+TargetSize]
+	return Target{
+		Conn:     Conn(binary.LittleEndian.Uint32(b)),
+		PacketID: binary.LittleEndian.Uint16(b[4:]),
+	}
+}
+
+// BeginDeliver appends the header of a delivery without targets and returns the offset at which it begins,
+// for AppendTarget and EndDeliver. The data of head is appended as it is.
+func BeginDeliver(b []byte, source Conn, qos uint8, packetIDAt uint32, payload Ref, head []byte) ([]byte, int) {
+	at := len(b)
+	b = BeginEffect(b, EffectDeliver, qos, source, packetIDAt)
+	var h [DeliverHeaderSize]byte
+	binary.LittleEndian.PutUint32(h[:], payload.Space)
+	binary.LittleEndian.PutUint32(h[4:], payload.Offset)
+	binary.LittleEndian.PutUint32(h[8:], payload.Size)
+	binary.LittleEndian.PutUint32(h[12:], uint32(len(head)))
+	b = append(b, h[:]...)
+	return append(b, head...), at
+}
+
+// AppendTarget appends a receiver to the delivery that was begun last.
+func AppendTarget(b []byte, conn Conn, packetID uint16) []byte {
+	return binary.LittleEndian.AppendUint64(b, uint64(conn)|uint64(packetID)<<32)
+}
+
+// EndDeliver completes the delivery that begins at offset at, and says how many receivers it has.
+func EndDeliver(b []byte, at int) int {
+	size := len(b) - at - EffectHeaderSize
+	head := int(binary.LittleEndian.Uint32(b[at+EffectHeaderSize+12:]))
+	n := (size - DeliverHeaderSize - head) / TargetSize
+	binary.LittleEndian.PutUint32(b[at+8:], uint32(size))
+	binary.LittleEndian.PutUint32(b[at+EffectHeaderSize+16:], uint32(n))
+	return n
+}
