@@ -1,0 +1,265 @@
+package broker
+
+import (
+	"encoding/binary"
+
+	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+)
+
+// Core is a broker. It is not safe for use by several goroutines.
+type Core struct {
+	config      abi.Config
+	configured  bool
+	rulesSerial uint32 // changes whenever the rules do
+
+	batch    []byte
+	now      int64
+	entropy  [abi.EntropySize]byte
+	assigned uint32 // client ids made so far
+	seed     uint64 // of the hashes
+
+	out       []byte   // effects of this step
+	sendAt    int      // where the send effect begins that can still grow; 0 is none
+	sendTo    abi.Conn // whom it is for
+	acks      []byte   // acknowledgements for the connection whose packets are being handled
+	work      uint32   // units of work done in this step
+	resume    uint32   // offset in the batch of the packets at which the last step stopped; 0 is none
+	resumeNum uint32   // how many packets of that event are left
+
+	store            store
+	tree             tree
+	connections      []*connectionPage
+	sessions         slab[session]
+	byClientID       index
+	subscriptions    slab[subscription]
+	bySessionAndNode index
+	generation       uint32 // changes whenever a subscription does
+	presence         uint32 // changes whenever a session with subscriptions comes, goes, or is blocked
+	routes           routes
+	messages         slab[message]
+	deliveries       slab[delivery]
+	received         slab[receivedID]
+	byReceivedID     index
+	timers           timers
+	scans            []scan
+	retained         retainedTotals
+	stats            abi.Stats
+
+	longWay bool // for tests: nothing goes the short way, see quick.go
+
+	// Scratch, so that a step makes no garbage.
+	connect     mqtt.Connect
+	publish     mqtt.Publish
+	ack         mqtt.Ack
+	subscribe   mqtt.Subscribe
+	unsubscribe mqtt.Unsubscribe
+	disconnect  mqtt.Disconnect
+	props       mqtt.Properties
+	head        []byte
+	encoded     []byte
+	connack     mqtt.Connack
+	outgoing    mqtt.Publish
+	reasons     []byte
+	ids         []uint32
+	clientID    []byte
+	dropped     []abi.Conn // sessions that began to lose messages in this step
+	nodes       []uint32
+	nodesAhead  []uint32
+}
+
+// New returns a core that is not configured.
+func New() *Core {
+	c := &Core{generation: 1, rulesSerial: 1}
+	c.tree.init(&c.store)
+	c.config.Limits.StepWork = 1
+	return c
+}
+
+// Batch returns room for a batch of size bytes, with what it held before as far as that fits. It stays valid
+// until the next call of Batch.
+func (c *Core) Batch(size uint32) []byte {
+	if uint32(cap(c.batch)) < size {
+		grown := make([]byte, size)
+		copy(grown, c.batch)
+		c.batch = grown
+	}
+	c.batch = c.batch[:size]
+	return c.batch
+}
+
+// Chunk returns the bytes of chunk i of the messages that the core keeps, nil if there is no such chunk.
+func (c *Core) Chunk(i uint32) []byte {
+	if i >= uint32(len(c.store.chunks)) {
+		return nil
+	}
+	return c.store.chunks[i]
+}
+
+// Step runs the events in the range [start, end) of the batch and returns the effects, which stay valid until
+// the next step. See package abi.
+func (c *Core) Step(start, end uint32) []byte {
+	var header abi.BatchHeader
+	c.out = append(c.out[:0], make([]byte, abi.EffectsHeaderSize)...)
+	c.sendAt, c.work = 0, 0
+	if int(end) > len(c.batch) || abi.ReadBatchHeader(c.batch, &header) != nil {
+		return c.finish(end, false)
+	}
+	c.now = max(c.now, header.Now)
+	c.entropy = header.Entropy
+	if c.seed == 0 {
+		c.plant()
+	}
+	at := c.runEvents(start, end)
+	more := at < end
+	if !more {
+		more = c.runTimers()
+	}
+	if !more {
+		more = c.runScans()
+	}
+	c.noteDrops()
+	return c.finish(at, more)
+}
+
+// plant takes the seed of the hashes from the first entropy.
+func (c *Core) plant() {
+	c.seed = binary.LittleEndian.Uint64(c.entropy[:]) | 1
+	c.tree.seed = c.seed
+}
+
+// runEvents handles events until the end or until the step has done enough work, and returns how far it came.
+func (c *Core) runEvents(start, end uint32) uint32 {
+	var e abi.Event
+	batch := c.batch[:end]
+	for at := start; at < end; {
+		next, err := abi.NextEvent(batch, at, &e)
+		if err != nil {
+			return end // a fault of the host: nothing after it can be read
+		}
+		if !c.handle(&e) {
+			return at
+		}
+		at = next
+		if c.busy() && at < end {
+			return at
+		}
+	}
+	return end
+}
+
+// busy says whether the step has done as much work as it should.
+func (c *Core) busy() bool { return c.work >= c.config.Limits.StepWork }
+
+// handle handles an event. It returns false if it did only part of it and wants to be called again.
+func (c *Core) handle(e *abi.Event) bool {
+	switch e.Kind {
+	case abi.EventPackets:
+		return c.packets(e)
+	case abi.EventConfigure:
+		c.configure(e.Data)
+	case abi.EventOpen:
+		c.open(e)
+	case abi.EventClosed:
+		c.closed(e.Conn)
+	case abi.EventBadPacket:
+		c.badPacket(e.Conn, mqtt.ReasonCode(e.Arg))
+	case abi.EventBlocked:
+		c.setBlocked(e.Conn, true)
+	case abi.EventUnblocked:
+		c.setBlocked(e.Conn, false)
+	case abi.EventDisconnect:
+		c.endByHost(e.Conn, mqtt.ReasonCode(e.Arg))
+	case abi.EventShutdown:
+		c.shutdown()
+	case abi.EventStats:
+		c.report()
+	case abi.EventSynced:
+		c.synced(e.Conn)
+	}
+	return true
+}
+
+// configure takes over limits and rules. A configuration that cannot be read changes nothing.
+func (c *Core) configure(data []byte) {
+	var config abi.Config
+	if err := abi.ReadConfig(data, &config); err != nil {
+		return
+	}
+	l := &config.Limits
+	l.StepWork = max(l.StepWork, 1)
+	l.MaxInflight = max(l.MaxInflight, 1)
+	l.ReceiveMaximum = max(l.ReceiveMaximum, 1)
+	c.config = config
+	c.configured = true
+	c.rulesSerial++
+}
+
+// runTimers looks at what is due, and says whether there is more.
+func (c *Core) runTimers() (more bool) {
+	for !c.busy() {
+		kind, id, ok := c.timers.due(c.now)
+		if !ok {
+			return false
+		}
+		c.work++
+		if kind == timerConnection {
+			c.connectionDue(id)
+		} else {
+			c.sessionDue(id)
+		}
+	}
+	return true
+}
+
+// finish completes the effects.
+func (c *Core) finish(consumed uint32, more bool) []byte {
+	abi.PutEffectsHeader(c.out, &abi.EffectsHeader{
+		Size: uint32(len(c.out)), Consumed: consumed, More: more, Wake: c.timers.next(),
+	})
+	return c.out
+}
+
+// report appends the statistics to the effects.
+func (c *Core) report() {
+	s := c.stats
+	s.Sessions = uint64(c.sessions.live)
+	s.Subscriptions = uint64(c.subscriptions.live)
+	s.Retained = uint64(c.retained.count)
+	s.Queued = uint64(c.deliveries.live)
+	s.MessageBytes = c.store.live
+	c.encoded = abi.AppendStats(c.encoded[:0], &s)
+	c.effect(abi.EffectStats, 0, 0, c.encoded)
+}
+
+// effect appends an effect that no other can be joined with.
+func (c *Core) effect(kind abi.EffectKind, conn abi.Conn, arg uint32, data []byte) {
+	c.sendAt = 0
+	c.out = abi.AppendEffect(c.out, kind, 0, conn, arg, data)
+}
+
+// note appends something to log.
+func (c *Core) note(n abi.Note, conn abi.Conn, data []byte) {
+	c.effect(abi.EffectNote, conn, uint32(n), data)
+}
+
+// beginSend makes c.out ready for bytes that are to be written to a connection; endSend completes them.
+func (c *Core) beginSend(to abi.Conn) {
+	if c.sendAt == 0 || c.sendTo != to {
+		c.sendAt, c.sendTo = len(c.out), to
+		c.out = abi.BeginEffect(c.out, abi.EffectSend, 0, to, 0)
+	}
+}
+
+func (c *Core) endSend() { abi.EndEffect(c.out, c.sendAt) }
+
+// flushAcks sends the acknowledgements that were gathered for a connection.
+func (c *Core) flushAcks(to abi.Conn) {
+	if len(c.acks) == 0 {
+		return
+	}
+	c.beginSend(to)
+	c.out = append(c.out, c.acks...)
+	c.endSend()
+	c.acks = c.acks[:0]
+}

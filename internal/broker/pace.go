@@ -1,0 +1,84 @@
+package broker
+
+import "github.com/vouchmq/vouchmq/internal/abi"
+
+// A session in whose queue messages pile up slows down those who publish to it: the core asks the host to read
+// nothing more from them until the queue is short again. A client that has stopped acknowledging loses this
+// courtesy after a while, and its queue overflows alone.
+
+// slowAt returns how many queued messages, and bytes of them, make a session slow its publishers.
+func (c *Core) slowAt() (messages, bytes uint32) {
+	l := &c.config.Limits
+	return min(l.MaxQueued/4, 1024), min(l.MaxQueuedBytes/4, 1<<20)
+}
+
+// slowDown pauses a connection that has published to a session with a long queue.
+func (c *Core) slowDown(id uint32, s *session, source abi.Conn) {
+	messages, bytes := c.slowAt()
+	if s.conn == 0 || s.blocked || s.stalled || s.queued <= messages && s.queuedBytes <= bytes {
+		return
+	}
+	p := c.connectionOf(source)
+	if p == nil || p.pausedBy != 0 || p.session == id {
+		return
+	}
+	p.pausedBy = id
+	p.pausedNext, s.paused = s.paused, p.conn
+	c.effect(abi.EffectPause, p.conn, 0, nil)
+	c.timers.set(s.timer, s.ackedAt+int64(c.config.Limits.StallTimeout))
+}
+
+// speedUp ends the pause of those that a session has slowed, if its queue is short again or it is past helping.
+func (c *Core) speedUp(id uint32, s *session) {
+	if s.paused == 0 {
+		return
+	}
+	messages, bytes := c.slowAt()
+	waits := s.conn != 0 && !s.blocked && !s.stalled
+	if waits && (s.queued > messages/2 || s.queuedBytes > bytes/2) {
+		return
+	}
+	for s.paused != 0 {
+		p := c.connectionOf(s.paused)
+		if p == nil || p.pausedBy != id { // it is gone, and the chain with it
+			s.paused = 0
+			break
+		}
+		s.paused, p.pausedBy, p.pausedNext = p.pausedNext, 0, 0
+		c.effect(abi.EffectResume, p.conn, 0, nil)
+	}
+	if s.conn != 0 {
+		c.timers.unset(s.timer)
+	}
+}
+
+// unpause takes a connection that ends out of the chain of those that a session has paused.
+func (c *Core) unpause(p *connection) {
+	if p.pausedBy == 0 {
+		return
+	}
+	s := c.sessions.at(p.pausedBy)
+	if s.paused == p.conn {
+		s.paused = p.pausedNext
+		return
+	}
+	for q := c.connectionOf(s.paused); q != nil; q = c.connectionOf(q.pausedNext) {
+		if q.pausedNext == p.conn {
+			q.pausedNext = p.pausedNext
+			return
+		}
+	}
+}
+
+// stallDue looks whether a client that slows publishers has acknowledged anything of late.
+func (c *Core) stallDue(id uint32, s *session) {
+	if s.paused == 0 {
+		return
+	}
+	if due := s.ackedAt + int64(c.config.Limits.StallTimeout); c.now < due {
+		c.timers.set(s.timer, due)
+		return
+	}
+	s.stalled = true
+	c.speedUp(id, s)
+}

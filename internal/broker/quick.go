@@ -1,0 +1,216 @@
+package broker
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+)
+
+// The short way of a PUBLISH. Most packets that a broker sees are QoS 0, without retain flag and properties, to a
+// topic that the same connection has just published to. For these the answer is known but for three numbers:
+// who sent it, where its payload lies, and how long that is. So a route keeps the effects of such a packet, ready
+// made, and publishing is copying them and writing the numbers.
+//
+// The shape of this file is forced by speed: as WebAssembly every call and every access costs several times what
+// it does natively (see BenchmarkPublish and the engine's BenchmarkStep), so one function takes a whole run of
+// packets and calls nothing but the comparison of topics and the copying of bytes. What it does not recognise it
+// leaves to the long way, which does the same for all packets.
+
+// quickGroup is a delivery to all sessions of a route that get the same bytes, ready but for the numbers.
+type quickGroup struct {
+	effect  []byte // the whole effect
+	sample  uint32 // number of one of its matches
+	fixed   uint32 // the remaining length of the packet less that of the payload
+	lengths uint32 // how many bytes the remaining length takes in effect
+	targets uint32
+}
+
+// quick is what the short way needs to know of a route.
+type quick struct {
+	generation uint32 // of the subscriptions and
+	presence   uint32 // of the connections when this was made
+	groups     []quickGroup
+	usable     bool
+	limit      uint32 // the largest payload that all receivers take, and whose packet's length takes two bytes
+	missing    uint32 // receivers that take nothing now
+}
+
+// Offsets in an effect of the numbers that are filled in.
+const (
+	quickSource  = 4
+	quickOffset  = abi.EffectHeaderSize + 4
+	quickSize    = abi.EffectHeaderSize + 8
+	quickHead    = abi.EffectHeaderSize + abi.DeliverHeaderSize
+	quickLength  = quickHead + 1 // of the packet, behind its first byte
+	publishPlain = byte(mqtt.PUBLISH) << 4
+)
+
+// quickRun handles packets from offset at on as long as they can go the short way, and returns the offset of the
+// first that cannot and how many it handled.
+func (c *Core) quickRun(p *connection, at, end uint32) (next, handled uint32) {
+	if p.session == 0 || p.rulesSerial != c.rulesSerial || c.longWay {
+		return at, 0
+	}
+	batch, out := c.batch[:end], c.out
+	limit := c.config.Limits.StepWork
+	extra := uint32(0) // bytes between topic and payload
+	if p.version == mqtt.V5 {
+		extra = 1
+	}
+	for c.work < limit && end-at >= 8 && batch[at] == publishPlain {
+		length, i := uint32(batch[at+1]), at+2
+		if length >= 0x80 {
+			length = length&0x7F | uint32(batch[i])<<7
+			i++
+			if length >= 1<<14 {
+				break
+			}
+		}
+		stop := i + length
+		topicEnd := i + 2 + uint32(batch[i])<<8 + uint32(batch[i+1])
+		if stop > end || topicEnd+extra > stop || topicEnd == i+2 || extra == 1 && batch[topicEnd] != 0 {
+			break
+		}
+		topic := batch[i+2 : topicEnd]
+		r := &p.recent[recentOf(topic)]
+		if r.serial == 0 || int(r.route) >= len(c.routes.all) {
+			break
+		}
+		rt := &c.routes.all[r.route]
+		if rt.serial != r.serial || string(rt.name) != string(topic) {
+			break
+		}
+		if rt.quick.generation != c.generation || rt.quick.presence != c.presence {
+			c.fillQuick(rt)
+		}
+		payloadAt := topicEnd + extra
+		size := stop - payloadAt
+		if !rt.quick.usable || size > rt.quick.limit {
+			break
+		}
+		for k := range rt.quick.groups {
+			g := &rt.quick.groups[k]
+			base := len(out)
+			remaining := g.fixed + size
+			if (remaining < 0x80) != (g.lengths == 1) {
+				g.setLengthBytes(3 - g.lengths)
+			}
+			out = append(out, g.effect...)
+			numbers := out[base : base+quickLength+2]
+			if g.lengths == 1 {
+				numbers[quickLength] = byte(remaining)
+			} else {
+				numbers[quickLength] = byte(remaining) | 0x80
+				numbers[quickLength+1] = byte(remaining >> 7)
+			}
+			binary.LittleEndian.PutUint32(numbers[quickSource:], uint32(p.conn))
+			binary.LittleEndian.PutUint32(numbers[quickOffset:], payloadAt)
+			binary.LittleEndian.PutUint32(numbers[quickSize:], size)
+			c.work += g.targets
+			c.stats.Sent += uint64(g.targets)
+		}
+		c.stats.DroppedQoS0 += uint64(rt.quick.missing)
+		c.work++
+		handled++
+		at = stop
+	}
+	if handled > 0 {
+		c.sendAt = 0
+	}
+	c.out = out
+	c.stats.Received += uint64(handled)
+	return at, handled
+}
+
+// maxRemaining is the largest remaining length that two bytes can hold.
+const maxRemaining = 1<<14 - 1
+
+// fillQuick makes the effects of a route ready.
+func (c *Core) fillQuick(rt *route) {
+	c.refresh(rt)
+	q := &rt.quick
+	q.generation, q.presence = c.generation, c.presence
+	q.groups, q.usable, q.limit, q.missing = q.groups[:0], true, maxRemaining, 0
+	c.work += uint32(len(rt.matches))
+	group := -1
+	for i := range rt.matches {
+		m := &rt.matches[i]
+		s := c.sessions.at(m.session)
+		switch {
+		case !m.local: // who gets it depends on who sends it
+			q.groups, q.usable = q.groups[:0], false
+			return
+		case s.conn == 0:
+			continue
+		case s.blocked:
+			q.missing++
+			c.noteDropped(s)
+			continue
+		}
+		if group < 0 || !rt.sameBytes(m, q.groups[group].sample) {
+			group = c.quickGroupOf(rt, uint32(i))
+		}
+		g := &q.groups[group]
+		if g.fixed > maxRemaining {
+			q.groups, q.usable = q.groups[:0], false
+			return
+		}
+		g.effect = abi.AppendTarget(g.effect, s.conn, 0)
+		g.targets++
+		q.limit = min(q.limit, maxRemaining-g.fixed, s.maxPacket-min(s.maxPacket, g.fixed+3))
+	}
+	for i := range q.groups {
+		abi.EndDeliver(q.groups[i].effect, 0)
+	}
+}
+
+// sameBytes says whether a match gets the same bytes as match number i if the message is of QoS 0: then the granted
+// QoS makes no difference.
+func (rt *route) sameBytes(m *match, i uint32) bool {
+	other := &rt.matches[i]
+	return (m.form^other.form)&formV5 == 0 && m.count == other.count && slices.Equal(rt.idsOf(*m), rt.idsOf(*other))
+}
+
+// quickGroupOf returns the number of the group of match i, and makes it if there is none.
+func (c *Core) quickGroupOf(rt *route, i uint32) int {
+	q, m := &rt.quick, &rt.matches[i]
+	for k := range q.groups {
+		if rt.sameBytes(m, q.groups[k].sample) {
+			return k
+		}
+	}
+	if len(q.groups) < cap(q.groups) { // keep the slice of a group that was here before
+		q.groups = q.groups[:len(q.groups)+1]
+	} else {
+		q.groups = append(q.groups, quickGroup{})
+	}
+	c.buildHead(&content{topic: rt.name}, versionOf(m.form), 0, false, rt.idsOf(*m))
+	g := &q.groups[len(q.groups)-1]
+	g.sample, g.targets, g.lengths = i, 0, lengthBytes(c.head)
+	g.fixed = uint32(len(c.head)) - 1 - g.lengths
+	g.effect, _ = abi.BeginDeliver(g.effect[:0], 0, 0, 0, abi.Ref{}, c.head)
+	return len(q.groups) - 1
+}
+
+// lengthBytes returns how many bytes the remaining length of a packet takes.
+func lengthBytes(packet []byte) uint32 {
+	n := uint32(1)
+	for packet[n]&0x80 != 0 {
+		n++
+	}
+	return n
+}
+
+// setLengthBytes makes room for a remaining length of n bytes in a group's effect.
+func (g *quickGroup) setLengthBytes(n uint32) {
+	from := quickLength + g.lengths
+	g.effect = append(g.effect, 0)
+	size := len(g.effect) - 1 + int(n) - int(g.lengths)
+	copy(g.effect[quickLength+n:], g.effect[from:len(g.effect)-1])
+	g.effect = g.effect[:size]
+	g.lengths = n
+	binary.LittleEndian.PutUint32(g.effect[abi.EffectHeaderSize+12:], 1+n+g.fixed)
+	abi.EndDeliver(g.effect, 0)
+}

@@ -1,0 +1,225 @@
+package broker
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+)
+
+// maxRoutes bounds how many topic names are remembered with their receivers.
+const maxRoutes = 1 << 16
+
+// route is a topic name with the sessions that get what is published to it. Matching a topic against the tree
+// is the dearest part of a publish, so its result is kept until a subscription changes.
+type route struct {
+	topic      block
+	name       []byte // its bytes
+	hash       uint32
+	generation uint32 // of the subscriptions when matches was made
+	serial     uint32 // tells apart the topics that had this number
+	matches    []match
+	ids        []uint32 // subscription identifiers of the matches
+	quick      quick
+}
+
+// match is a session that gets messages of a route.
+type match struct {
+	session uint32
+	ids     uint32 // where its subscription identifiers begin in the route's
+	count   uint16 // how many there are
+	form    uint8  // see formOf: sessions with the same form and no identifiers get the same bytes
+	local   bool   // the session gets its own messages too
+}
+
+// A form is what makes a PUBLISH to one session differ from that to another: the protocol's generation, the
+// granted QoS, and whether the retain flag stays as it was published.
+const (
+	formV5     = 1 << 2
+	formRetain = 1 << 3
+	numForms   = 1 << 4
+)
+
+func formOf(v mqtt.Version, o options) uint8 {
+	form := o.qos()
+	if v == mqtt.V5 {
+		form |= formV5
+	}
+	if o.retainAsPublished() {
+		form |= formRetain
+	}
+	return form
+}
+
+// routes holds the routes and finds them by topic.
+type routes struct {
+	all     []route // number 0 is not used
+	byTopic index
+	serial  uint32
+	nodes   []uint32 // scratch: the nodes whose filters match
+	sorted  []match  // scratch of groupByForm
+}
+
+// routeTo returns the number of the route of a topic, up to date.
+func (c *Core) routeTo(topic []byte) uint32 {
+	hash := hashBytes(c.seed, topic)
+	r := &c.routes
+	for i := r.byTopic.first(hash); i != none; i = r.byTopic.next(i, hash) {
+		id := r.byTopic.ids[i]
+		if string(r.all[id].name) == string(topic) {
+			c.refresh(&r.all[id])
+			return id
+		}
+	}
+	return c.addRoute(topic, hash)
+}
+
+func (c *Core) addRoute(topic []byte, hash uint32) uint32 {
+	r := &c.routes
+	if len(r.all) > maxRoutes {
+		c.forgetRoutes()
+	}
+	if len(r.all) == 0 {
+		r.all = append(r.all, route{})
+	}
+	id := uint32(len(r.all))
+	if len(r.all) < cap(r.all) { // keep the slices of a route that was here before
+		r.all = r.all[:id+1]
+	} else {
+		r.all = append(r.all, route{})
+	}
+	r.serial++
+	r.byTopic.insert(hash, id)
+	rt := &r.all[id]
+	rt.topic, rt.hash, rt.serial = c.store.keep(topic), hash, r.serial
+	rt.name = c.store.bytes(rt.topic)
+	rt.quick.generation = 0
+	c.fill(rt)
+	return id
+}
+
+// forgetRoutes makes room by forgetting all routes.
+func (c *Core) forgetRoutes() {
+	r := &c.routes
+	for i := 1; i < len(r.all); i++ {
+		c.store.release(r.all[i].topic)
+		r.all[i].serial, r.all[i].name = 0, nil
+	}
+	r.all = r.all[:1]
+	clear(r.byTopic.ids)
+	r.byTopic.live = 0
+}
+
+// refresh brings a route up to date.
+func (c *Core) refresh(rt *route) {
+	if rt.generation != c.generation {
+		c.fill(rt)
+	}
+}
+
+// fill finds the sessions that get what is published to the topic of a route.
+func (c *Core) fill(rt *route) {
+	c.routes.nodes = c.tree.match(rt.name, c.routes.nodes[:0])
+	rt.matches, rt.ids = rt.matches[:0], rt.ids[:0]
+	forms := 0
+	for _, n := range c.routes.nodes {
+		forms |= c.addMatches(rt, c.tree.nodes.at(n).subs)
+	}
+	if len(c.routes.nodes) > 1 {
+		mergeMatches(rt)
+	}
+	switch {
+	case len(rt.ids) > 0:
+		slices.SortFunc(rt.matches, func(a, b match) int { return compareForms(rt, a, b) })
+	case forms&(forms-1) != 0 || len(c.routes.nodes) > 1:
+		c.groupByForm(rt)
+	}
+	rt.generation = c.generation
+	c.work += uint32(len(rt.matches))
+}
+
+// addMatches adds the subscriptions of a node and returns which forms they have, as a set of bits.
+func (c *Core) addMatches(rt *route, sub uint32) (forms int) {
+	for sub != 0 {
+		s := c.subscriptions.at(sub)
+		m := match{session: s.session, ids: uint32(len(rt.ids)), local: !s.options.noLocal()}
+		m.form = formOf(c.sessions.at(s.session).version, s.options)
+		if s.identifier != 0 && m.form&formV5 != 0 {
+			rt.ids = append(rt.ids, s.identifier)
+			m.count = 1
+		}
+		rt.matches = append(rt.matches, m)
+		forms |= 1 << m.form
+		sub = s.next
+	}
+	return forms
+}
+
+// mergeMatches makes one match of those of the same session: it gets one copy, at the highest QoS, with all
+// the identifiers (3.3.4).
+func mergeMatches(rt *route) {
+	slices.SortFunc(rt.matches, func(a, b match) int {
+		return cmp.Or(cmp.Compare(a.session, b.session), cmp.Compare(a.ids, b.ids))
+	})
+	old := rt.ids
+	var ids []uint32
+	if len(old) > 0 {
+		ids = make([]uint32, 0, len(old))
+	}
+	kept := rt.matches[:0]
+	for i, m := range rt.matches {
+		own := old[m.ids : m.ids+uint32(m.count)]
+		if i == 0 || kept[len(kept)-1].session != m.session {
+			m.ids = uint32(len(ids))
+			kept = append(kept, m)
+		} else {
+			merge(&kept[len(kept)-1], m)
+		}
+		ids = append(ids, own...)
+	}
+	rt.matches, rt.ids = kept, ids
+}
+
+func merge(into *match, m match) {
+	qos := max(into.form&3, m.form&3)
+	into.form = (into.form|m.form)&^3 | qos
+	into.local = into.local || m.local
+	into.count += m.count
+}
+
+// groupByForm sorts matches so that those of one form follow each other.
+func (c *Core) groupByForm(rt *route) {
+	var starts [numForms + 1]int
+	for _, m := range rt.matches {
+		starts[m.form+1]++
+	}
+	for i := range numForms {
+		starts[i+1] += starts[i]
+	}
+	sorted := append(c.routes.sorted[:0], rt.matches...)
+	for _, m := range sorted {
+		rt.matches[starts[m.form]] = m
+		starts[m.form]++
+	}
+	c.routes.sorted = sorted
+}
+
+// compareForms orders matches by form and identifiers.
+func compareForms(rt *route, a, b match) int {
+	return cmp.Or(
+		cmp.Compare(a.form, b.form),
+		slices.Compare(rt.idsOf(a), rt.idsOf(b)),
+		cmp.Compare(a.session, b.session),
+	)
+}
+
+// idsOf returns the subscription identifiers of a match.
+func (rt *route) idsOf(m match) []uint32 { return rt.ids[m.ids : m.ids+uint32(m.count)] }
+
+// sameForm says whether two matches get the same bytes.
+func (rt *route) sameForm(a, b *match) bool {
+	if a.form != b.form || a.count != b.count {
+		return false
+	}
+	return a.count == 0 || slices.Equal(rt.idsOf(*a), rt.idsOf(*b))
+}

@@ -1,0 +1,81 @@
+package broker
+
+import "github.com/vouchmq/vouchmq/internal/mqtt"
+
+// handleSubscribe handles a SUBSCRIBE (3.8).
+func (c *Core) handleSubscribe(p *connection, frame []byte) {
+	req := &c.subscribe
+	if fault := mqtt.ParseSubscribe(frame, p.version, req); fault != nil {
+		c.failFault(p, fault)
+		return
+	}
+	var identifier uint32
+	if len(req.Props.SubscriptionIDs) > 0 {
+		identifier = req.Props.SubscriptionIDs[0]
+	}
+	c.reasons = c.reasons[:0]
+	scans := len(c.scans)
+	var f mqtt.Filter
+	for rest := req.Filters; mqtt.NextFilter(&rest, &f); {
+		c.reasons = append(c.reasons, byte(c.subscribeTo(p, &f, identifier)))
+		c.work++
+	}
+	c.acks = mqtt.AppendSuback(c.acks, p.version, req.PacketID, nil, c.reasons) // [MQTT-3.8.4-6]
+	c.flushAcks(p.conn)
+	c.startScans(scans)
+}
+
+// subscribeTo makes one subscription, and returns the granted QoS or why there is none.
+func (c *Core) subscribeTo(p *connection, f *mqtt.Filter, identifier uint32) mqtt.ReasonCode {
+	_, _, shared, ok := mqtt.ParseShared(f.Topic)
+	switch {
+	case shared && !ok:
+		return mqtt.TopicFilterInvalid
+	case shared:
+		return mqtt.SharedSubscriptionsNotSupported
+	case tooDeep(f.Topic, c.config.Limits.MaxTopicLevels):
+		return mqtt.TopicFilterInvalid
+	case !c.maySubscribe(p, f.Topic):
+		c.deny(p)
+		return mqtt.NotAuthorized
+	case c.full():
+		return mqtt.QuotaExceeded
+	}
+	opts := optionsOf(f)
+	isNew, reason := c.addSubscription(p.session, f.Topic, opts, identifier)
+	if !reason.Failed() && (f.RetainHandling == 0 || f.RetainHandling == 1 && isNew) { // [MQTT-3.3.1-9], [MQTT-3.3.1-10]
+		c.addScan(p.session, f.Topic, opts, identifier)
+	}
+	return reason
+}
+
+func optionsOf(f *mqtt.Filter) options {
+	opts := options(f.QoS) | options(f.RetainHandling)<<4
+	if f.NoLocal {
+		opts |= 4
+	}
+	if f.RetainAsPublished {
+		opts |= 8
+	}
+	return opts
+}
+
+// handleUnsubscribe handles an UNSUBSCRIBE (3.10).
+func (c *Core) handleUnsubscribe(p *connection, frame []byte) {
+	req := &c.unsubscribe
+	if fault := mqtt.ParseUnsubscribe(frame, p.version, req); fault != nil {
+		c.failFault(p, fault)
+		return
+	}
+	c.reasons = c.reasons[:0]
+	rest := req.Filters
+	for filter, ok := mqtt.NextTopicFilter(&rest); ok; filter, ok = mqtt.NextTopicFilter(&rest) {
+		reason := mqtt.NoSubscriptionExisted
+		if c.removeSubscription(p.session, filter) {
+			reason = mqtt.Success
+		}
+		c.reasons = append(c.reasons, byte(reason))
+		c.work++
+	}
+	c.acks = mqtt.AppendUnsuback(c.acks, p.version, req.PacketID, nil, c.reasons) // [MQTT-3.10.4-4]
+}

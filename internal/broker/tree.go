@@ -1,0 +1,175 @@
+package broker
+
+// root is the number of the node above all first levels.
+const root = 1
+
+// node is one level of a topic name or filter. The path from the root to a node spells a filter, or the
+// name of a retained message's topic.
+type node struct {
+	name     block
+	hash     uint32
+	parent   uint32
+	child    uint32 // the first of the children, in no order that means anything
+	next     uint32 // sibling
+	previous uint32 // sibling
+	plus     uint32 // the child "+"
+	pound    uint32 // the child "#"
+	subs     uint32 // the first subscription to the filter that ends here
+	retained uint32 // the retained message of the topic that ends here
+}
+
+// tree holds the levels of all filters and of all topics with a retained message.
+type tree struct {
+	nodes    slab[node]
+	children index // by parent and name
+	seed     uint64
+	names    *store
+	here     []uint32 // scratch of match: the nodes that fit the topic so far
+	ahead    []uint32 // scratch of match: those that fit one level more
+}
+
+func (t *tree) init(names *store) {
+	t.names = names
+	t.nodes.alloc() // the root
+}
+
+// cutLevel returns the first level of a topic, and what follows the slash; more is false if there is none.
+func cutLevel(topic []byte) (level, rest []byte, more bool) {
+	for i := range topic {
+		if topic[i] == '/' {
+			return topic[:i], topic[i+1:], true
+		}
+	}
+	return topic, nil, false
+}
+
+// childOf returns the child of a node with that name, or 0.
+func (t *tree) childOf(parent uint32, level []byte) uint32 {
+	hash := hashBytes(t.seed^uint64(parent)*hashMul1, level)
+	for i := t.children.first(hash); i != none; i = t.children.next(i, hash) {
+		id := t.children.ids[i]
+		if n := t.nodes.at(id); n.parent == parent && string(t.names.bytes(n.name)) == string(level) {
+			return id
+		}
+	}
+	return 0
+}
+
+// find returns the node of a topic name or filter, or 0.
+func (t *tree) find(topic []byte) uint32 {
+	at := uint32(root)
+	for more := true; more && at != 0; {
+		var level []byte
+		level, topic, more = cutLevel(topic)
+		at = t.childOf(at, level)
+	}
+	return at
+}
+
+// ensure returns the node of a topic name or filter, and makes it if there is none.
+func (t *tree) ensure(topic []byte) uint32 {
+	at := uint32(root)
+	for more := true; more; {
+		var level []byte
+		level, topic, more = cutLevel(topic)
+		child := t.childOf(at, level)
+		if child == 0 {
+			child = t.addChild(at, level)
+		}
+		at = child
+	}
+	return at
+}
+
+func (t *tree) addChild(parent uint32, level []byte) uint32 {
+	id, n := t.nodes.alloc()
+	n.name = t.names.keep(level)
+	n.hash = hashBytes(t.seed^uint64(parent)*hashMul1, level)
+	n.parent = parent
+	t.children.insert(n.hash, id)
+	p := t.nodes.at(parent)
+	n.next, p.child = p.child, id
+	if n.next != 0 {
+		t.nodes.at(n.next).previous = id
+	}
+	switch string(level) {
+	case "+":
+		p.plus = id
+	case "#":
+		p.pound = id
+	}
+	return id
+}
+
+// prune removes a node, and those above it, that nothing needs any more.
+func (t *tree) prune(id uint32) {
+	for id != root {
+		n := t.nodes.at(id)
+		if n.child != 0 || n.subs != 0 || n.retained != 0 {
+			return
+		}
+		parent := n.parent
+		t.unlink(id, n)
+		t.names.release(n.name)
+		t.nodes.release(id)
+		*n = node{}
+		id = parent
+	}
+}
+
+func (t *tree) unlink(id uint32, n *node) {
+	t.children.remove(n.hash, id)
+	p := t.nodes.at(n.parent)
+	if n.previous != 0 {
+		t.nodes.at(n.previous).next = n.next
+	} else {
+		p.child = n.next
+	}
+	if n.next != 0 {
+		t.nodes.at(n.next).previous = n.previous
+	}
+	switch id {
+	case p.plus:
+		p.plus = 0
+	case p.pound:
+		p.pound = 0
+	}
+}
+
+// match appends to found the nodes of all filters with subscriptions that match a topic name.
+func (t *tree) match(topic []byte, found []uint32) []uint32 {
+	here, ahead := append(t.here[:0], root), t.ahead[:0]
+	// [MQTT-4.7.2-1] wildcards at the first level do not match topics that begin with $
+	wild := len(topic) == 0 || topic[0] != '$'
+	for more := true; more; wild = true {
+		var level []byte
+		level, topic, more = cutLevel(topic)
+		ahead = ahead[:0]
+		for _, id := range here {
+			n := t.nodes.at(id)
+			if wild && n.pound != 0 {
+				found = append(found, n.pound)
+			}
+			if wild && n.plus != 0 {
+				ahead = append(ahead, n.plus)
+			}
+			if n.child != 0 {
+				if child := t.childOf(id, level); child != 0 {
+					ahead = append(ahead, child)
+				}
+			}
+		}
+		here, ahead = ahead, here
+	}
+	for _, id := range here {
+		n := t.nodes.at(id)
+		if n.subs != 0 {
+			found = append(found, id)
+		}
+		if n.pound != 0 { // "a/#" matches "a" too (4.7.1.2)
+			found = append(found, n.pound)
+		}
+	}
+	t.here, t.ahead = here, ahead
+	return found
+}
