@@ -1,0 +1,76 @@
+package attest
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// Attester makes quotes; it runs inside the TEE.
+type Attester interface {
+	// Platform names the kind of TEE.
+	Platform() Platform
+	// Attest returns a quote over exactly the given report data. It returns soon after ctx is done. It may
+	// be called by many goroutines at once.
+	Attest(ctx context.Context, data ReportData) (Quote, error)
+}
+
+// Verifier checks quotes of one platform, anywhere and offline.
+type Verifier interface {
+	// Platform names the kind of TEE.
+	Platform() Platform
+	// Verify checks that q is genuine at the time now and returns what it says. The report data that the
+	// caller expects is an argument, so that no caller can forget it; the comparison itself is done by
+	// Registry.Verify, with PlatformClaims.ReportData. Verify must not panic on any input. Errors are
+	// ErrFormat, ErrSignature or ErrFreshness; a low TCB status is reported, not an error.
+	Verify(ctx context.Context, q Quote, want ReportData, now time.Time) (PlatformClaims, error)
+}
+
+// TCBStatus says how current the platform's security version is, in Intel's words for Intel's platforms.
+type TCBStatus string
+
+// The statuses.
+const (
+	TCBUpToDate                          TCBStatus = "UpToDate"
+	TCBSWHardeningNeeded                 TCBStatus = "SWHardeningNeeded"
+	TCBConfigurationNeeded               TCBStatus = "ConfigurationNeeded"
+	TCBConfigurationAndSWHardeningNeeded TCBStatus = "ConfigurationAndSWHardeningNeeded"
+	TCBOutOfDate                         TCBStatus = "OutOfDate"
+	TCBOutOfDateConfigurationNeeded      TCBStatus = "OutOfDateConfigurationNeeded"
+	TCBRevoked                           TCBStatus = "Revoked"
+	TCBNotApplicable                     TCBStatus = "NotApplicable" // the platform has no such notion
+	TCBSimulated                         TCBStatus = "Simulated"
+)
+
+var tcbStatuses = []TCBStatus{
+	TCBUpToDate, TCBSWHardeningNeeded, TCBConfigurationNeeded, TCBConfigurationAndSWHardeningNeeded,
+	TCBOutOfDate, TCBOutOfDateConfigurationNeeded, TCBRevoked, TCBNotApplicable, TCBSimulated,
+}
+
+// Known reports whether s is one of the statuses above.
+func (s TCBStatus) Known() bool { return slices.Contains(tcbStatuses, s) }
+
+// PlatformClaims is what a verified quote says, in the same terms for all platforms.
+type PlatformClaims struct {
+	Platform   Platform
+	ReportData []byte // as found in the quote: 64 bytes, or the 32 of RD32 for a TPM
+	// Measurements by the names that the policy uses: mrenclave, mrsigner, mrtd, rtmr1, measurement, pcr0, key.
+	Measurements map[string][]byte
+	// Versions by the names that the policy uses: isv_prod_id, isv_svn, bootloader, snp, microcode.
+	Versions   map[string]uint64
+	TCB        TCBStatus
+	Advisories []string  // that apply, e.g. INTEL-SA-00615
+	Debug      bool      // the host can read the TEE
+	HardwareID string    // of the machine, platform name, colon, lower-case hexadecimal; "" where unknown
+	Expiry     time.Time // when the first of certificates and collateral expires; zero: never
+}
+
+// Facts are what verified evidence says. Only [Registry.Verify] makes them.
+type Facts struct {
+	PlatformClaims
+	Identity
+	IssuedAt time.Time // informational
+}
+
+// Simulated reports whether the TEE protects nothing.
+func (f *Facts) Simulated() bool { return f.Platform.Simulated() }

@@ -1,0 +1,427 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/vouchmq/vouchmq/attest"
+)
+
+var (
+	digestA = "sha384:" + strings.Repeat("a1", 48)
+	digestB = "sha384:" + strings.Repeat("00", 47) + "01"
+	digestC = "sha384:" + strings.Repeat("1e", 47) + "05" // looks like a number
+)
+
+// example uses every key there is.
+var example = `
+version: 1
+identities:
+  broker:
+    module:  [` + digestA + `]          # accepted
+    config:  [` + digestB + `, ` + digestC + `]
+    runtime: ` + digestB + `
+    simulated: allow
+    any_of:
+      - sim: { key: [` + digestC + `], measurement: [` + digestA + `, ` + digestB + `] }
+      - sgx:    { mrsigner: ` + strings.Repeat("11", 32) + `, isv_prod_id: 1, min_isv_svn: 2, tcb: [UpToDate, SWHardeningNeeded], advisories: [INTEL-SA-00615] }
+      - sgx:    { mrenclave: [` + strings.Repeat("1e", 32) + `] }
+      - tdx:    { mrtd: [` + strings.Repeat("22", 48) + `], rtmr1: [` + strings.Repeat("23", 48) + `] }
+      - sevsnp: { measurement: [` + strings.Repeat("33", 48) + `], min_tcb: { bootloader: 4, snp: 22, microcode: 213 } }
+      - tpm:    { ak: [` + strings.Repeat("44", 32) + `], pcrs: { 0: ` + strings.Repeat("55", 32) + `, 4: ` + strings.Repeat("56", 32) + ` } }
+      - nitro:  { pcr0: ` + strings.Repeat("66", 48) + ` }
+      - cca:    { rim: [` + strings.Repeat("77", 32) + `] }
+    instances: [sim:00, "ppid:1"]
+  sensor: { module: [` + digestB + `], simulated: allow, any_of: [ { sim: {} } ] }
+rules:
+  - who: sensor
+    publish: ["sensors/%c/#"]
+  - who: [broker, { user: alice }]
+    subscribe: ["sensors/#", "a/+/b"]
+  - who: { anonymous: true, listener: plain }
+    publish: ["public/#"]
+    subscribe: ["public/#"]
+`
+
+func parse(t testing.TB, text string) *Policy {
+	t.Helper()
+	p, err := Parse("policy.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestParse(t *testing.T) {
+	p := parse(t, example)
+	want := []Rule{
+		{Who: []Who{{Identity: "sensor"}}, Publish: []string{"sensors/%c/#"}},
+		{Who: []Who{{Identity: "broker"}, {User: "alice"}}, Subscribe: []string{"a/+/b", "sensors/#"}},
+		{Who: []Who{{Anonymous: true, Listener: "plain"}}, Publish: []string{"public/#"}, Subscribe: []string{"public/#"}},
+	}
+	if diff := cmp.Diff(want, p.Rules()); diff != "" {
+		t.Error(diff)
+	}
+	ids := p.Identities()
+	if len(ids) != 2 || ids[0].Name != "broker" || len(ids[0].AnyOf) != 8 || len(ids[0].Configs) != 2 || ids[0].Configs[1].String() != digestC {
+		t.Errorf("%+v", ids)
+	}
+	for _, r := range ids[0].AnyOf {
+		if r.Platform == attest.TPM && len(r.Want["pcrs"]) != 2 {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+func TestRoundTrips(t *testing.T) {
+	p := parse(t, example)
+	if again := parse(t, string(p.YAML())); again.Digest() != p.Digest() {
+		t.Errorf("policy changed on its way through YAML:\n%s", p.YAML())
+	}
+	again, err := ParseCanonical(p.Canonical())
+	if err != nil || again.Digest() != p.Digest() {
+		t.Error("policy changed on its way through its canonical form:", err)
+	}
+	rebuilt, err := New(p.Identities(), p.Rules())
+	if err != nil || rebuilt.Digest() != p.Digest() {
+		t.Error("policy changed when built again:", err)
+	}
+	empty := parse(t, "version: 1\n")
+	if again := parse(t, string(empty.YAML())); again.Digest() != empty.Digest() {
+		t.Error("empty policy changed")
+	}
+}
+
+// TestCanonical: layout, comments and orders without meaning do not change the digest; all else does.
+func TestCanonical(t *testing.T) {
+	base := `
+version: 1
+identities:
+  a: { module: [` + digestA + `, ` + digestB + `], simulated: allow, any_of: [ { sim: { key: [` + digestA + `] } }, { nitro: {} } ], instances: [x, y] }
+  b: { module: ` + digestC + `, any_of: [ { tdx: {} } ] }
+rules:
+  - { who: [a, b], publish: [x, y] }
+  - { who: a, subscribe: z }
+`
+	want := parse(t, base).Digest()
+	same := `# the same
+rules:
+- publish:
+    - 'y'
+    - "x"
+    - x
+  who:
+    - b
+    - identity: a
+- who: [ { identity: a } ]
+  subscribe: [z]
+version: 1
+identities:
+    b:
+        any_of:
+            - tdx: {}
+        module: "` + digestC + `"
+    a:
+        instances: [y, x, x]
+        any_of:
+            - nitro: {}
+            - sim:
+                key:
+                    - ` + digestA + `
+        simulated: allow
+        module: [` + digestB + `, ` + digestA + `, ` + digestB + `]
+`
+	if got := parse(t, same).Digest(); got != want {
+		t.Error("layout changed the digest")
+	}
+	for _, change := range [][2]string{
+		{"[x, y] }\n  -", "[x] }\n  -"}, {"who: a, subscribe: z", "who: b, subscribe: z"}, {"{ nitro: {} }", "{ cca: {} }"},
+		{"instances: [x, y]", "instances: [x]"}, {digestB, digestC}, {"subscribe: z", "publish: z"},
+	} {
+		changed := strings.Replace(base, change[0], change[1], 1)
+		if changed == base || parse(t, changed).Digest() == want {
+			t.Errorf("%q to %q did not change the digest", change[0], change[1])
+		}
+	}
+	order := strings.Replace(base, "  - { who: [a, b], publish: [x, y] }\n  - { who: a, subscribe: z }\n", "  - { who: a, subscribe: z }\n  - { who: [a, b], publish: [x, y] }\n", 1)
+	if parse(t, order).Digest() == want {
+		t.Error("the order of rules has a meaning, and did not change the digest")
+	}
+}
+
+func TestSyntaxErrors(t *testing.T) {
+	head := "version: 1\nidentities:\n  a:\n    module: [" + digestA + "]\n"
+	full := head + "    any_of: [ { tdx: {} } ]\n"
+	tests := []struct {
+		name, text   string
+		line, column int
+		want         string
+	}{
+		{"unknown key", "version: 1\nrulez: []\n", 2, 1, `unknown key "rulez"`},
+		{"unknown key of identity", head + "    modul: x\n", 5, 5, `unknown key "modul" in identity a`},
+		{"unknown platform", head + "    any_of: [ { intel: {} } ]\n", 5, 17, `unknown platform "intel"`},
+		{"unknown key of platform", head + "    any_of:\n      - tdx: { mrenclave: x }\n", 6, 16, `unknown key "mrenclave"; known are`},
+		{"unknown name in map", head + "    any_of:\n      - sevsnp: { min_tcb: { kernel: 1 } }\n", 6, 19, `unknown name "kernel"`},
+		{"bad digest", "version: 1\nidentities:\n  a:\n    module: [sha384:00]\n", 4, 14, "96 lower-case"},
+		{"bad hex", head + "    any_of:\n      - tdx: { mrtd: 00 }\n", 6, 16, "48 bytes"},
+		{"version", "version: 2\n", 1, 10, "version must be 1"},
+		{"no version", "rules: []\n", 1, 6, "version is missing"},
+		{"duplicate key", "version: 1\nversion: 1\n", 2, 1, "already"},
+		{"no module", "version: 1\nidentities:\n  a: { any_of: [ { tdx: {} } ] }\n", 3, 3, "module is missing"},
+		{"no platform", head, 3, 3, "any_of is missing"},
+		{"sim without permission", head + "    any_of: [ { sim: {} } ]\n", 3, 3, "simulated: allow"},
+		{"permission without sim", full + "    simulated: allow\n", 3, 3, "no effect"},
+		{"simulated: maybe", full + "    simulated: maybe\n", 6, 16, "one value: allow"},
+		{"name", strings.Replace(full, "  a:", "  a/b:", 1), 3, 3, "a name has"},
+		{"undefined identity", full + "rules:\n  - who: b\n", 7, 8, "not defined"},
+		{"who empty", full + "rules:\n  - who: {}\n", 7, 8, "who is empty"},
+		{"no who", full + "rules:\n  - publish: x\n", 7, 12, "who is missing"},
+		{"anonymous identity", full + "rules:\n  - who: { anonymous: true, identity: a }\n", 7, 8, "no peer is both"},
+		{"anonymous false", full + "rules:\n  - who: { anonymous: false }\n", 7, 23, "one value: true"},
+		{"hash inside", full + "rules:\n  - who: a\n    publish: [\"a/#/b\"]\n", 7, 8, "'#' must be"},
+		{"plus inside", full + "rules:\n  - who: a\n    publish: [\"a/b+\"]\n", 7, 8, "'+' must be"},
+		{"placeholder", full + "rules:\n  - who: a\n    publish: [\"a/%x\"]\n", 7, 8, "after '%'"},
+		{"control character", full + "rules:\n  - who: a\n    publish: [\"a\\u0007\"]\n", 7, 8, "printable"},
+		{"anchor", "version: &v 1\n", 1, 10, "version must be 1"},
+		{"tag", full + "    instances: [!!str x]\n", 6, 17, "plain value"},
+		{"two platforms in one entry", head + "    any_of: [ { tdx: {}, sgx: {} } ]\n", 5, 15, "names one platform"},
+		{"not YAML", "version: [1\n", 0, 0, "not valid YAML"},
+		{"two documents", "version: 1\n---\nversion: 1\n", 0, 0, "exactly one"},
+		{"empty", "", 0, 0, "exactly one"},
+		{"deep", "version: " + strings.Repeat("[", 100), 1, 26, "nested deeper"},
+		{"large", "#" + strings.Repeat("x", MaxFileSize), 0, 0, "too large"},
+		{"PCR", head + "    any_of: [ { tpm: { pcrs: { 24: " + strings.Repeat("00", 32) + " } } } ]\n", 5, 24, "not the number of a PCR"},
+		{"status that cannot be allowed", head + "    any_of: [ { sgx: { tcb: [Revoked] } } ]\n", 5, 24, "TCB status"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := Parse("policy.yaml", []byte(test.text))
+			var syntax *SyntaxError
+			if !errors.As(err, &syntax) {
+				t.Fatalf("got %v", err)
+			}
+			if !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%q does not say %q", err, test.want)
+			}
+			if test.line != 0 && (syntax.Line != test.line || syntax.Column != test.column) {
+				t.Errorf("%v: place is not %d:%d", err, test.line, test.column)
+			}
+		})
+	}
+}
+
+// facts are those of a platform as it should be.
+func facts(p attest.Platform) *attest.Facts {
+	f := &attest.Facts{Identity: attest.Identity{Module: attest.Digest{1}, Config: attest.Digest{2}, Runtime: attest.Digest{3}}}
+	f.Platform, f.TCB, f.HardwareID = p, attest.TCBUpToDate, string(p)+":01"
+	f.Measurements = map[string][]byte{"mrsigner": make([]byte, 32), "pcr0": make([]byte, 32), "pcr4": make([]byte, 32), "measurement": make([]byte, 48)}
+	f.Versions = map[string]uint64{"isv_prod_id": 1, "isv_svn": 5, "bootloader": 4, "snp": 22}
+	return f
+}
+
+func TestJudge(t *testing.T) {
+	zero32, zero48 := strings.Repeat("00", 32), strings.Repeat("00", 48)
+	tests := []struct {
+		name     string
+		platform attest.Platform
+		want     map[string][]string
+		change   func(*attest.Facts)
+		kind     attest.Kind
+	}{
+		{"any", attest.SGX, nil, nil, 0},
+		{"measurement", attest.SGX, map[string][]string{"mrsigner": {strings.Repeat("11", 32), zero32}}, nil, 0},
+		{"other measurement", attest.SGX, map[string][]string{"mrsigner": {strings.Repeat("11", 32)}}, nil, attest.ErrPlatform},
+		{"measurement that is not there", attest.SGX, map[string][]string{"mrenclave": {zero32}}, nil, attest.ErrPlatform},
+		{"exact version", attest.SGX, map[string][]string{"isv_prod_id": {"1"}}, nil, 0},
+		{"other version", attest.SGX, map[string][]string{"isv_prod_id": {"2"}}, nil, attest.ErrPlatform},
+		{"least version", attest.SGX, map[string][]string{"min_isv_svn": {"5"}}, nil, 0},
+		{"version too low", attest.SGX, map[string][]string{"min_isv_svn": {"6"}}, nil, attest.ErrPlatform},
+		{"all keys must hold", attest.SGX, map[string][]string{"mrsigner": {zero32}, "isv_prod_id": {"2"}}, nil, attest.ErrPlatform},
+		{"registers", attest.TPM, map[string][]string{"pcrs": {"0=" + zero32, "4=" + zero32}}, nil, 0},
+		{"one register differs", attest.TPM, map[string][]string{"pcrs": {"0=" + zero32, "4=" + strings.Repeat("11", 32)}}, nil, attest.ErrPlatform},
+		{"register that is not there", attest.TPM, map[string][]string{"pcrs": {"7=" + zero32}}, nil, attest.ErrPlatform},
+		{"least versions", attest.SEVSNP, map[string][]string{"measurement": {zero48}, "min_tcb": {"bootloader=4", "snp=21"}}, nil, 0},
+		{"a version too low", attest.SEVSNP, map[string][]string{"min_tcb": {"bootloader=4", "snp=23"}}, nil, attest.ErrPlatform},
+		{"a version that is not there", attest.SEVSNP, map[string][]string{"min_tcb": {"microcode=0"}}, nil, attest.ErrPlatform},
+
+		{"debug", attest.SGX, nil, func(f *attest.Facts) { f.Debug = true }, attest.ErrDebug},
+		{"revoked", attest.SGX, nil, func(f *attest.Facts) { f.TCB = attest.TCBRevoked }, attest.ErrTCB},
+		{"unknown status", attest.SGX, nil, func(f *attest.Facts) { f.TCB = "Shiny" }, attest.ErrTCB},
+		{"no status", attest.SGX, nil, func(f *attest.Facts) { f.TCB = "" }, attest.ErrTCB},
+		{"hardening by default", attest.SGX, nil, func(f *attest.Facts) { f.TCB = attest.TCBSWHardeningNeeded }, attest.ErrTCB},
+		{"hardening, advisory named", attest.SGX, map[string][]string{"advisories": {"SA-1"}}, func(f *attest.Facts) {
+			f.TCB, f.Advisories = attest.TCBSWHardeningNeeded, []string{"SA-1"}
+		}, 0},
+		{"hardening, another advisory", attest.SGX, map[string][]string{"advisories": {"SA-1"}, "tcb": {"SWHardeningNeeded"}}, func(f *attest.Facts) {
+			f.TCB, f.Advisories = attest.TCBSWHardeningNeeded, []string{"SA-1", "SA-2"}
+		}, attest.ErrTCB},
+		{"out of date, only hardening allowed", attest.SGX, map[string][]string{"advisories": {"SA-1"}}, func(f *attest.Facts) { f.TCB = attest.TCBOutOfDate }, attest.ErrTCB},
+		{"out of date, allowed", attest.SGX, map[string][]string{"tcb": {"OutOfDate"}}, func(f *attest.Facts) { f.TCB = attest.TCBOutOfDate }, 0},
+		{"no notion of status", attest.Nitro, nil, func(f *attest.Facts) { f.TCB = attest.TCBNotApplicable }, 0},
+		{"no notion of status where there is one", attest.SGX, nil, func(f *attest.Facts) { f.TCB = attest.TCBNotApplicable }, attest.ErrTCB},
+		{"simulated status of real hardware", attest.SGX, nil, func(f *attest.Facts) { f.TCB = attest.TCBSimulated }, attest.ErrTCB},
+
+		{"module", attest.SGX, nil, func(f *attest.Facts) { f.Module[0]++ }, attest.ErrModule},
+		{"config", attest.SGX, nil, func(f *attest.Facts) { f.Config[0]++ }, attest.ErrConfig},
+		{"runtime", attest.SGX, nil, func(f *attest.Facts) { f.Runtime[0]++ }, attest.ErrRuntime},
+		{"hardware", attest.SGX, nil, func(f *attest.Facts) { f.HardwareID = "sgx:02" }, attest.ErrInstance},
+		{"hardware unknown", attest.SGX, nil, func(f *attest.Facts) { f.HardwareID = "" }, attest.ErrInstance},
+		{"platform", attest.SGX, nil, func(f *attest.Facts) { f.Platform = attest.TDX }, attest.ErrPlatform},
+		{"simulated", attest.SGX, nil, func(f *attest.Facts) { f.Platform = attest.Sim }, attest.ErrSimulated},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			p, err := New([]Identity{{
+				Name: "it", Modules: []attest.Digest{{1}}, Configs: []attest.Digest{{2}}, Runtimes: []attest.Digest{{3}},
+				AnyOf: []Requirement{{Platform: test.platform, Want: test.want}}, Instances: []string{string(test.platform) + ":01"},
+			}}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := facts(test.platform)
+			if test.change != nil {
+				test.change(f)
+			}
+			v := p.Judge(f)
+			if v.Accepted != (test.kind == 0) || v.Accepted != (v.Err == nil) || v.Accepted != (len(v.Identities) == 1) || KindOf(v.Err) != test.kind {
+				t.Errorf("%+v", v)
+			}
+			if text := v.Explain(); (test.kind == 0) != strings.HasPrefix(text, "ACCEPTED as it") || !strings.Contains(text, string(f.Platform)) {
+				t.Error(text)
+			}
+		})
+	}
+}
+
+// TestSeveralIdentities: all that hold are named, and the reasons of the others.
+func TestSeveralIdentities(t *testing.T) {
+	any := []Requirement{{Platform: attest.SGX}}
+	p, err := New([]Identity{
+		{Name: "c", Modules: []attest.Digest{{1}}, AnyOf: any},
+		{Name: "a", Modules: []attest.Digest{{1}, {2}}, AnyOf: any},
+		{Name: "b", Modules: []attest.Digest{{2}}, AnyOf: any},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := p.Judge(facts(attest.SGX))
+	if diff := cmp.Diff([]string{"a", "c"}, v.Identities); diff != "" || len(v.Refusals) != 1 || v.Refusals[0].Identity != "b" {
+		t.Errorf("%+v", v)
+	}
+	f := facts(attest.SGX)
+	f.Module = attest.Digest{3}
+	v = p.Judge(f)
+	want := `module sha384:030000000000… is not one of the 1 accepted by identity "b"`
+	if !errors.Is(v.Err, attest.ErrModule) || !strings.Contains(v.Err.Error(), want) || len(v.Refusals) != 3 {
+		t.Errorf("%v", v.Err)
+	}
+}
+
+// TestMixedReasons: if identities refuse for different reasons, the kind is the wider one.
+func TestMixedReasons(t *testing.T) {
+	p, err := New([]Identity{
+		{Name: "a", Modules: []attest.Digest{{2}}, AnyOf: []Requirement{{Platform: attest.SGX}}},
+		{Name: "b", Modules: []attest.Digest{{1}}, AnyOf: []Requirement{{Platform: attest.TDX}}},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := p.Judge(facts(attest.SGX)); KindOf(v.Err) != attest.ErrPolicy {
+		t.Errorf("%v", v.Err)
+	}
+}
+
+func TestSimulated(t *testing.T) {
+	key := attest.Digest{7}
+	p, err := New([]Identity{Simulated("broker", attest.Digest{1}, attest.Digest{2}, key)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := facts(attest.Sim)
+	f.TCB, f.Measurements = attest.TCBSimulated, map[string][]byte{"key": key[:]}
+	if v := p.Judge(f); !v.Accepted || !strings.Contains(v.Explain(), "SIMULATED") {
+		t.Error(v.Explain())
+	}
+	f.Measurements["key"] = make([]byte, 48)
+	if v := p.Judge(f); v.Accepted {
+		t.Error("accepted another key")
+	}
+	if again := parse(t, string(p.YAML())); again.Digest() != p.Digest() {
+		t.Error("policy changed on its way through YAML")
+	}
+}
+
+func TestExplain(t *testing.T) {
+	text := parse(t, example).Explain()
+	for _, want := range []string{digestA, "SIMULATED", "min_tcb bootloader=4 and microcode=213 and snp=22", "rule 3: whoever is anonymous, through listener plain", "may publish sensors/%c/#"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+}
+
+func TestParseCanonicalRefuses(t *testing.T) {
+	data := parse(t, example).Canonical()
+	for i := range data {
+		if _, err := ParseCanonical(data[:i]); err == nil {
+			t.Fatalf("accepted the first %d bytes", i)
+		}
+	}
+	// The same policy with identities out of order is not canonical.
+	unsorted := &Policy{identities: []Identity{
+		{Name: "b", Modules: []attest.Digest{{1}}, AnyOf: []Requirement{{Platform: attest.SGX, Want: map[string][]string{}}}},
+		{Name: "a", Modules: []attest.Digest{{1}}, AnyOf: []Requirement{{Platform: attest.SGX, Want: map[string][]string{}}}},
+	}}
+	encoded, err := encodeCanonical(unsorted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseCanonical(encoded); err == nil || !strings.Contains(err.Error(), "canonical") {
+		t.Error(err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(example))
+	f.Add([]byte("version: 1\n"))
+	f.Add([]byte("version: 1\nrules:\n  - who: { user: 'a:b' }\n    publish: [x]\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := Parse("fuzz.yaml", data)
+		if err != nil {
+			return
+		}
+		again, err := Parse("again.yaml", p.YAML())
+		if err != nil || again.Digest() != p.Digest() {
+			t.Errorf("policy changed on its way through YAML: %v\n%s", err, p.YAML())
+		}
+		if _, err := ParseCanonical(p.Canonical()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func FuzzCanonical(f *testing.F) {
+	f.Add(parse(f, example).Canonical())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if p, err := ParseCanonical(data); err == nil && string(p.Canonical()) != string(data) {
+			t.Error("a second canonical form")
+		}
+	})
+}
+
+func ExamplePolicy_Judge() {
+	p, err := New([]Identity{Simulated("broker", attest.Sum([]byte("module")), attest.Digest{}, attest.Digest{1})}, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	facts := &attest.Facts{Identity: attest.Identity{Module: attest.Sum([]byte("another module"))}}
+	facts.Platform, facts.TCB = attest.Sim, attest.TCBSimulated
+	facts.Measurements = map[string][]byte{"key": append([]byte{1}, make([]byte, 47)...)}
+	fmt.Println(p.Judge(facts).Err)
+	// Output: module sha384:e881584651bf… is not one of the 1 accepted by identity "broker"
+}

@@ -1,0 +1,270 @@
+package policy
+
+import (
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vouchmq/vouchmq/attest"
+)
+
+// keySpec describes one key of a platform's entry under any_of: how its values look, and when they hold.
+type keySpec struct {
+	form  form
+	value func(string) error // checks the syntax of one value
+	names func(string) error // form map: checks one name
+	// holds says whether verified claims satisfy one value. name is the key, or the name within a map.
+	holds func(name, value string, c *attest.PlatformClaims) bool
+}
+
+type form uint8
+
+const (
+	formList   form = iota // any value will do
+	formScalar             // one value
+	formMap                // name=value; all must hold
+	formStatus             // tcb and advisories: judged together, see tcbReason
+)
+
+// The schema of each platform, whether or not this build has a driver for it: a file is read the same way
+// everywhere, so that its digest is the same everywhere.
+var schema = map[attest.Platform]map[string]keySpec{
+	attest.SGX: {
+		"mrsigner":    measurement(32),
+		"mrenclave":   measurement(32),
+		"isv_prod_id": exactly,
+		"min_isv_svn": atLeast("isv_svn"),
+		"tcb":         tcbWords,
+		"advisories":  advisoryWords,
+	},
+	attest.TDX: {
+		"mrtd":          measurement(48),
+		"mrconfigid":    measurement(48),
+		"mrowner":       measurement(48),
+		"mrownerconfig": measurement(48),
+		"rtmr0":         measurement(48),
+		"rtmr1":         measurement(48),
+		"rtmr2":         measurement(48),
+		"rtmr3":         measurement(48),
+		"tcb":           tcbWords,
+		"advisories":    advisoryWords,
+	},
+	attest.SEVSNP: {
+		"measurement":   measurement(48),
+		"host_data":     measurement(32),
+		"id_key_digest": measurement(48),
+		"min_tcb":       {form: formMap, value: checkNumber, names: oneOf("bootloader", "tee", "snp", "microcode", "fmc"), holds: versionAtLeast},
+	},
+	attest.TPM: {
+		"ak":   measurement(32),
+		"pcrs": {form: formMap, value: checkHex(32, 48), names: checkRegister, holds: registerEquals},
+	},
+	attest.Nitro: {
+		"pcr0": measurement(48),
+		"pcr1": measurement(48),
+		"pcr2": measurement(48),
+		"pcr3": measurement(48),
+		"pcr4": measurement(48),
+		"pcr8": measurement(48),
+	},
+	attest.CCA: {
+		"rim":               measurement(32, 48, 64),
+		"rem0":              measurement(32, 48, 64),
+		"rem1":              measurement(32, 48, 64),
+		"rem2":              measurement(32, 48, 64),
+		"rem3":              measurement(32, 48, 64),
+		"implementation_id": measurement(32),
+	},
+	attest.Sim: {
+		"key":         {form: formList, value: checkDigest, holds: digestEquals},
+		"measurement": {form: formList, value: checkDigest, holds: digestEquals},
+	},
+}
+
+var (
+	exactly       = keySpec{form: formScalar, value: checkNumber, holds: versionEquals}
+	tcbWords      = keySpec{form: formStatus, value: checkTCB}
+	advisoryWords = keySpec{form: formStatus, value: checkAdvisory}
+)
+
+// measurement is a list of hexadecimal values of one of the given sizes in bytes.
+func measurement(sizes ...int) keySpec {
+	return keySpec{form: formList, value: checkHex(sizes...), holds: hexEquals}
+}
+
+func atLeast(version string) keySpec {
+	return keySpec{form: formScalar, value: checkNumber, holds: func(_, value string, c *attest.PlatformClaims) bool {
+		return versionAtLeast(version, value, c)
+	}}
+}
+
+func (r *Requirement) check() error {
+	keys, ok := schema[r.Platform]
+	if !ok {
+		return fmt.Errorf("any_of: unknown platform %q; known are %s", shorten(string(r.Platform)), platformNames())
+	}
+	for _, key := range slices.Sorted(maps.Keys(r.Want)) {
+		spec, ok := keys[key]
+		if !ok {
+			return fmt.Errorf("%s: unknown key %q; known are %s", r.Platform, shorten(key), strings.Join(slices.Sorted(maps.Keys(keys)), ", "))
+		}
+		if err := spec.check(r.Want[key]); err != nil {
+			return fmt.Errorf("%s: %s: %w", r.Platform, key, err)
+		}
+	}
+	return nil
+}
+
+func (s *keySpec) check(values []string) error {
+	if len(values) == 0 || len(values) > maxList {
+		return fmt.Errorf("needs 1 to %d values", maxList)
+	}
+	if s.form == formScalar && len(values) != 1 {
+		return fmt.Errorf("takes one value, not %d", len(values))
+	}
+	seen := map[string]bool{}
+	for _, v := range values {
+		if s.form == formMap {
+			name, value, ok := strings.Cut(v, "=")
+			if !ok || seen[name] {
+				return fmt.Errorf("%q is not one name and its value", shorten(v))
+			}
+			if err := s.names(name); err != nil {
+				return err
+			}
+			seen[name], v = true, value
+		}
+		if err := s.value(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r Requirement) normal() Requirement {
+	want := make(map[string][]string, len(r.Want))
+	for key, values := range r.Want {
+		want[key] = sortedTexts(values)
+	}
+	return Requirement{Platform: r.Platform, Want: want}
+}
+
+func compareRequirements(a, b Requirement) int { return strings.Compare(a.String(), b.String()) }
+
+// String returns the requirement in one line, keys and values sorted.
+func (r Requirement) String() string {
+	var b strings.Builder
+	b.WriteString(string(r.Platform))
+	for _, key := range slices.Sorted(maps.Keys(r.Want)) {
+		join := " or "
+		if schema[r.Platform][key].form == formMap {
+			join = " and "
+		}
+		fmt.Fprintf(&b, " %s %s", key, strings.Join(r.Want[key], join))
+	}
+	return b.String()
+}
+
+func platformNames() string {
+	var names []string
+	for p := range schema {
+		names = append(names, string(p))
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+func checkHex(sizes ...int) func(string) error {
+	return func(v string) error {
+		b, err := hex.DecodeString(v)
+		if err != nil || strings.ToLower(v) != v || !slices.Contains(sizes, len(b)) {
+			return fmt.Errorf("%q is not %s bytes in lower-case hexadecimal digits", shorten(v), orList(sizes))
+		}
+		return nil
+	}
+}
+
+func orList(sizes []int) string {
+	var parts []string
+	for _, n := range sizes {
+		parts = append(parts, strconv.Itoa(n))
+	}
+	return strings.Join(parts, " or ")
+}
+
+func checkDigest(v string) error {
+	_, err := attest.ParseDigest(v)
+	return err
+}
+
+// checkNumber accepts a decimal number in its one usual form, so that the canonical form is unique.
+func checkNumber(v string) error {
+	n, err := strconv.ParseUint(v, 10, 32)
+	if err != nil || strconv.FormatUint(n, 10) != v {
+		return fmt.Errorf("%q is not a decimal number from 0 to 4294967295", shorten(v))
+	}
+	return nil
+}
+
+func checkRegister(name string) error {
+	if n, err := strconv.ParseUint(name, 10, 8); err != nil || n > 23 || strconv.FormatUint(n, 10) != name {
+		return fmt.Errorf("%q is not the number of a PCR, 0 to 23", shorten(name))
+	}
+	return nil
+}
+
+func oneOf(names ...string) func(string) error {
+	return func(name string) error {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("unknown name %q; known are %s", shorten(name), strings.Join(names, ", "))
+		}
+		return nil
+	}
+}
+
+// refusedTCB are the statuses that no file can allow.
+var refusedTCB = []attest.TCBStatus{attest.TCBRevoked, attest.TCBNotApplicable, attest.TCBSimulated}
+
+func checkTCB(v string) error {
+	s := attest.TCBStatus(v)
+	if !s.Known() || slices.Contains(refusedTCB, s) {
+		return fmt.Errorf("%q is not a TCB status that can be allowed", shorten(v))
+	}
+	return nil
+}
+
+func checkAdvisory(v string) error {
+	if !validText(v) || strings.ContainsAny(v, " =") {
+		return fmt.Errorf("%q is not the name of an advisory", shorten(v))
+	}
+	return nil
+}
+
+func hexEquals(name, value string, c *attest.PlatformClaims) bool {
+	m, ok := c.Measurements[name]
+	return ok && hex.EncodeToString(m) == value
+}
+
+func registerEquals(name, value string, c *attest.PlatformClaims) bool {
+	return hexEquals("pcr"+name, value, c)
+}
+
+func digestEquals(name, value string, c *attest.PlatformClaims) bool {
+	d, err := attest.ParseDigest(value)
+	m, ok := c.Measurements[name]
+	return err == nil && ok && slices.Equal(m, d[:])
+}
+
+func versionEquals(name, value string, c *attest.PlatformClaims) bool {
+	v, ok := c.Versions[name]
+	return ok && strconv.FormatUint(v, 10) == value
+}
+
+func versionAtLeast(name, value string, c *attest.PlatformClaims) bool {
+	least, err := strconv.ParseUint(value, 10, 64)
+	v, ok := c.Versions[name]
+	return err == nil && ok && v >= least
+}
