@@ -1,0 +1,237 @@
+package atls
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/policy"
+)
+
+// ClientConfig is what a client needs.
+type ClientConfig struct {
+	Service       string         // name of the service
+	Roots         *x509.CertPool // the owner CA; nothing else should be in it
+	ECHConfigList []byte         // of the server
+
+	// Server judges the server's evidence. It is required unless Unattested is set.
+	Server *policy.Appraiser
+	// Unattested asks for no evidence (carrier X1): the server is known by its certificate only. An
+	// observer cannot tell the difference.
+	Unattested bool
+
+	// Attester makes this client's own evidence, sent only after the server was accepted; nil: none.
+	Attester attest.Attester
+	Identity attest.Identity // what this client's evidence claims
+
+	HandshakeTimeout time.Duration // default 10 s
+	EvidenceTimeout  time.Duration // for the server's ticket, and for making own evidence; default 5 s
+
+	Rand io.Reader        // for nonce and blind; default crypto/rand
+	Now  func() time.Time // default time.Now
+}
+
+func (c *ClientConfig) withDefaults() (*ClientConfig, error) {
+	d := *c
+	if err := CheckServiceName(d.Service); err != nil {
+		return nil, err
+	}
+	if d.Roots == nil {
+		return nil, errors.New("attested TLS: no owner CA is given")
+	}
+	if _, err := CheckECHConfigList(d.ECHConfigList); err != nil {
+		return nil, err
+	}
+	if d.Server == nil && !d.Unattested {
+		return nil, errors.New("attested TLS: no policy for the server is given")
+	}
+	d.HandshakeTimeout = orDefault(d.HandshakeTimeout, DefaultHandshakeTimeout)
+	d.EvidenceTimeout = orDefault(d.EvidenceTimeout, DefaultEvidenceTimeout)
+	if d.Rand == nil {
+		d.Rand = rand.Reader
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	return &d, nil
+}
+
+// Dial connects with dial and Client. If the server has newer ECH keys than the client knows, it says which,
+// under the owner CA; Dial then tries once more with those and a new nonce. It does not keep them.
+func Dial(ctx context.Context, dial func(context.Context) (net.Conn, error), config *ClientConfig) (*Conn, error) {
+	conn, err := dialOnce(ctx, dial, config)
+	var rejected *tls.ECHRejectionError
+	if err == nil || !errors.As(err, &rejected) {
+		return conn, err
+	}
+	if len(rejected.RetryConfigList) == 0 {
+		return nil, attest.Errorf(attest.ErrECH, "server does not accept Encrypted Client Hello and offers no newer key: fetch a new bundle from the owner")
+	}
+	again := *config
+	again.ECHConfigList = rejected.RetryConfigList
+	return dialOnce(ctx, dial, &again)
+}
+
+func dialOnce(ctx context.Context, dial func(context.Context) (net.Conn, error), config *ClientConfig) (*Conn, error) {
+	raw, err := dial(ctx)
+	if err != nil {
+		return nil, ofKind(attest.ErrTLS, "connect", err)
+	}
+	return Client(ctx, raw, config)
+}
+
+// Client sets up attested TLS over raw. It returns a Conn once the server's evidence has been accepted, and
+// only then: nothing of the application can have been sent before. Otherwise it returns an error with an
+// attest.Kind, and raw closed; if there was evidence to judge, the error is a *RefusedError.
+func Client(ctx context.Context, raw net.Conn, config *ClientConfig) (*Conn, error) {
+	h, err := newClientHandshake(raw, config)
+	if err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	conn, err := h.run(ctx)
+	if err != nil {
+		_ = raw.SetDeadline(time.Now().Add(closeTimeout))
+		_ = h.tls.Close() // says close_notify if there was a handshake
+		return nil, err
+	}
+	return conn, nil
+}
+
+// clientHandshake is the state of one connection while it is set up.
+type clientHandshake struct {
+	config *ClientConfig
+	session
+	trap *ticketTrap
+	tls  *tls.Conn
+}
+
+func newClientHandshake(raw net.Conn, config *ClientConfig) (*clientHandshake, error) {
+	config, err := config.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	h := &clientHandshake{config: config, session: session{carrier: N1, service: config.Service}}
+	if config.Unattested {
+		h.carrier = X1
+	}
+	if _, err := io.ReadFull(config.Rand, h.nonce[:]); err != nil {
+		return nil, attest.Errorf(attest.ErrAttester, "read randomness: %w", err)
+	}
+	h.trap = &ticketTrap{conn: &pausingConn{Conn: raw}}
+	if h.carrier == X1 {
+		h.trap.disarm() // the empty ticket is of no interest
+	}
+	h.tls = tls.Client(h.trap.conn, &tls.Config{
+		ServerName:                     serverName(h.nonce, h.carrier, h.service),
+		RootCAs:                        config.Roots,
+		MinVersion:                     tls.VersionTLS13,
+		NextProtos:                     []string{ALPN},
+		EncryptedClientHelloConfigList: config.ECHConfigList,
+		ClientSessionCache:             h.trap,
+		Renegotiation:                  tls.RenegotiateNever,
+		Time:                           config.Now,
+	})
+	return h, nil
+}
+
+func (h *clientHandshake) run(ctx context.Context) (*Conn, error) {
+	raw := h.trap.conn.Conn
+	d := startDeadline(ctx, raw, h.config.HandshakeTimeout, "TLS handshake")
+	if err := d.stop(echError(h.tls.HandshakeContext(d.ctx))); err != nil {
+		return nil, err
+	}
+	cs := h.tls.ConnectionState()
+	if err := checkConnection(&cs); err != nil {
+		return nil, err
+	}
+	key := attest.Sum(cs.PeerCertificates[0].RawSubjectPublicKeyInfo)
+	h.serverKey = &key
+	c := &Conn{Conn: h.tls, peer: Peer{
+		Carrier: h.carrier, ServerName: h.service, Certificates: cs.PeerCertificates,
+		ALPN: cs.NegotiatedProtocol, TLSVersion: cs.Version,
+	}}
+	return c, h.attest(ctx, c, &cs)
+}
+
+// attest judges the server, and then, not before, lets this client's own evidence go.
+func (h *clientHandshake) attest(ctx context.Context, c *Conn, cs *tls.ConnectionState) error {
+	raw, timeout := h.trap.conn.Conn, h.config.EvidenceTimeout
+	if h.carrier == N1 {
+		d := startDeadline(ctx, raw, timeout, "waiting for the server's evidence")
+		if err := d.stop(h.judgeServer(d.ctx, c, cs)); err != nil {
+			return err
+		}
+	}
+	d := startDeadline(ctx, raw, timeout, "sending this client's evidence")
+	return d.stop(h.sendEvidence(d.ctx, cs))
+}
+
+func (h *clientHandshake) judgeServer(ctx context.Context, c *Conn, cs *tls.ConnectionState) error {
+	early, err := h.trap.readTicket(h.tls)
+	if err != nil {
+		return ticketError(err)
+	}
+	evidence, err := unpackTicket(h.trap.ticket)
+	h.trap.disarm()
+	if err != nil {
+		return err
+	}
+	binding, err := h.binding(attest.RoleServer, cs)
+	if err != nil {
+		return err
+	}
+	verdict := h.config.Server.Appraise(ctx, evidence, binding, h.config.Now())
+	c.peer.Verdict = verdict
+	if !verdict.Accepted {
+		return &RefusedError{Role: attest.RoleServer, Verdict: verdict, Peer: &c.peer}
+	}
+	c.early = early
+	c.peer.Attested, c.peer.Identities = true, verdict.Identities
+	return nil
+}
+
+// sendEvidence sends the client's frame. It is empty for a client that has nothing to show, or has not seen
+// evidence of the server.
+func (h *clientHandshake) sendEvidence(ctx context.Context, cs *tls.ConnectionState) error {
+	if h.config.Attester == nil || h.carrier != N1 {
+		return writeFrame(h.tls, nil)
+	}
+	evidence, err := h.evidence(ctx, cs)
+	if err != nil {
+		return err
+	}
+	return writeFrame(h.tls, evidence)
+}
+
+func (h *clientHandshake) evidence(ctx context.Context, cs *tls.ConnectionState) ([]byte, error) {
+	binding, err := h.binding(attest.RoleClient, cs)
+	if err != nil {
+		return nil, err
+	}
+	claims := &attest.Claims{Binding: binding, Identity: h.config.Identity, IssuedAt: h.config.Now().Unix()}
+	return attest.Make(ctx, h.config.Attester, attest.PurposeConnection, claims, h.config.Rand)
+}
+
+// ticketError says that a server which goes away instead of sending its ticket gave no evidence.
+func ticketError(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return attest.Errorf(attest.ErrMissing, "the server closed the connection and sent no evidence")
+	}
+	return err
+}
+
+// echError gives rejections of ECH their kind; they keep their type, for Dial.
+func echError(err error) error {
+	var rejected *tls.ECHRejectionError
+	if errors.As(err, &rejected) {
+		return attest.Errorf(attest.ErrECH, "server rejected Encrypted Client Hello: its key is not that of the bundle: %w", err)
+	}
+	return err
+}

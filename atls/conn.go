@@ -1,0 +1,118 @@
+package atls
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"os"
+	"time"
+
+	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/policy"
+)
+
+// Default timeouts.
+const (
+	DefaultHandshakeTimeout = 10 * time.Second
+	DefaultEvidenceTimeout  = 5 * time.Second
+)
+
+// closeTimeout bounds the goodbye to a peer that was refused and may not read.
+const closeTimeout = time.Second
+
+// Peer is what is known of the other side of a connection.
+type Peer struct {
+	Carrier      Carrier
+	ServerName   string              // as asked for; for N1 and X1 the name of the service
+	Attested     bool                // evidence of the peer was accepted
+	Identities   []string            // of the policy that hold for the peer, sorted
+	Verdict      *policy.Verdict     // nil if the peer gave no evidence, or nobody wanted to appraise it
+	Certificates []*x509.Certificate // of the peer, leaf first; verified
+	ALPN         string
+	TLSVersion   uint16
+}
+
+// Conn is a TLS connection whose peer has been appraised.
+type Conn struct {
+	*tls.Conn
+	early []byte // read along with the ticket, at most one byte
+	peer  Peer
+}
+
+// Peer returns what is known of the other side. The caller must not change it.
+func (c *Conn) Peer() *Peer { return &c.peer }
+
+// Read reads application data.
+func (c *Conn) Read(b []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(b, c.early)
+		c.early = c.early[n:]
+		return n, nil
+	}
+	return c.Conn.Read(b)
+}
+
+// RefusedError says that the evidence of the peer was not accepted. It unwraps to the verdict's error.
+type RefusedError struct {
+	Role    attest.Role // of the peer
+	Verdict *policy.Verdict
+	Peer    *Peer // what else is known
+}
+
+func (e *RefusedError) Error() string {
+	return "attestation of the " + e.Role.String() + " refused: " + e.Verdict.Err.Error()
+}
+
+func (e *RefusedError) Unwrap() error { return e.Verdict.Err }
+
+// deadline bounds a part of setting up a connection: by the context, and by a timeout of its own. stop ends
+// it, clears the deadlines of conn and turns the error of that part into one of a kind.
+type deadline struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	conn   net.Conn
+	unhook func() bool
+	what   string
+}
+
+func startDeadline(ctx context.Context, conn net.Conn, timeout time.Duration, what string) *deadline {
+	d := &deadline{conn: conn, what: what}
+	d.ctx, d.cancel = context.WithTimeout(ctx, timeout)
+	d.unhook = context.AfterFunc(d.ctx, func() {
+		// A time in the past makes what is blocked on the connection return.
+		_ = conn.SetDeadline(time.Unix(1, 0))
+	})
+	return d
+}
+
+func (d *deadline) stop(err error) error {
+	hooked := d.unhook()
+	cause := d.ctx.Err()
+	d.cancel()
+	switch {
+	case err == nil && hooked:
+		return nil
+	case errors.Is(cause, context.Canceled):
+		return attest.Errorf(attest.ErrTLS, "%s: %w", d.what, cause)
+	case cause != nil, errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return attest.Errorf(attest.ErrTimeout, "%s took too long", d.what)
+	}
+	return ofKind(attest.ErrTLS, d.what, err)
+}
+
+// ofKind gives err a kind if it has none.
+func ofKind(kind attest.Kind, what string, err error) error {
+	if policy.KindOf(err) != 0 {
+		return err
+	}
+	return attest.Errorf(kind, "%s: %w", what, err)
+}
+
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return d
+}

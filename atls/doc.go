@@ -1,0 +1,43 @@
+// Package atls is attested TLS, version 1: TLS 1.3 in which the server, and if wanted the client, proves
+// which program runs at its end, in which TEE. It uses the standard library's crypto/tls, unmodified.
+//
+// # How it works
+//
+// The client has a bundle: owner CA, ECH configuration, and a policy for the server. It connects with an
+// inner server name of the form
+//
+//	base32(32 random bytes) "." carrier "." service
+//
+// under Encrypted Client Hello (RFC 9849), so that an observer sees neither the nonce nor that attestation
+// is asked for. The server attests to the TLS exporter (RFC 8446, section 7.5) of this very connection,
+// and its evidence travels as the opaque label of the NewSessionTicket message (RFC 8446, section 4.6.1),
+// which Go sends in the server's first flight: no round trip is added. Nothing is ever resumed; a ticket
+// carries evidence, not state.
+//
+// # Carriers, and who expects a frame
+//
+//	name                     carrier   ticket                          client frame
+//	NONCE.n1.SERVICE         N1        evidence, padded to a bucket    yes
+//	NONCE.x1.SERVICE         X1        empty, padded to the same size  yes, of length 0
+//	anything else            Ordinary  none                            no
+//
+// A client frame is a big-endian u32 length and that many bytes of evidence. A client with a bundle sends
+// exactly one, as soon as the handshake is done (X1) or it has accepted the server (N1), without waiting,
+// so that it travels in the flight of the first application bytes; its length is 0 if the client does not
+// attest. [Server.Handshake] reads and appraises it before it returns, so no application byte is delivered
+// before the verdict. Connections under any other name are ordinary TLS, for clients that know nothing of
+// this; what they may do is for the rules to say. The carrier p1 and "reveal: authenticated" of the
+// protocol are not part of this version: names with p1 are refused.
+//
+// # Gates
+//
+// [Client] and [Dial] return a [Conn] only after the server's evidence has been accepted: there is nothing
+// to write on before. [Server.Handshake] returns one only after the client's evidence has been accepted, if
+// it gave any, and refuses a client that gave none where evidence is required.
+//
+// Whatever fails, the other side sees the same: the handshake completes, and the connection is closed. The
+// reason is in the returned error, told apart by [attest.Kind] with errors.Is, and for a refusal in the
+// verdict of a [RefusedError].
+//
+// A [Conn] embeds *tls.Conn, so that an established connection costs nothing more than TLS.
+package atls

@@ -1,0 +1,67 @@
+package atls
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/vouchmq/vouchmq/attest"
+)
+
+func FuzzServerName(f *testing.F) {
+	f.Add(serverName(nonce{1}, N1, "plant.example"))
+	f.Add("aa.x1.plant.example")
+	f.Add(".n1.plant.example")
+	f.Fuzz(func(t *testing.T, name string) {
+		c, n, err := parseServerName(name, "plant.example")
+		if err == nil && c != Ordinary && !equalFold(serverName(n, c, "plant.example"), name) {
+			t.Errorf("%q has a second spelling", name)
+		}
+	})
+}
+
+func equalFold(a, b string) bool { return bytes.EqualFold([]byte(a), []byte(b)) }
+
+func FuzzTicket(f *testing.F) {
+	f.Add(packTicket([]byte("evidence"), smallTicket))
+	f.Add(packTicket(nil, largeTicket))
+	f.Fuzz(func(t *testing.T, ticket []byte) {
+		evidence, err := unpackTicket(ticket)
+		if err == nil && !bytes.Equal(packTicket(evidence, len(ticket)), ticket) {
+			t.Error("ticket has a second form")
+		}
+	})
+}
+
+func FuzzClientFrame(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 0})
+	f.Add([]byte{0, 0, 0, 1, 7, 'x'})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		r := bytes.NewReader(stream)
+		evidence, err := readFrame(r)
+		if err != nil {
+			return
+		}
+		var again bytes.Buffer
+		if writeFrame(&again, evidence); !bytes.HasPrefix(stream, again.Bytes()) || r.Len() != len(stream)-again.Len() {
+			t.Errorf("frame of %d bytes was not read exactly", len(evidence))
+		}
+		if len(evidence) > attest.MaxEvidenceSize {
+			t.Errorf("frame of %d bytes was accepted", len(evidence))
+		}
+	})
+}
+
+func FuzzECHConfigList(f *testing.F) {
+	key, err := NewECHKey("public.example", 1)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(ECHConfigList(key))
+	f.Add(ECHConfigList(key, key))
+	f.Fuzz(func(t *testing.T, list []byte) {
+		if name, err := CheckECHConfigList(list); err == nil && name == "" {
+			t.Error("accepted a list without a public name")
+		}
+	})
+}

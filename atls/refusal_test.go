@@ -1,0 +1,304 @@
+package atls_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vouchmq/vouchmq/atls"
+	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/attest/sim"
+)
+
+func spki(key *ecdsa.PrivateKey) ([]byte, error) { return x509.MarshalPKIXPublicKey(&key.PublicKey) }
+
+// wantKind checks the kind of an error, and that it says something.
+func wantKind(t *testing.T, who string, err error, kind attest.Kind) {
+	t.Helper()
+	if !errors.Is(err, kind) {
+		t.Errorf("%s: got %v, want kind %q", who, err, kind)
+	}
+	if got := policy.KindOf(err); err != nil && got != kind {
+		t.Errorf("%s: kind of %v is %q, want %q", who, err, got, kind)
+	}
+}
+
+var anyTDX = policy.Requirement{Platform: attest.TDX, Want: map[string][]string{"mrtd": {strings.Repeat("ab", 48)}}}
+
+// TestClientRefusesServer connects to a broker that is genuine software in the wrong state.
+func TestClientRefusesServer(t *testing.T) {
+	faults := func(f sim.Faults) func(*rig) {
+		return func(r *rig) { r.server.Attester = sim.NewAttester(r.tee, attest.Digest{1}).WithFaults(f) }
+	}
+	tests := []struct {
+		name       string
+		change     func(r *rig)
+		kind       attest.Kind
+		text       string
+		serverKind attest.Kind
+	}{
+		{"wrong module", func(r *rig) { r.server.Identity.Module[0] ^= 1 }, attest.ErrModule, `is not one of the 1 accepted by identity "broker"`, attest.ErrTLS},
+		{"wrong configuration", func(r *rig) { r.server.Identity.Config[0] ^= 1 }, attest.ErrConfig, "configuration sha384:", attest.ErrTLS},
+		{"wrong runtime", func(r *rig) {
+			id := brokerPolicy(r)
+			id.Runtimes = []attest.Digest{{9}}
+			r.client.Server = appraiser(t, id)
+		}, attest.ErrRuntime, "runtime sha384:", attest.ErrTLS},
+		{"debug", faults(sim.Faults{Debug: true}), attest.ErrDebug, "debug mode", attest.ErrTLS},
+		{"report data zero", faults(sim.Faults{ZeroReportData: true}), attest.ErrZeroReportData, "all zero", attest.ErrTLS},
+		{"report data of something else", faults(sim.Faults{ReportData: &attest.ReportData{1}}), attest.ErrBinding, "made for something else", attest.ErrTLS},
+		{"signature broken", faults(sim.Faults{BadSignature: true}), attest.ErrSignature, "not valid", attest.ErrTLS},
+		{"TCB out of date", faults(sim.Faults{TCB: attest.TCBOutOfDate}), attest.ErrTCB, "OutOfDate", attest.ErrTLS},
+		{"TCB revoked", faults(sim.Faults{TCB: attest.TCBRevoked}), attest.ErrTCB, "never accepted", attest.ErrTLS},
+		{"collateral expired", faults(sim.Faults{Expiry: time.Now().Add(-time.Hour)}), attest.ErrFreshness, "expired", attest.ErrTLS},
+		{"other TEE", func(r *rig) { r.server.Attester = sim.NewAttester(r.sensor, attest.Digest{1}) }, attest.ErrPlatform, "sim key", attest.ErrTLS},
+		{"hardware not enrolled", func(r *rig) {
+			id := brokerPolicy(r)
+			id.Instances = []string{"sim:00"}
+			r.client.Server = appraiser(t, id)
+		}, attest.ErrInstance, "enrolled", attest.ErrTLS},
+		{"simulated without permission", func(r *rig) {
+			r.client.Server = appraiser(t, policy.Identity{Name: "broker", Modules: []attest.Digest{brokerIdentity.Module}, AnyOf: []policy.Requirement{anyTDX}})
+		}, attest.ErrSimulated, "simulated", attest.ErrTLS},
+		{"server without attester", func(r *rig) { r.server.Attester = nil }, attest.ErrMissing, "no evidence", attest.ErrAttester},
+		{"attester too slow", func(r *rig) {
+			r.server.EvidenceTimeout = 20 * time.Millisecond
+			faults(sim.Faults{Delay: 200 * time.Millisecond})(r)
+		}, attest.ErrMissing, "no evidence", attest.ErrTimeout},
+		{"certificate of another owner", func(r *rig) { r.client.Roots = newRig(t).ca.Pool() }, attest.ErrTLS, "certificate", attest.ErrTLS},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t).mutual(t) // a client with evidence to lose
+			r.server.Identity, r.client.Identity = brokerIdentity, sensorIdentity
+			test.change(r)
+			addr, outcomes := start(t, r.server)
+			conn, err := dial(t, addr, r.client)
+			if conn != nil {
+				t.Fatal("client got a connection")
+			}
+			wantKind(t, "client", err, test.kind)
+			if err != nil && !strings.Contains(err.Error(), test.text) {
+				t.Errorf("error %q does not say %q", err, test.text)
+			}
+			server := wait(t, outcomes)
+			wantKind(t, "server", server.err, test.serverKind)
+		})
+	}
+}
+
+// TestClientRefusesRogueServer connects to attackers that hold the broker's certificate key and ECH key.
+func TestClientRefusesRogueServer(t *testing.T) {
+	genuine := func(t *testing.T, r *rig, claims *attest.Claims) []byte {
+		return must(attest.Make(testContext(t), sim.NewAttester(r.tee, attest.Digest{1}), attest.PurposeConnection, claims, zeros{}))(t)
+	}
+	fixed := func(b []byte) func(*testing.T, *rig, string, *tls.ConnectionState) []byte {
+		return func(*testing.T, *rig, string, *tls.ConnectionState) []byte { return b }
+	}
+	lying := ticketOf(nil)
+	lying[0] = 1
+	tests := []struct {
+		name   string
+		ticket func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte
+		kind   attest.Kind
+	}{
+		{"role of the client", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
+			return ticketOf(genuine(t, r, claimsFor(t, attest.RoleClient, name, r.leafKey, cs, brokerIdentity)))
+		}, attest.ErrRole},
+		{"role of the client, relabelled", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
+			e := must(attest.DecodeEvidence(genuine(t, r, claimsFor(t, attest.RoleClient, name, r.leafKey, cs, brokerIdentity))))(t)
+			e.Claims = must(claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity).Encode())(t)
+			return ticketOf(must(e.Encode())(t))
+		}, attest.ErrBinding},
+		{"another nonce", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
+			c := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
+			c.Nonce[0] ^= 1
+			return ticketOf(genuine(t, r, c))
+		}, attest.ErrBinding},
+		{"another service", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
+			c := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
+			c.Service = "other.example"
+			return ticketOf(genuine(t, r, c))
+		}, attest.ErrBinding},
+		{"another request", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
+			c := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
+			c.Request = attest.Digest{}
+			return ticketOf(genuine(t, r, c))
+		}, attest.ErrBinding},
+		{"another own key", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
+			c := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
+			c.OwnKey = &attest.Digest{}
+			return ticketOf(genuine(t, r, c))
+		}, attest.ErrBinding},
+		{"made for a certificate request", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
+			c := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
+			return ticketOf(must(attest.Make(testContext(t), sim.NewAttester(r.tee, attest.Digest{1}), attest.PurposeCertificate, c, zeros{}))(t))
+		}, attest.ErrBinding},
+		{"data of a guest", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
+			c := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
+			c.Guest = &attest.Digest{}
+			return ticketOf(genuine(t, r, c))
+		}, attest.ErrFormat},
+		{"empty ticket", fixed(ticketOf(nil)), attest.ErrMissing},
+		{"short ticket", fixed(make([]byte, 100)), attest.ErrFormat},
+		{"oversized ticket", fixed(make([]byte, 60000)), attest.ErrFormat},
+		{"length beyond the ticket", fixed(lying), attest.ErrFormat},
+		{"padding not zero", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
+			b := ticketOf(genuine(t, r, claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)))
+			b[len(b)-1] = 1
+			return b
+		}, attest.ErrFormat},
+		{"garbage", fixed(ticketOf([]byte("garbage"))), attest.ErrFormat},
+		// The control: the attacker with a TEE of the right kind, for this very connection, is no attacker.
+		{"control", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
+			return ticketOf(genuine(t, r, claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)))
+		}, 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t).mutual(t)
+			rogue := r.rogue()
+			rogue.ticket = func(name string, cs tls.ConnectionState) []byte { return test.ticket(t, r, name, &cs) }
+			addr, got := rogue.serve(t)
+			conn, err := dial(t, addr, r.client)
+			if test.kind == 0 {
+				if err != nil {
+					t.Fatal("control was refused:", err)
+				}
+				conn.Close()
+				return
+			}
+			wantKind(t, "client", err, test.kind)
+			if data := wait(t, got); len(data) != 0 {
+				t.Errorf("attacker got %d bytes of the application", len(data))
+			}
+		})
+	}
+}
+
+// zeros is a source of predictable blinds, for attackers.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+// TestReplay: an attacker with the stolen keys fetches genuine evidence on a connection of its own, and shows
+// it to the next client.
+func TestReplay(t *testing.T) {
+	r := newRig(t)
+	genuine, _ := start(t, r.server)
+	attacker, err := r.dialRogue(t, genuine, label([32]byte{1})+".n1."+service, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := attacker.evidence(t)
+	attacker.Close()
+
+	t.Run("as it was", func(t *testing.T) {
+		rogue := r.rogue()
+		rogue.ticket = func(string, tls.ConnectionState) []byte { return ticketOf(old) }
+		addr, _ := rogue.serve(t)
+		_, err := dial(t, addr, r.client)
+		wantKind(t, "client", err, attest.ErrBinding)
+	})
+	t.Run("old quote under new claims", func(t *testing.T) {
+		rogue := r.rogue()
+		rogue.ticket = func(name string, cs tls.ConnectionState) []byte {
+			e := must(attest.DecodeEvidence(old))(t)
+			e.Claims = must(claimsFor(t, attest.RoleServer, name, r.leafKey, &cs, brokerIdentity).Encode())(t)
+			return ticketOf(must(e.Encode())(t))
+		}
+		addr, _ := rogue.serve(t)
+		_, err := dial(t, addr, r.client)
+		wantKind(t, "client", err, attest.ErrBinding)
+	})
+}
+
+// TestRelay: a machine in the middle with stolen certificate and ECH keys passes the client's nonce to the
+// genuine broker, and the broker's ticket back. It is the attack that defeats evidence bound to key and nonce
+// only (CVE-2026-33697).
+func TestRelay(t *testing.T) {
+	r := newRig(t).mutual(t)
+	genuine, _ := start(t, r.server)
+	rogue := r.rogue()
+	rogue.ticket = func(name string, _ tls.ConnectionState) []byte {
+		onward, err := r.dialRogue(t, genuine, name, nil)
+		if err != nil {
+			t.Error("relay could not connect onward:", err)
+			return []byte{0}
+		}
+		defer onward.Close()
+		return ticketOf(onward.evidence(t))
+	}
+	addr, got := rogue.serve(t)
+	_, err := dial(t, addr, r.client)
+	wantKind(t, "client", err, attest.ErrBinding)
+	if !strings.Contains(err.Error(), "another TLS connection") {
+		t.Errorf("the nonce was relayed, so the binder should be what differs: %v", err)
+	}
+	if data := wait(t, got); len(data) != 0 {
+		t.Errorf("the machine in the middle got %d bytes of the application", len(data))
+	}
+}
+
+// TestEvidenceThatNeverComes: servers that hold the connection open.
+func TestEvidenceThatNeverComes(t *testing.T) {
+	for name, test := range map[string]struct {
+		speak func(*tls.Conn)
+		kind  attest.Kind
+	}{
+		"silent":       {nil, attest.ErrTimeout},
+		"speaks first": {func(c *tls.Conn) { c.Write([]byte("hello")) }, attest.ErrMissing},
+		"goes away":    {func(c *tls.Conn) { c.Close() }, attest.ErrMissing},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t).mutual(t)
+			r.client.EvidenceTimeout = 50 * time.Millisecond
+			if test.kind != attest.ErrTimeout {
+				r.client.EvidenceTimeout = patience
+			}
+			rogue := r.rogue()
+			rogue.speak = test.speak
+			addr, got := rogue.serve(t)
+			_, err := dial(t, addr, r.client)
+			wantKind(t, "client", err, test.kind)
+			if data := wait(t, got); len(data) != 0 {
+				t.Errorf("server got %d bytes of the application", len(data))
+			}
+		})
+	}
+}
+
+// TestServerThatSaysNothing: a listener that accepts and is silent must not hold a client for ever, nor a
+// client that connects and is silent a server.
+func TestHandshakeTimeout(t *testing.T) {
+	r := newRig(t)
+	r.client.HandshakeTimeout = 30 * time.Millisecond
+	silent := serve(t, func(c net.Conn) { io.Copy(io.Discard, c) })
+	_, err := dial(t, silent, r.client)
+	wantKind(t, "client", err, attest.ErrTimeout)
+
+	r.server.HandshakeTimeout = 30 * time.Millisecond
+	addr, outcomes := start(t, r.server)
+	raw := must(net.Dial("tcp", addr))(t)
+	defer raw.Close()
+	wantKind(t, "server", wait(t, outcomes).err, attest.ErrTimeout)
+}
+
+func TestCancel(t *testing.T) {
+	r := newRig(t)
+	silent := serve(t, func(c net.Conn) { io.Copy(io.Discard, c) })
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	_, err := atls.Dial(ctx, dialer(silent), &r.client)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,156 @@
+package atls_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/tls"
+	"encoding/base32"
+	"encoding/binary"
+	"encoding/pem"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/vouchmq/vouchmq/atls"
+	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/internal/dcbor"
+)
+
+// The attackers here are programs of their own over crypto/tls: they share no code with package atls, and
+// compute the protocol's formula a second time.
+
+// rogueServer has stolen the broker's certificate key and its ECH key. It is not in a TEE.
+type rogueServer struct {
+	certificate tls.Certificate
+	ech         []tls.EncryptedClientHelloKey
+	maxVersion  uint16
+	// ticket makes the label of its session ticket; nil: it sends none.
+	ticket func(name string, cs tls.ConnectionState) []byte
+	// speak is called after the handshake; nil: wait for the client to go.
+	speak func(*tls.Conn)
+}
+
+// serve starts the attacker. What applications sent to it comes on the channel, once for each connection.
+func (s *rogueServer) serve(t testing.TB) (addr string, got chan []byte) {
+	got = make(chan []byte, 16)
+	addr = serve(t, func(raw net.Conn) {
+		conn := tls.Server(raw, s.config())
+		if conn.Handshake() != nil {
+			got <- nil
+			return
+		}
+		if s.speak != nil {
+			s.speak(conn)
+		}
+		data, _ := io.ReadAll(conn)
+		got <- data
+	})
+	return addr, got
+}
+
+func (s *rogueServer) config() *tls.Config {
+	base := &tls.Config{Certificates: []tls.Certificate{s.certificate}, EncryptedClientHelloKeys: s.ech, NextProtos: []string{"mqtt"}, MaxVersion: s.maxVersion}
+	base.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		config := base.Clone()
+		config.GetConfigForClient = nil
+		config.SessionTicketsDisabled = s.ticket == nil
+		if s.ticket != nil {
+			config.WrapSession = func(cs tls.ConnectionState, _ *tls.SessionState) ([]byte, error) {
+				return s.ticket(hello.ServerName, cs), nil
+			}
+		}
+		return config, nil
+	}
+	return base
+}
+
+func (r *rig) rogue() *rogueServer {
+	return &rogueServer{certificate: r.server.Certificate, ech: stolen(r.ech)}
+}
+
+// stolen takes an ECH key from its file.
+func stolen(key *atls.ECHKey) []tls.EncryptedClientHelloKey {
+	block, _ := pem.Decode(key.Marshal())
+	return []tls.EncryptedClientHelloKey{{Config: block.Bytes[32:], PrivateKey: block.Bytes[:32], SendAsRetry: true}}
+}
+
+func nonceOf(t testing.TB, name string) (n [32]byte) {
+	t.Helper()
+	label, _, _ := strings.Cut(name, ".")
+	b := must(base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(label)))(t)
+	return [32]byte(b)
+}
+
+func label(n [32]byte) string {
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(n[:]))
+}
+
+// claimsFor computes the claims that evidence for a connection must carry.
+func claimsFor(t testing.TB, role attest.Role, name string, key *ecdsa.PrivateKey, cs *tls.ConnectionState, id attest.Identity) *attest.Claims {
+	t.Helper()
+	n := nonceOf(t, name)
+	context := must(attest.ExporterContext(role, attest.PhaseConnect, 0, n, nil))(t)
+	binder := must(cs.ExportKeyingMaterial("EXPERIMENTAL-vouchmq-attest-v1", context, 32))(t)
+	leaf := attest.Sum(must(spki(key))(t))
+	c := &attest.Claims{Identity: id}
+	c.Nonce, c.Binder, c.Role, c.Phase, c.Service = n, [32]byte(binder), role, attest.PhaseConnect, service
+	if c.OwnKey = &leaf; role == attest.RoleClient {
+		c.OwnKey, c.PeerKey = nil, &leaf
+	}
+	c.Request = attest.Sum(must(dcbor.Encode([]any{1, "n1", cs.NegotiatedProtocol, cs.Version, cs.CipherSuite}))(t))
+	return c
+}
+
+// ticketOf pads evidence as the protocol wants.
+func ticketOf(evidence []byte) []byte {
+	t := make([]byte, 10240)
+	binary.BigEndian.PutUint32(t, uint32(len(evidence)))
+	copy(t[4:], evidence)
+	return t
+}
+
+// rogueClient is an attacker that has the bundle, as everybody may.
+type rogueClient struct {
+	*tls.Conn
+	name   string
+	ticket chan []byte
+}
+
+// Get and Put make it a session cache that gives the ticket away.
+func (c *rogueClient) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
+
+func (c *rogueClient) Put(_ string, state *tls.ClientSessionState) {
+	if ticket, _, err := state.ResumptionState(); err == nil && len(c.ticket) == 0 {
+		c.ticket <- ticket
+	}
+}
+
+// dialRogue connects under a name of the attacker's choice.
+func (r *rig) dialRogue(t testing.TB, addr, name string, change func(*tls.Config)) (*rogueClient, error) {
+	t.Helper()
+	c := &rogueClient{name: name, ticket: make(chan []byte, 1)}
+	config := &tls.Config{
+		ServerName: name, RootCAs: r.ca.Pool(), NextProtos: []string{"mqtt"},
+		EncryptedClientHelloConfigList: r.client.ECHConfigList, ClientSessionCache: c,
+	}
+	if change != nil {
+		change(config)
+	}
+	raw := must(net.Dial("tcp", addr))(t)
+	t.Cleanup(func() { raw.Close() })
+	c.Conn = tls.Client(raw, config)
+	return c, c.HandshakeContext(testContext(t))
+}
+
+// evidence reads the server's evidence from its ticket.
+func (c *rogueClient) evidence(t testing.TB) []byte {
+	t.Helper()
+	go c.Read(make([]byte, 1)) // until the test closes the connection
+	ticket := wait(t, c.ticket)
+	return ticket[4 : 4+binary.BigEndian.Uint32(ticket)]
+}
+
+// frameOf is the client frame.
+func frameOf(evidence []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(evidence))), evidence...)
+}

@@ -1,0 +1,294 @@
+package atls
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/policy"
+)
+
+// ServerConfig is what a server needs. Only Service and Certificate are required; without Attester a server
+// serves ordinary TLS and refuses clients that ask for evidence.
+type ServerConfig struct {
+	Service     string          // name of the service
+	Certificate tls.Certificate // leaf for Service, *.n1.Service, *.x1.Service and the public name, see package owner
+	ECHKeys     []*ECHKey       // newest first; two generations may be in use at a time
+	Attester    attest.Attester
+	Identity    attest.Identity // what the evidence claims
+
+	// Clients judges evidence of clients; nil: evidence is not looked at.
+	Clients *policy.Appraiser
+	// RequireClientEvidence refuses every client without accepted evidence, ordinary ones too.
+	RequireClientEvidence bool
+
+	// MinVersion of ordinary TLS: tls.VersionTLS13 (default) or tls.VersionTLS12. Attested TLS needs 1.3.
+	MinVersion uint16
+	// ClientAuth and ClientCAs are for ordinary TLS only: asking for a certificate would move the ticket out
+	// of the server's first flight.
+	ClientAuth tls.ClientAuthType
+	ClientCAs  *x509.CertPool
+
+	HandshakeTimeout time.Duration // default 10 s
+	EvidenceTimeout  time.Duration // for making evidence, and for the client's frame; default 5 s
+
+	Rand io.Reader        // for blinds; default crypto/rand
+	Now  func() time.Time // default time.Now
+}
+
+// Server takes TLS connections. It is immutable but for the size of its tickets: to change certificate, keys,
+// identity or policy, make a new one.
+type Server struct {
+	config    ServerConfig
+	ech       []tls.EncryptedClientHelloKey
+	serverKey attest.Digest
+	ordinary  *tls.Config
+	ticket    atomic.Int64 // size of tickets; grows if evidence does not fit
+}
+
+// NewServer checks the configuration and, if there is an attester, has it make evidence once: a broken one is
+// found before clients come, and the size of tickets is known.
+func NewServer(ctx context.Context, config ServerConfig) (*Server, error) {
+	if err := CheckServiceName(config.Service); err != nil {
+		return nil, err
+	}
+	s := &Server{config: config.withDefaults(), ech: echKeysForTLS(config.ECHKeys)}
+	leaf, err := leafOf(&config.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	if err := leaf.VerifyHostname(config.Service); err != nil {
+		return nil, fmt.Errorf("certificate is not for service %q: %w", config.Service, err)
+	}
+	s.serverKey = attest.Sum(leaf.RawSubjectPublicKeyInfo)
+	s.ordinary = s.tlsConfig()
+	s.ordinary.MinVersion = s.config.MinVersion
+	s.ordinary.ClientAuth, s.ordinary.ClientCAs = config.ClientAuth, config.ClientCAs
+	s.ticket.Store(smallTicket)
+	if config.Attester == nil {
+		return s, nil
+	}
+	if len(config.ECHKeys) == 0 {
+		return nil, errors.New("a server that attests needs an ECH key")
+	}
+	return s, s.tryAttester(ctx)
+}
+
+func (c ServerConfig) withDefaults() ServerConfig {
+	c.HandshakeTimeout = orDefault(c.HandshakeTimeout, DefaultHandshakeTimeout)
+	c.EvidenceTimeout = orDefault(c.EvidenceTimeout, DefaultEvidenceTimeout)
+	if c.MinVersion == 0 {
+		c.MinVersion = tls.VersionTLS13
+	}
+	c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
+	if c.Rand == nil {
+		c.Rand = rand.Reader
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+func leafOf(c *tls.Certificate) (*x509.Certificate, error) {
+	if c.Leaf != nil {
+		return c.Leaf, nil
+	}
+	if len(c.Certificate) == 0 {
+		return nil, errors.New("server certificate is missing")
+	}
+	leaf, err := x509.ParseCertificate(c.Certificate[0])
+	if err != nil {
+		return nil, fmt.Errorf("server certificate: %w", err)
+	}
+	return leaf, nil
+}
+
+// tlsConfig returns what all configurations of the server have in common. Nothing is ever resumed: tickets
+// are off, and where one is issued for its evidence, UnwrapSession knows none. ECH keys are repeated on
+// every configuration, since Go takes retry configurations from the one that GetConfigForClient returns.
+func (s *Server) tlsConfig() *tls.Config {
+	return &tls.Config{
+		Certificates:             []tls.Certificate{s.config.Certificate},
+		MinVersion:               tls.VersionTLS13,
+		NextProtos:               []string{ALPN},
+		EncryptedClientHelloKeys: s.ech,
+		SessionTicketsDisabled:   true,
+		UnwrapSession:            neverResume,
+		Renegotiation:            tls.RenegotiateNever,
+		Time:                     s.config.Now,
+	}
+}
+
+func neverResume([]byte, tls.ConnectionState) (*tls.SessionState, error) { return nil, nil }
+
+// tryAttester makes evidence for a connection that does not exist.
+func (s *Server) tryAttester(ctx context.Context) error {
+	claims := attest.Claims{Identity: s.config.Identity}
+	claims.Role, claims.Phase, claims.Service, claims.OwnKey = attest.RoleServer, attest.PhaseConnect, s.config.Service, &s.serverKey
+	evidence, err := attest.Make(ctx, s.config.Attester, attest.PurposeConnection, &claims, s.config.Rand)
+	if err != nil {
+		return fmt.Errorf("trial of the attester: %w", err)
+	}
+	s.growTicket(len(evidence))
+	return nil
+}
+
+// growTicket makes tickets large enough for n bytes, from now on and for all connections.
+func (s *Server) growTicket(n int) {
+	if size := int64(ticketSize(n)); size > s.ticket.Load() {
+		s.ticket.Store(size)
+	}
+}
+
+// Handshake takes one connection: TLS, then, if the client used a bundle, its frame. It returns a Conn, or an
+// error and raw closed. Errors have an attest.Kind; the other side is not told which.
+func (s *Server) Handshake(ctx context.Context, raw net.Conn) (*Conn, error) {
+	h := &serverHandshake{server: s, session: session{service: s.config.Service, serverKey: &s.serverKey}}
+	conn, err := h.run(ctx, raw)
+	if err != nil {
+		if conn != nil {
+			_ = raw.SetDeadline(time.Now().Add(closeTimeout))
+			_ = conn.Close() // says close_notify
+		}
+		_ = raw.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// serverHandshake is the state of one connection while it is set up.
+type serverHandshake struct {
+	server *Server
+	session
+	name     string // as asked for
+	ticketed bool
+	// refusal is why the connection must not be used. The handshake completes all the same, so that all
+	// refusals look alike on the wire.
+	refusal error
+}
+
+func (h *serverHandshake) run(ctx context.Context, raw net.Conn) (*Conn, error) {
+	config := h.server.tlsConfig()
+	config.GetConfigForClient = h.configForClient
+	c := &Conn{Conn: tls.Server(raw, config)}
+	d := startDeadline(ctx, raw, h.server.config.HandshakeTimeout, "TLS handshake")
+	if err := d.stop(c.HandshakeContext(d.ctx)); err != nil {
+		return nil, err
+	}
+	cs := c.ConnectionState()
+	c.peer = Peer{
+		Carrier: h.carrier, ServerName: h.name, Certificates: cs.PeerCertificates,
+		ALPN: cs.NegotiatedProtocol, TLSVersion: cs.Version,
+	}
+	return c, h.appraise(ctx, c, &cs)
+}
+
+// configForClient sees the inner server name if ECH was accepted, the outer otherwise.
+func (h *serverHandshake) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	h.name = hello.ServerName
+	h.carrier, h.nonce, h.refusal = parseServerName(hello.ServerName, h.service)
+	if h.carrier == Ordinary {
+		return h.server.ordinary, nil
+	}
+	h.name = h.service
+	config := h.server.tlsConfig()
+	config.SessionTicketsDisabled = false
+	config.WrapSession = func(cs tls.ConnectionState, _ *tls.SessionState) ([]byte, error) {
+		return h.makeTicket(hello.Context(), &cs), nil
+	}
+	return config, nil
+}
+
+// makeTicket runs when the server's Finished has been written into the first flight and nothing of it has
+// been sent. What fails here gives an empty ticket: on the wire it looks like any other.
+func (h *serverHandshake) makeTicket(ctx context.Context, cs *tls.ConnectionState) []byte {
+	h.ticketed = true
+	var evidence []byte
+	if h.refusal = checkConnection(cs); h.refusal == nil && h.carrier == N1 {
+		evidence, h.refusal = h.evidence(ctx, cs)
+	}
+	h.server.growTicket(len(evidence))
+	return packTicket(evidence, int(h.server.ticket.Load()))
+}
+
+func (h *serverHandshake) evidence(ctx context.Context, cs *tls.ConnectionState) ([]byte, error) {
+	config := &h.server.config
+	if config.Attester == nil {
+		return nil, attest.Errorf(attest.ErrAttester, "client asks for evidence, and this server has no attester")
+	}
+	binding, err := h.binding(attest.RoleServer, cs)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, config.EvidenceTimeout)
+	defer cancel()
+	claims := &attest.Claims{Binding: binding, Identity: config.Identity, IssuedAt: config.Now().Unix()}
+	return attest.Make(ctx, config.Attester, attest.PurposeConnection, claims, config.Rand)
+}
+
+// appraise decides about the client once TLS stands.
+func (h *serverHandshake) appraise(ctx context.Context, c *Conn, cs *tls.ConnectionState) error {
+	if h.refusal != nil {
+		return h.refusal
+	}
+	config := &h.server.config
+	if h.carrier == Ordinary {
+		if config.RequireClientEvidence {
+			return attest.Errorf(attest.ErrMissing, "client did not use attested TLS, and this listener requires evidence")
+		}
+		return nil
+	}
+	if err := checkConnection(cs); err != nil {
+		return err
+	}
+	if !h.ticketed {
+		return attest.Errorf(attest.ErrFormat, "client asks for attested TLS and does not take session tickets")
+	}
+	evidence, err := h.readClientFrame(ctx, c)
+	if err != nil {
+		return err
+	}
+	return h.judgeClient(ctx, c, cs, evidence)
+}
+
+func (h *serverHandshake) readClientFrame(ctx context.Context, c *Conn) ([]byte, error) {
+	d := startDeadline(ctx, c.NetConn(), h.server.config.EvidenceTimeout, "evidence of the client")
+	evidence, err := readFrame(c.Conn)
+	if err := d.stop(err); err != nil {
+		return nil, err
+	}
+	if evidence != nil && h.carrier == X1 {
+		return nil, attest.Errorf(attest.ErrFormat, "client attests without having asked for the server's evidence")
+	}
+	return evidence, nil
+}
+
+func (h *serverHandshake) judgeClient(ctx context.Context, c *Conn, cs *tls.ConnectionState, evidence []byte) error {
+	config := &h.server.config
+	if evidence == nil || config.Clients == nil {
+		if config.RequireClientEvidence {
+			return attest.Errorf(attest.ErrMissing, "client gave no evidence, and this listener requires it")
+		}
+		return nil
+	}
+	binding, err := h.binding(attest.RoleClient, cs)
+	if err != nil {
+		return err
+	}
+	verdict := config.Clients.Appraise(ctx, evidence, binding, config.Now())
+	c.peer.Verdict = verdict
+	if !verdict.Accepted {
+		return &RefusedError{Role: attest.RoleClient, Verdict: verdict, Peer: &c.peer}
+	}
+	c.peer.Attested, c.peer.Identities = true, verdict.Identities
+	return nil
+}
