@@ -1,0 +1,260 @@
+package server
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/vouchmq/vouchmq/atls"
+	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/dcbor"
+	"github.com/vouchmq/vouchmq/internal/transport"
+)
+
+// Kind tells what a listener speaks below MQTT.
+type Kind string
+
+// The kinds of listener.
+const (
+	TCP      Kind = "tcp"      // nothing: for the loopback interface, or behind something that encrypts
+	TLS      Kind = "tls"      // TLS; it never attests
+	Attested Kind = "attested" // attested TLS, and ordinary TLS for clients that do not ask for more
+)
+
+// Engine tells how the core runs.
+type Engine string
+
+// The engines.
+const (
+	Wasm   Engine = "wasm"   // as the WebAssembly module whose digest is attested
+	Native Engine = "native" // compiled into this program, for comparison: no module is claimed
+)
+
+// Listener is one address that the broker listens on.
+type Listener struct {
+	Name    string // what rules call it
+	Kind    Kind
+	Address string // host:port; port 0 is any free one
+	// RequireEvidence refuses clients of an Attested listener that do not attest.
+	RequireEvidence bool
+}
+
+// Limits bound what clients may use.
+type Limits struct {
+	Core      abi.Limits // a field of 0 is its default, see DefaultLimits
+	Transport transport.Limits
+}
+
+// Config is all that a broker needs.
+type Config struct {
+	Service   string // name of the service, which certificate and clients know it by
+	Listeners []Listener
+	Policy    *policy.Policy
+	Limits    Limits
+
+	Engine      Engine // "" is Wasm
+	Module      []byte // for Wasm
+	MemoryLimit uint64 // bytes of memory of the module; 0 is 1 GiB
+
+	// For listeners of kind TLS and Attested.
+	OwnerKey    attest.Digest // of the owner CA's public key
+	Certificate tls.Certificate
+	ECHKeys     []*atls.ECHKey
+	Attester    attest.Attester
+	Registry    *attest.Registry // verifiers of clients' evidence
+	Runtime     attest.Digest    // of this program
+	Instance    string           // name of this instance, for the claims
+	MinTLS      uint16           // of ordinary TLS; 0 is TLS 1.3
+
+	ShutdownTimeout time.Duration // time to say farewell; 0 is 10 s
+	Log             *slog.Logger  // nil is nowhere
+}
+
+// DefaultLimits returns limits for a broker that strangers can reach.
+func DefaultLimits() abi.Limits {
+	return abi.Limits{
+		MaxPacketSize:     1 << 20,
+		MaxInflight:       256,
+		ReceiveMaximum:    256,
+		TopicAliasMaximum: 64,
+		MaxQueued:         10_000,
+		MaxQueuedBytes:    16 << 20,
+		MaxRetained:       100_000,
+		MaxRetainedBytes:  128 << 20,
+		MaxSessions:       100_000,
+		MaxSubscriptions:  1_000,
+		MaxTopicLevels:    64,
+		MaxKeepAlive:      0,
+		MaxSessionExpiry:  7 * 24 * 3600,
+		MaxMemory:         256 << 20,
+		ConnectTimeout:    10_000,
+		StallTimeout:      1_000,
+		StepWork:          8_192,
+	}
+}
+
+func (c Config) withDefaults() Config {
+	if c.Engine == "" {
+		c.Engine = Wasm
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.ShutdownTimeout == 0 {
+		c.ShutdownTimeout = 10 * time.Second
+	}
+	c.Limits.Core = mergeLimits(c.Limits.Core, DefaultLimits())
+	c.Limits.Transport.MaxPacketSize = int(c.Limits.Core.MaxPacketSize)
+	c.Listeners = slices.Clone(c.Listeners)
+	return c
+}
+
+// check says what is wrong with a configuration before anything is started.
+func (c *Config) check() error {
+	if len(c.Listeners) == 0 {
+		return errors.New("no listener is configured: the broker could not be reached")
+	}
+	if c.Policy == nil {
+		return errors.New("no policy is configured: nobody could do anything")
+	}
+	names := map[string]bool{}
+	for _, l := range c.Listeners {
+		if err := l.check(c); err != nil {
+			return fmt.Errorf("listener %q: %w", l.Name, err)
+		}
+		if names[l.Name] {
+			return fmt.Errorf("listener %q is configured twice", l.Name)
+		}
+		names[l.Name] = true
+	}
+	return c.checkEngine()
+}
+
+func (c *Config) checkEngine() error {
+	switch c.Engine {
+	case Native:
+		return nil
+	case Wasm:
+		if len(c.Module) == 0 {
+			return errors.New("engine wasm needs the module: build it with `make module`, or use the engine native")
+		}
+		return nil
+	}
+	return fmt.Errorf("engine %q is neither %s nor %s", c.Engine, Wasm, Native)
+}
+
+func (l *Listener) check(c *Config) error {
+	if l.Name == "" {
+		return errors.New("it has no name, which rules could call it by")
+	}
+	if _, _, err := net.SplitHostPort(l.Address); err != nil {
+		return fmt.Errorf("address %q is not host:port: %w", l.Address, err)
+	}
+	if l.RequireEvidence && l.Kind != Attested {
+		return fmt.Errorf("only a listener of kind %s can require evidence", Attested)
+	}
+	switch l.Kind {
+	case TCP:
+		return nil
+	case TLS, Attested:
+		return l.checkTLS(c)
+	}
+	return fmt.Errorf("kind %q is none of %s, %s, %s", l.Kind, TCP, TLS, Attested)
+}
+
+func (l *Listener) checkTLS(c *Config) error {
+	if len(c.Certificate.Certificate) == 0 {
+		return errors.New("it needs a certificate")
+	}
+	if l.Kind == Attested && c.Attester == nil {
+		return errors.New("it needs a TEE to attest with")
+	}
+	return nil
+}
+
+// coreConfig is what the core is configured with.
+func (c *Config) coreConfig() []byte {
+	config := abi.Config{Limits: c.Limits.Core}
+	for _, r := range c.Policy.Rules() {
+		rule := abi.Rule{Publish: r.Publish, Subscribe: r.Subscribe}
+		for _, w := range r.Who {
+			rule.Who = append(rule.Who, abi.Condition{
+				Identity: w.Identity, User: w.User, Anonymous: w.Anonymous, Listener: w.Listener,
+			})
+		}
+		config.Rules = append(config.Rules, rule)
+	}
+	return abi.AppendConfig(nil, &config)
+}
+
+// canonicalVersion numbers the form of Canonical.
+const canonicalVersion = 1
+
+type canonicalConfig struct {
+	Version   int                 `cbor:"version"`
+	Service   string              `cbor:"service"`
+	Owner     []byte              `cbor:"owner"`
+	Engine    string              `cbor:"engine"`
+	Listeners []canonicalListener `cbor:"listeners"`
+	Policy    []byte              `cbor:"policy"`
+}
+
+type canonicalListener struct {
+	Name            string `cbor:"name"`
+	Kind            string `cbor:"kind"`
+	RequireEvidence bool   `cbor:"require_evidence"`
+}
+
+// Canonical returns what of the configuration is attested, in deterministic CBOR: service, owner's key,
+// engine, listeners by name, and the digest of the policy. Clients pin its SHA-384, see ConfigDigest.
+func (c *Config) Canonical() ([]byte, error) {
+	policyDigest := c.Policy.Digest()
+	canonical := canonicalConfig{
+		Version: canonicalVersion, Service: c.Service, Owner: c.OwnerKey[:], Engine: string(c.withDefaults().Engine),
+		Listeners: []canonicalListener{}, Policy: policyDigest[:],
+	}
+	for _, l := range c.Listeners {
+		canonical.Listeners = append(canonical.Listeners, canonicalListener{l.Name, string(l.Kind), l.RequireEvidence})
+	}
+	slices.SortFunc(canonical.Listeners, func(a, b canonicalListener) int { return compare(a.Name, b.Name) })
+	b, err := dcbor.Encode(canonical)
+	if err != nil {
+		return nil, fmt.Errorf("encode the canonical configuration: %w", err)
+	}
+	return b, nil
+}
+
+func compare(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// nativeModule is what the claims name in place of a module when the core runs natively. It is the digest of
+// no module, so a policy accepts it only if it means to.
+const nativeModule = "vouchmq: the broker's core is compiled into the runtime, there is no module"
+
+// Identity returns what evidence claims: module, configuration, runtime and instance.
+func (c *Config) Identity() (attest.Identity, error) {
+	canonical, err := c.Canonical()
+	if err != nil {
+		return attest.Identity{}, err
+	}
+	module := c.Module
+	if c.Engine == Native {
+		module = []byte(nativeModule)
+	}
+	return attest.Identity{
+		Module: attest.Sum(module), Config: attest.Sum(canonical), Runtime: c.Runtime, Instance: c.Instance,
+	}, nil
+}

@@ -1,0 +1,247 @@
+package transport
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vouchmq/vouchmq/internal/abi"
+)
+
+// Why connections end, as far as neither the client nor the core decided it.
+var (
+	errCoreFailed = errors.New("the broker core failed and was started afresh")
+	errOverflow   = errors.New("the client does not read what it asked for")
+	errNotFlushed = errors.New("the client did not take what was left to write in time")
+)
+
+// conn is one connection.
+type conn struct {
+	id        abi.Conn
+	epoch     atomic.Uint32 // which core knows it
+	stream    net.Conn      // what is read and written: TLS or the socket
+	socket    net.Conn      // to end it at once
+	transport *Transport
+	log       *slog.Logger
+	gone      chan struct{} // closed when the connection is aborted or its pump has ended
+
+	// Flow control of a source: the target that its pump waits for before it posts more.
+	slowest atomic.Pointer[conn]
+	paused  atomic.Bool   // the core asked for it
+	resume  chan struct{} // holds a token if the pump should look again whether to go on
+
+	// These belong to the engine's goroutine.
+	dirty       bool
+	slowestMost int // backlog of slowest when it was stored
+
+	mu      sync.Mutex
+	pending *buffer  // to be written; nil if there is nothing
+	leaving int      // bytes that the writer has taken and not yet written
+	writing bool     // the writer runs
+	closing bool     // the core closed the connection: nothing is appended any more
+	dead    bool     // aborted
+	cause   error    // why it was aborted
+	left    uint64   // bytes that have been written
+	syncs   []uint64 // values of left at which the core wants to know
+	backlog backlogState
+}
+
+// backlogState is what is known of a connection that has much to write. It is guarded by conn.mu.
+type backlogState struct {
+	crowded  bool          // in the crowd, see crowd.go
+	stalled  bool          // nobody waits for it
+	written  uint64        // pieces written, to see progress
+	seen     uint64        // the same, when the crowd was last looked at
+	idle     time.Duration // time without progress
+	crowding time.Duration // time in the crowd
+	dropped  uint64        // QoS 0 messages dropped in this episode
+	waiters  []*conn       // sources whose pumps wait for it
+}
+
+// size returns the backlog in bytes. c.mu is held.
+func (c *conn) size() int {
+	if c.pending == nil {
+		return c.leaving
+	}
+	return len(c.pending.b) + c.leaving
+}
+
+// room returns the pending buffer with room for size more bytes. c.mu is held.
+func (c *conn) room(size int) *buffer {
+	if c.pending == nil {
+		c.pending = getBuffer(size)
+	} else {
+		c.pending = c.pending.grow(size)
+	}
+	return c.pending
+}
+
+// deliver appends a PUBLISH packet and returns the backlog to slow its source by; 0 if nobody is to wait for
+// this connection.
+func (c *conn) deliver(d *abi.Deliver, packetID uint16, payload []byte) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	size := c.size() + len(d.Head) + len(payload)
+	if size > c.transport.limits.SoftBacklog && !c.admit(d.QoS, size) {
+		return 0
+	}
+	if c.closing {
+		return 0
+	}
+	out := c.room(len(d.Head) + len(payload))
+	at := len(out.b)
+	out.b = append(append(out.b, d.Head...), payload...)
+	if d.QoS > 0 {
+		binary.BigEndian.PutUint16(out.b[at+int(d.PacketIDAt):], packetID)
+	}
+	if c.backlog.stalled {
+		return 0
+	}
+	return size
+}
+
+// send appends what the core wrote.
+func (c *conn) send(b []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	size := c.size() + len(b)
+	if c.closing || size > c.transport.limits.SoftBacklog && !c.admit(1, size) {
+		return
+	}
+	out := c.room(len(b))
+	out.b = append(out.b, b...)
+}
+
+// admit decides what becomes of a packet that would make a large backlog. c.mu is held.
+func (c *conn) admit(qos uint8, size int) bool {
+	limits := &c.transport.limits
+	if c.closing {
+		return false
+	}
+	c.transport.crowd.join(c)
+	alone := c.size() == 0
+	switch {
+	case qos == 0 && (c.backlog.stalled || size > limits.HardBacklog && !alone):
+		c.backlog.dropped++
+		c.transport.counters.droppedQoS0.Add(1)
+		return false
+	case qos > 0 && size > 2*limits.HardBacklog && !alone:
+		c.transport.counters.overflowed.Add(1)
+		c.abortLocked(errOverflow)
+		return false
+	}
+	return true
+}
+
+// slowDown makes the pump of c wait for target, if that is further behind than who it waits for already.
+func (c *conn) slowDown(target *conn, backlog int) {
+	if c.slowest.Load() == nil || backlog >= c.slowestMost {
+		c.slowestMost = backlog
+		c.slowest.Store(target)
+	}
+}
+
+// pause stops the pump before it posts more, or lets it go on.
+func (c *conn) pause(on bool) {
+	c.paused.Store(on)
+	if !on {
+		c.goOn()
+	}
+}
+
+// goOn makes the pump look again whether to wait.
+func (c *conn) goOn() {
+	select {
+	case c.resume <- struct{}{}:
+	default:
+	}
+}
+
+// sync tells the core when all that has been appended so far has been written.
+func (c *conn) sync() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.size() == 0 {
+		c.postNow(abi.EventSynced)
+		return
+	}
+	c.syncs = append(c.syncs, c.left+uint64(c.size()))
+}
+
+// synced answers the syncs that have been reached. c.mu is held.
+func (c *conn) synced() {
+	for len(c.syncs) > 0 && c.syncs[0] <= c.left {
+		c.syncs = c.syncs[1:]
+		c.postNow(abi.EventSynced)
+	}
+}
+
+// close ends the connection once all that was appended has been written. reason is an MQTT 5 reason code.
+func (c *conn) close(reason uint32, text []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return
+	}
+	c.closing = true
+	c.releaseWaiters()
+	level := slog.LevelDebug
+	if reason >= 0x80 {
+		level = slog.LevelInfo
+	}
+	c.log.Log(context.Background(), level, "closing connection", "reason", fmt.Sprintf("0x%02x", reason), "text", printable(text))
+	_ = c.socket.SetWriteDeadline(time.Now().Add(c.transport.limits.FlushTimeout)) // fails only if it is closed
+}
+
+// abort ends the connection at once. The pump then posts EventClosed. cause is for the log, nil if there is
+// nothing to say.
+func (c *conn) abort(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.abortLocked(cause)
+}
+
+func (c *conn) abortLocked(cause error) {
+	if c.dead {
+		return
+	}
+	c.dead, c.closing, c.cause = true, true, cause
+	c.releaseWaiters()
+	close(c.gone)
+	_ = c.socket.Close() // its error is of no use to anybody
+}
+
+// postNow tells the core what happened to the connection.
+func (c *conn) postNow(kind abi.EventKind) {
+	c.transport.engine.PostNow(kind, c.id, c.epoch.Load(), 0, nil)
+}
+
+// postIncoming gives the core something that came in. It reports whether the connection goes on.
+func (c *conn) postIncoming(kind abi.EventKind, arg uint32, data []byte) bool {
+	return c.transport.engine.Post(kind, c.id, c.epoch.Load(), arg, data)
+}
+
+// finish is the end of the pump, and so of the connection.
+func (c *conn) finish(cause error) {
+	c.abort(cause)
+	c.mu.Lock()
+	cause = c.cause
+	if c.pending != nil {
+		putBuffer(c.pending)
+		c.pending = nil
+	}
+	c.mu.Unlock()
+	c.postNow(abi.EventClosed)
+	c.transport.table.remove(c)
+	if cause != nil {
+		c.log.Info("connection ended", "cause", cause)
+		return
+	}
+	c.log.Debug("connection ended")
+}

@@ -1,0 +1,33 @@
+// Package transport moves bytes between network connections and the engine: listeners, pumps that cut streams
+// into MQTT packets, and writers that carry out what the core decides.
+//
+//	net.Conn ── pump ── events ──> engine ── effects ──> Apply ── pending ── writer ── net.Conn
+//
+// A connection costs one goroutine, its pump. A writer is a goroutine that exists while there is something to
+// write. Buffers grow with the traffic and go back to a pool when a connection is idle.
+//
+// # Numbers
+//
+// A connection's abi.Conn is its slot in the table and the generation of that slot, so an effect for a
+// connection that is gone never reaches the one that came after it.
+//
+// # Back-pressure
+//
+// What a connection has still to write is its backlog. [Apply] appends to it and never waits.
+//
+//   - A target whose backlog passes Limits.SoftBacklog slows its sources: the pump of a connection whose
+//     packets led there posts nothing more until the target with the largest backlog among those that it
+//     wrote to has come down to half. The pump then does not read either, TCP's window closes, and the flood
+//     is slowed where it comes from.
+//   - A target that made no progress for Limits.StallAfter, or has not come down to half in ten times that, is
+//     stalled and loses this courtesy: nobody waits for it. The core is told with EventBlocked and keeps QoS 1
+//     and 2 messages in the session's queue. Its QoS 0 messages are dropped and counted until it has read half.
+//   - Beyond Limits.HardBacklog QoS 0 is dropped whoever the target is; beyond twice that, the connection is
+//     closed: what is written then are answers to a client that asks and does not read.
+//
+// # Endings
+//
+// Each connection posts EventOpen first and EventClosed last, once. When the core closes a connection, what
+// was written before is flushed, then the write side is closed and what still comes in is thrown away for a
+// moment: closing at once would make TCP discard the farewell that the client has not read yet.
+package transport

@@ -1,0 +1,154 @@
+package transport
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+)
+
+// pump reads from the connection until it ends, and tells the engine what came.
+func (c *conn) pump() {
+	in, cause := c.read(getBuffer(smallBuffer))
+	putBuffer(in)
+	if errors.Is(cause, io.EOF) || errors.Is(cause, net.ErrClosed) || errors.Is(cause, os.ErrDeadlineExceeded) {
+		cause = nil
+	}
+	c.finish(cause)
+}
+
+// read reads and posts runs of whole packets. It returns the buffer that it used last.
+func (c *conn) read(in *buffer) (*buffer, error) {
+	for {
+		n, err := c.stream.Read(in.b[len(in.b):cap(in.b)])
+		filled := n == cap(in.b)-len(in.b)
+		in.b = in.b[:len(in.b)+n]
+		if n > 0 {
+			whole, fault := cut(in.b, c.transport.limits.MaxPacketSize)
+			if !c.post(in.b[:whole.size], whole.packets) {
+				return in, nil
+			}
+			if fault != 0 {
+				return in, c.refuse(fault)
+			}
+			in.b = in.b[:copy(in.b, in.b[whole.size:])]
+		}
+		if err != nil {
+			return in, err
+		}
+		in = fit(in, n, filled)
+	}
+}
+
+// fit gives a connection a larger buffer when it has filled the one it has, and a smaller one when it has
+// become quiet. A buffer beyond 64 KiB holds the beginning of one packet, and grows only as the packet comes:
+// what a header announces costs nothing.
+func fit(in *buffer, n int, filled bool) *buffer {
+	switch {
+	case len(in.b) == cap(in.b), filled && cap(in.b) < runBuffer:
+		return in.grow(cap(in.b) - len(in.b) + 1)
+	case len(in.b) == 0 && n < cap(in.b)/4 && cap(in.b) > smallBuffer:
+		putBuffer(in)
+		return getBuffer(max(smallBuffer, min(runBuffer, cap(in.b)/2)))
+	}
+	return in
+}
+
+// run is what can be posted at once: whole packets.
+type run struct {
+	size, packets int
+}
+
+// cut finds the whole packets at the start of b. reason is the MQTT 5 reason code for what follows them, 0
+// if that may still become a packet of up to most bytes.
+func cut(b []byte, most int) (whole run, reason mqtt.ReasonCode) {
+	for {
+		size, ok, fault := mqtt.FrameSize(b[whole.size:])
+		switch {
+		case fault != nil:
+			return whole, fault.Reason
+		case !ok:
+			return whole, 0
+		case size > most:
+			return whole, mqtt.PacketTooLarge // [MQTT-3.2.2-15]
+		case size > len(b)-whole.size:
+			return whole, 0
+		}
+		whole.size += size
+		whole.packets++
+	}
+}
+
+// post posts a run, once the connections that the runs before it went to have come after. It returns false
+// if the connection is at its end.
+func (c *conn) post(packets []byte, count int) bool {
+	if count == 0 || c.isClosing() {
+		return !c.isGone()
+	}
+	if !c.awaitTargets() {
+		return false
+	}
+	return c.postIncoming(abi.EventPackets, uint32(count), packets)
+}
+
+// refuse tells the core that the stream is not MQTT, and waits for the core to close the connection.
+func (c *conn) refuse(reason mqtt.ReasonCode) error {
+	if !c.postIncoming(abi.EventBadPacket, uint32(reason), nil) {
+		return nil
+	}
+	_ = c.stream.SetReadDeadline(time.Now().Add(c.transport.limits.FlushTimeout)) // fails only if it is closed
+	_, err := io.Copy(io.Discard, c.stream)
+	return err
+}
+
+func (c *conn) isGone() bool {
+	select {
+	case <-c.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+func (c *conn) isClosing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closing
+}
+
+// awaitTargets waits while the target that is furthest behind has more than half of the soft limit to write,
+// and while the core has paused the connection.
+func (c *conn) awaitTargets() bool {
+	for target := c.slowest.Swap(nil); c.paused.Load() || target != nil && target.enlist(c); {
+		select {
+		case <-c.resume:
+		case <-c.gone:
+			return false
+		}
+	}
+	return true
+}
+
+// enlist makes source one of those who wait for c, unless nobody has to.
+func (c *conn) enlist(source *conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing || c.backlog.stalled || c.size() <= c.transport.limits.SoftBacklog/2 {
+		return false
+	}
+	c.backlog.waiters = append(c.backlog.waiters, source)
+	return true
+}
+
+// releaseWaiters lets all go on who wait for c. c.mu is held.
+func (c *conn) releaseWaiters() {
+	for i, source := range c.backlog.waiters {
+		source.goOn()
+		c.backlog.waiters[i] = nil
+	}
+	c.backlog.waiters = c.backlog.waiters[:0]
+}

@@ -1,0 +1,145 @@
+package transport
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/vouchmq/vouchmq/internal/abi"
+)
+
+// A connection's number: its slot in the table, from 1, and above it the generation of the slot.
+const (
+	maxSlot        = 1<<abi.SlotBits - 1
+	maxGenerations = 1 << (32 - abi.SlotBits)
+)
+
+// table finds connections by their number. Lookups take no lock.
+type table struct {
+	slots atomic.Pointer[[]slot]
+
+	mu      sync.Mutex
+	limit   int
+	free    []uint32 // slots that may be used again
+	last    uint32   // last slot that has been used ever
+	used    int
+	waiting []chan struct{} // closed when the table is empty
+}
+
+type slot struct {
+	conn       *atomic.Pointer[conn]
+	generation uint32 // guarded by table.mu
+}
+
+func (t *table) init(limit int) {
+	t.limit = limit
+	slots := make([]slot, 1) // there is no slot 0
+	t.slots.Store(&slots)
+}
+
+// lookup returns the connection of a number, nil if it is gone.
+func lookup(slots []slot, id abi.Conn) *conn {
+	i := id.Slot()
+	if uint64(i) >= uint64(len(slots)) {
+		return nil
+	}
+	if c := slots[i].conn.Load(); c != nil && c.id == id {
+		return c
+	}
+	return nil
+}
+
+// add gives c a number and a slot. It returns false if the table is full.
+func (t *table) add(c *conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.used >= t.limit {
+		return false
+	}
+	i, ok := t.place()
+	if !ok {
+		return false
+	}
+	slots := *t.slots.Load()
+	s := &slots[i]
+	s.generation = (s.generation + 1) % maxGenerations
+	c.id = abi.Conn(s.generation<<abi.SlotBits | i)
+	s.conn.Store(c)
+	t.used++
+	return true
+}
+
+// place finds a free slot, in a larger table if need be.
+func (t *table) place() (uint32, bool) {
+	if n := len(t.free); n > 0 {
+		i := t.free[n-1]
+		t.free = t.free[:n-1]
+		return i, true
+	}
+	if t.last == maxSlot {
+		return 0, false
+	}
+	t.last++
+	if slots := *t.slots.Load(); int(t.last) == len(slots) {
+		t.grow(slots)
+	}
+	return t.last, true
+}
+
+func (t *table) grow(slots []slot) {
+	larger := make([]slot, max(64, 2*len(slots)))
+	copy(larger, slots)
+	for i := range larger {
+		if larger[i].conn == nil {
+			larger[i].conn = new(atomic.Pointer[conn])
+		}
+	}
+	t.slots.Store(&larger)
+}
+
+// remove frees the slot of c, once.
+func (t *table) remove(c *conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := c.id.Slot()
+	(*t.slots.Load())[i].conn.Store(nil)
+	t.free = append(t.free, i)
+	if t.used--; t.used == 0 {
+		t.announceEmpty()
+	}
+}
+
+func (t *table) announceEmpty() {
+	for _, w := range t.waiting {
+		close(w)
+	}
+	t.waiting = nil
+}
+
+// whenEmpty returns a channel that is closed once the table is empty.
+func (t *table) whenEmpty() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w := make(chan struct{})
+	t.waiting = append(t.waiting, w)
+	if t.used == 0 {
+		t.announceEmpty()
+	}
+	return w
+}
+
+func (t *table) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.used
+}
+
+// all returns the connections that exist.
+func (t *table) all() []*conn {
+	var list []*conn
+	for _, s := range (*t.slots.Load())[1:] {
+		if c := s.conn.Load(); c != nil {
+			list = append(list, c)
+		}
+	}
+	return list
+}
