@@ -15,13 +15,13 @@ func (c *Core) resolveAlias(p *connection, req *mqtt.Publish) bool {
 	if !req.Props.Has.Has(mqtt.PropTopicAlias) {
 		return true
 	}
-	most, alias := uint32(c.config.Limits.TopicAliasMaximum), uint32(req.Props.TopicAlias)
-	if alias > most { // [MQTT-3.3.2-9]
+	alias := uint32(req.Props.TopicAlias)
+	if alias > uint32(p.aliasMost) { // [MQTT-3.3.2-9]
 		c.fail(p, mqtt.TopicAliasInvalid, "a topic alias is above the maximum")
 		return false
 	}
 	if len(req.Topic) > 0 {
-		c.setAlias(p, alias, most, req.Topic)
+		c.setAlias(p, alias, req.Topic)
 		return true
 	}
 	topic := c.aliasAt(p, alias)
@@ -33,9 +33,9 @@ func (c *Core) resolveAlias(p *connection, req *mqtt.Publish) bool {
 	return true
 }
 
-func (c *Core) setAlias(p *connection, alias, most uint32, topic []byte) {
+func (c *Core) setAlias(p *connection, alias uint32, topic []byte) {
 	if p.aliases.size == 0 {
-		p.aliases = c.store.alloc(most * aliasSize)
+		p.aliases = c.store.alloc(uint32(p.aliasMost) * aliasSize)
 		clear(c.store.bytes(p.aliases))
 	}
 	c.store.release(c.aliasAt(p, alias))

@@ -65,6 +65,10 @@ func (c *Core) connectClient(p *connection, req *mqtt.Connect) {
 		c.refuse(p, mqtt.NotAuthorized, "the rules do not allow the topic of the will")
 		return
 	}
+	if req.HasWill && tooDeep(req.Will.Topic, c.config.Limits.MaxTopicLevels) {
+		c.refuse(p, mqtt.TopicNameInvalid, "the topic of the will has too many levels")
+		return
+	}
 	id, hash := c.findSession(clientID)
 	if id == 0 && c.sessions.live >= c.config.Limits.MaxSessions || c.full() {
 		c.refuse(p, mqtt.QuotaExceeded, "the broker keeps as many sessions as it may")
@@ -74,7 +78,7 @@ func (c *Core) connectClient(p *connection, req *mqtt.Connect) {
 	if id != 0 {
 		c.takeOver(c.sessions.at(id))
 		if id, hash = c.findSession(clientID); id != 0 && req.CleanStart { // [MQTT-3.1.2-4]
-			c.endSession(id)
+			c.endEarly(id)
 			id = 0
 		}
 		present = id != 0
@@ -130,6 +134,7 @@ func (c *Core) enter(id uint32, p *connection, req *mqtt.Connect) {
 			p.problemInfo = req.Props.RequestProblemInformation
 		}
 	}
+	p.aliasMost = limits.TopicAliasMaximum
 	p.overdue = int64(c.keepAlive(req)) * 1500 // one and a half times [MQTT-3.1.2-22]
 	p.lastSeen = c.now
 	c.watch(p)

@@ -19,7 +19,8 @@ type connection struct {
 	rulesSerial uint32
 	problemInfo bool // reason strings are welcome
 	denialNoted bool
-	aliases     block // topics by alias, see alias.go
+	aliases     block  // topics by alias, see alias.go
+	aliasMost   uint16 // the topic alias maximum that the client was told
 
 	pausedBy   uint32   // the session that has paused it, see pace.go
 	pausedNext abi.Conn // the next connection that the same session has paused
@@ -163,6 +164,8 @@ func (c *Core) packet(p *connection, start, end uint32) {
 		c.fail(p, mqtt.ProtocolError, "a second CONNECT") // [MQTT-3.1.0-2]
 	case mqtt.AUTH:
 		c.fail(p, mqtt.ProtocolError, "AUTH without an authentication method in CONNECT") // [MQTT-4.12.0-7]
+	case 0:
+		c.fail(p, mqtt.MalformedPacket, "the packet type is reserved") // 2.1.2
 	default:
 		c.fail(p, mqtt.ProtocolError, "a packet that only a server sends")
 	}
@@ -249,9 +252,11 @@ func (c *Core) setBlocked(conn abi.Conn, blocked bool) {
 	s.blocked = blocked
 	c.presence++
 	s.dropNoted = false
-	if !blocked {
-		c.drain(p.session)
+	if blocked {
+		c.speedUp(p.session, s)
+		return
 	}
+	c.drain(p.session)
 }
 
 // endByHost ends a connection because the host says so.

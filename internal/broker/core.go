@@ -28,6 +28,7 @@ type Core struct {
 	resumeNum uint32   // how many packets of that event are left
 
 	store            store
+	freed            []block // bodies of messages that effects of this step may still refer to
 	tree             tree
 	connections      []*connectionPage
 	sessions         slab[session]
@@ -64,6 +65,7 @@ type Core struct {
 	ids         []uint32
 	clientID    []byte
 	dropped     []abi.Conn // sessions that began to lose messages in this step
+	pausing     abi.Conn   // the connection that slowDown has paused, until the host is told
 	nodes       []uint32
 	nodesAhead  []uint32
 }
@@ -102,6 +104,7 @@ func (c *Core) Step(start, end uint32) []byte {
 	var header abi.BatchHeader
 	c.out = append(c.out[:0], make([]byte, abi.EffectsHeaderSize)...)
 	c.sendAt, c.work = 0, 0
+	c.freeBodies()
 	if int(end) > len(c.batch) || abi.ReadBatchHeader(c.batch, &header) != nil {
 		return c.finish(end, false)
 	}

@@ -45,6 +45,7 @@ func (c *Core) distribute(rt *route, m *content) (receivers int) {
 		c.out = abi.AppendTarget(c.out, s.conn, id)
 	}
 	c.endDelivery(open)
+	c.pauseSource()
 	return receivers
 }
 

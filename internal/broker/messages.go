@@ -70,14 +70,24 @@ func (c *Core) createMessage(m *content, payload []byte) uint32 {
 	return id
 }
 
-// giveUp says that a user of a message no longer needs it.
+// giveUp says that a user of a message no longer needs it. Its bytes stay until the next step: a delivery of this
+// one may refer to them.
 func (c *Core) giveUp(id uint32) {
 	m := c.messages.at(id)
 	m.users--
 	if m.users == 0 {
-		c.store.release(m.body)
+		c.freed = append(c.freed, m.body)
 		c.messages.release(id)
 	}
+}
+
+// freeBodies frees the bytes of the messages that were given up in the last step: the host has carried out its
+// effects.
+func (c *Core) freeBodies() {
+	for _, b := range c.freed {
+		c.store.release(b)
+	}
+	c.freed = c.freed[:0]
 }
 
 // load makes a content of a message. Its properties are in c.props, until the next load.

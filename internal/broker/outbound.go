@@ -40,6 +40,7 @@ func (c *Core) offer(id uint32, s *session, m *content, qos uint8, ids []uint32,
 	if !ready && !c.mayQueue(s, m) {
 		c.stats.DroppedQueue++
 		c.noteDropped(s)
+		c.slowDown(id, s, m.source)
 		return 0
 	}
 	n, d := c.deliveries.alloc()
@@ -267,24 +268,31 @@ func (c *Core) drain(id uint32) {
 
 // sendAgain sends the next message that was in flight when the last connection ended.
 func (c *Core) sendAgain(s *session) {
-	d := c.deliveries.at(s.again)
+	n := s.again
+	d := c.deliveries.at(n)
 	s.again = d.next
 	if d.state != deliveryAgain {
 		return // its client has acknowledged it meanwhile
 	}
-	s.outstanding++
 	if d.message == 0 {
+		s.outstanding++
 		d.state = deliveryReleased
 		c.beginSend(s.conn)
 		c.out = mqtt.AppendAck(c.out, s.version, mqtt.PUBREL, d.packetID, mqtt.Success, nil)
 		c.endSend()
 		return
 	}
-	d.state = deliverySent
 	var m content
 	c.load(d.message, &m)
 	m.dup = true // [MQTT-3.3.1-1]
-	c.deliverOne(s, &m, d.qos, d.retain, c.loadIDs(d.ids), d.packetID)
+	ids := c.loadIDs(d.ids)
+	if c.sizeFor(s, &m, d.qos, d.retain, ids) > s.maxPacket { // [MQTT-3.1.2-25]
+		c.land(s, n)
+		return
+	}
+	s.outstanding++
+	d.state = deliverySent
+	c.deliverOne(s, &m, d.qos, d.retain, ids, d.packetID)
 }
 
 // sendQueued sends the first message of the queue, unless it has expired or the client would not take it.

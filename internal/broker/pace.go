@@ -12,10 +12,16 @@ func (c *Core) slowAt() (messages, bytes uint32) {
 	return min(l.MaxQueued/4, 1024), min(l.MaxQueuedBytes/4, 1<<20)
 }
 
-// slowDown pauses a connection that has published to a session with a long queue.
-func (c *Core) slowDown(id uint32, s *session, source abi.Conn) {
+// longQueue says whether so much waits in a session's queue that publishers should slow down.
+func (c *Core) longQueue(s *session) bool {
 	messages, bytes := c.slowAt()
-	if s.conn == 0 || s.blocked || s.stalled || s.queued <= messages && s.queuedBytes <= bytes {
+	return s.queued > messages || s.queuedBytes > bytes
+}
+
+// slowDown pauses a connection that has published to a session with a long queue. The effect follows in
+// pauseSource: now there may be a delivery that is not complete.
+func (c *Core) slowDown(id uint32, s *session, source abi.Conn) {
+	if s.conn == 0 || s.blocked || s.stalled || !c.longQueue(s) {
 		return
 	}
 	p := c.connectionOf(source)
@@ -24,8 +30,16 @@ func (c *Core) slowDown(id uint32, s *session, source abi.Conn) {
 	}
 	p.pausedBy = id
 	p.pausedNext, s.paused = s.paused, p.conn
-	c.effect(abi.EffectPause, p.conn, 0, nil)
+	c.pausing = p.conn
 	c.timers.set(s.timer, s.ackedAt+int64(c.config.Limits.StallTimeout))
+}
+
+// pauseSource tells the host which connection slowDown has paused, if it has.
+func (c *Core) pauseSource() {
+	if c.pausing != 0 {
+		c.effect(abi.EffectPause, c.pausing, 0, nil)
+		c.pausing = 0
+	}
 }
 
 // speedUp ends the pause of those that a session has slowed, if its queue is short again or it is past helping.

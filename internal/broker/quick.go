@@ -153,13 +153,13 @@ func (c *Core) fillQuick(rt *route) {
 			group = c.quickGroupOf(rt, uint32(i))
 		}
 		g := &q.groups[group]
-		if g.fixed > maxRemaining {
+		if g.fixed > maxRemaining || s.maxPacket < g.fixed+3 { // not even an empty payload
 			q.groups, q.usable = q.groups[:0], false
 			return
 		}
 		g.effect = abi.AppendTarget(g.effect, s.conn, 0)
 		g.targets++
-		q.limit = min(q.limit, maxRemaining-g.fixed, s.maxPacket-min(s.maxPacket, g.fixed+3))
+		q.limit = min(q.limit, maxRemaining-g.fixed, s.maxPacket-g.fixed-3)
 	}
 	for i := range q.groups {
 		abi.EndDeliver(q.groups[i].effect, 0)

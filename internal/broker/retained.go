@@ -76,6 +76,7 @@ const (
 	scanMessages = 256      // messages of one portion
 	scanBytes    = 64 << 10 // bytes after which a portion ends
 	scanNodes    = 4096     // nodes that are looked at in one portion
+	scanWork     = 16       // units of work for looking
 )
 
 // addScan notes that a session is owed the retained messages that match a filter.
@@ -86,9 +87,11 @@ func (c *Core) addScan(session uint32, filter []byte, opts options, identifier u
 	c.scans = append(c.scans, scan{session: session, filter: c.store.keep(filter), options: opts, identifier: identifier})
 }
 
-// startScans sends the first portions of the scans from number first on.
+// startScans sends the first portions of the scans from number first on, but not for all of a long list of filters:
+// runScans goes on with the others.
 func (c *Core) startScans(first int) {
-	for i := first; i < len(c.scans); {
+	enough := c.work + scanMessages
+	for i := first; i < len(c.scans) && c.work < enough; {
 		if c.scanPortion(&c.scans[i]) {
 			c.endScan(i)
 		} else {
@@ -149,7 +152,7 @@ func (c *Core) wakeScans(session uint32) {
 // scanPortion sends one portion, and says whether it was the last.
 func (c *Core) scanPortion(sc *scan) (done bool) {
 	s := c.sessions.at(sc.session)
-	if s.firstQueued != 0 { // until the queue is empty, see drain
+	if s.firstQueued != 0 || s.blocked { // until drain has emptied the queue
 		sc.waiting = true
 		return false
 	}
@@ -157,7 +160,7 @@ func (c *Core) scanPortion(sc *scan) (done bool) {
 	nodes, all := c.retainedNodes(filter, sc.cursor)
 	var count, bytes uint32
 	for _, n := range nodes {
-		if count == scanMessages || bytes >= scanBytes {
+		if count == scanMessages || bytes >= scanBytes || c.longQueue(s) {
 			all = false
 			break
 		}
@@ -165,7 +168,7 @@ func (c *Core) scanPortion(sc *scan) (done bool) {
 		bytes += c.sendRetained(s, sc, n)
 		count++
 	}
-	c.work += count
+	c.work += scanWork + count
 	if !all && len(nodes) == 0 {
 		sc.cursor += scanNodes
 	}
@@ -202,9 +205,6 @@ func (c *Core) sendRetained(s *session, sc *scan, node uint32) uint32 {
 		if packetID = c.offer(sc.session, s, &m, qos, c.ids, true, size); packetID == 0 {
 			return size
 		}
-	case s.blocked:
-		c.missed(s)
-		return 0
 	}
 	c.deliverOne(s, &m, qos, true, c.ids, packetID)
 	return size

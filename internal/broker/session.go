@@ -86,6 +86,15 @@ func (c *Core) endSession(id uint32) {
 	c.sessions.release(id)
 }
 
+// endEarly ends a session without a connection before its time. A will that waits is published: it waits for the
+// end of the session at most (3.1.3.2.2).
+func (c *Core) endEarly(id uint32) {
+	if c.sessions.at(id).willAt != 0 {
+		c.publishWill(id)
+	}
+	c.endSession(id)
+}
+
 // leave notes that a session has lost its connection: its will and its end come due.
 func (c *Core) leave(id uint32) {
 	s := c.sessions.at(id)

@@ -1,0 +1,504 @@
+package brokertest
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+)
+
+// ScriptLimits are the limits with which a script begins.
+var ScriptLimits = abi.Limits{
+	MaxPacketSize: 1 << 20, MaxInflight: 20, ReceiveMaximum: 20, TopicAliasMaximum: 10,
+	MaxQueued: 100, MaxQueuedBytes: 1 << 20, MaxRetained: 10_000, MaxRetainedBytes: 10 << 20,
+	MaxSessions: 1000, MaxSubscriptions: 100, MaxTopicLevels: 16, MaxSessionExpiry: 0xFFFFFFFF,
+	MaxMemory: 64 << 20, ConnectTimeout: 10_000, StallTimeout: 5000, StepWork: 1 << 20,
+}
+
+// Script is a conversation of clients with a core, line by line:
+//
+//	# a comment; behind a line it needs two spaces before it
+//	limits max-queued=3 step-work=1     limits that differ from ScriptLimits, see limitFields
+//	rule identity=x user=y anonymous listener=z publish a/# b subscribe c/+
+//	                                    replaces "everybody may do everything"; several make a list, and
+//	                                    several of the words of who, separated by "or", several conditions
+//	apply                               gives the core limits and rules again, in the middle of a script
+//	at 12.5s                            lets time pass until 12.5 seconds after the beginning
+//	client a: open listener=tls identity=x,y user=u v5
+//	                                    connects the network only (the version is for reading answers to raw
+//	                                    packets); connect does it too if it has not been done
+//	client a: connect v5 clean-start client-id=x keep-alive=10 will=t will-payload=x will-qos=1 will-retain ...
+//	client a: publish t/1 qos1 id=7 payload=hello user=key:value
+//	client a: subscribe 1 t/+ qos1 no-local u/# sub-id=5
+//	client a: puback last               "last" is the packet id of the PUBLISH that was expected last
+//	client a: lost                      the network connection ends
+//	host a: blocked                     also unblocked, synced, "disconnect 0x98", "bad-packet 0x95"
+//	shutdown
+//	together ... end                    the events of these lines are one batch
+//	repeat 3..10 ... end repeat         %n in these lines is 3, 4 ... 10
+//	expect a: publish t/1 qos1 payload=hello
+//	expect a: closed                    also paused, resumed, sync
+//	expect note dropped a               a note about the connection of a
+//	expect stats retained=3 queued=0    see statFields
+//
+// What a client receives must be expected before the next line that makes something happen, in that order and
+// with all its properties. Only the packet id of a PUBLISH and what every CONNACK announces may be left out.
+type Script struct {
+	rig      *Rig
+	limits   abi.Limits
+	rules    []abi.Rule
+	ruled    bool
+	ready    bool
+	together int
+	clients  map[string]*scriptClient
+}
+
+type scriptClient struct {
+	conn    *Conn
+	version mqtt.Version
+	items   []string // received and not expected so far
+	lastID  string   // packet id of the PUBLISH that was expected last
+}
+
+// RunScript runs a script with a core. limits are those of the script's beginning. The error begins with name and
+// the number of the line.
+func RunScript(core Core, name, text string, limits abi.Limits) error {
+	s := &Script{rig: New(core), limits: limits, clients: map[string]*scriptClient{}}
+	s.rig.Sync = false
+	lines := strings.Split(text, "\n")
+	if err := s.runLines(name, 1, lines, ""); err != nil {
+		return err
+	}
+	if err := s.settle(); err != nil {
+		return fmt.Errorf("%s:%d: at the end: %w", name, len(lines), err)
+	}
+	return nil
+}
+
+// runLines runs lines, of which the first has the given number. n is what %n stands for.
+func (s *Script) runLines(name string, first int, lines []string, n string) error {
+	for i := 0; i < len(lines); i++ {
+		line, _, _ := strings.Cut(lines[i], "  # ")
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		line = strings.TrimSpace(strings.ReplaceAll(line, "%n", n))
+		if count, ok := strings.CutPrefix(line, "repeat "); ok {
+			length := slices.IndexFunc(lines[i+1:], func(l string) bool { return strings.TrimSpace(l) == "end repeat" })
+			var from, to int
+			if _, err := fmt.Sscanf(count, "%d..%d", &from, &to); length < 0 || err != nil {
+				return fmt.Errorf("%s:%d: no range, or no end repeat", name, first+i)
+			}
+			for k := from; k <= to; k++ {
+				if err := s.runLines(name, first+i+1, lines[i+1:i+1+length], strconv.Itoa(k)); err != nil {
+					return fmt.Errorf("%w (%%n is %d)", err, k)
+				}
+			}
+			i += length + 1
+			continue
+		}
+		if err := s.runLine(line); err != nil {
+			return fmt.Errorf("%s:%d: %w\n\t%s", name, first+i, err, line)
+		}
+	}
+	return nil
+}
+
+func (s *Script) runLine(line string) error {
+	if line == "" {
+		return nil
+	}
+	word, rest, _ := strings.Cut(line, " ")
+	w := splitWords(rest)
+	switch word {
+	case "limits":
+		return s.setLimits(w)
+	case "rule":
+		return s.addRule(w)
+	case "expect":
+		return s.expect(rest)
+	}
+	if err := s.start(); err != nil {
+		return err
+	}
+	if s.together == 0 {
+		if err := s.settle(); err != nil {
+			return err
+		}
+	}
+	if err := s.act(word, rest, w); err != nil {
+		return err
+	}
+	if s.together > 0 {
+		return nil
+	}
+	return s.rig.Run()
+}
+
+// act does what a line that is not an expectation says.
+func (s *Script) act(word, rest string, w *words) error {
+	switch word {
+	case "client":
+		return s.client(rest)
+	case "host":
+		return s.host(rest)
+	case "at":
+		return s.at(rest)
+	case "apply":
+		s.configure()
+		return w.end()
+	case "shutdown":
+		s.rig.Event(abi.EventShutdown, 0, 0, nil)
+		return w.end()
+	case "together":
+		s.together++
+		return w.end()
+	case "end":
+		if s.together--; s.together < 0 {
+			return fmt.Errorf("end of nothing")
+		}
+		return w.end()
+	}
+	return fmt.Errorf("unknown word %q", word)
+}
+
+// start configures the core, before the first line that needs it.
+func (s *Script) start() error {
+	if s.ready {
+		return nil
+	}
+	s.ready = true
+	if !s.ruled {
+		s.rules = []abi.Rule{{
+			Who: []abi.Condition{{Listener: "plain"}}, Publish: []string{"#", "$SYS/#", "$x/#"}, Subscribe: []string{"#", "$SYS/#", "$x/#"},
+		}}
+	}
+	s.configure()
+	return s.rig.Run()
+}
+
+func (s *Script) configure() {
+	s.rig.Configure(&abi.Config{Limits: s.limits, Rules: s.rules})
+	if s.ready {
+		s.ruled = false
+	}
+}
+
+func (s *Script) setLimits(w *words) error {
+	for name, set := range limitFields {
+		if n, ok := w.number(name); ok {
+			set(&s.limits, n)
+		}
+	}
+	return w.end()
+}
+
+// limitFields are the words that stand for limits.
+var limitFields = map[string]func(*abi.Limits, uint32){
+	"max-inflight":       func(l *abi.Limits, n uint32) { l.MaxInflight = uint16(n) },
+	"receive-maximum":    func(l *abi.Limits, n uint32) { l.ReceiveMaximum = uint16(n) },
+	"alias-maximum":      func(l *abi.Limits, n uint32) { l.TopicAliasMaximum = uint16(n) },
+	"max-queued":         func(l *abi.Limits, n uint32) { l.MaxQueued = n },
+	"max-queued-bytes":   func(l *abi.Limits, n uint32) { l.MaxQueuedBytes = n },
+	"max-retained":       func(l *abi.Limits, n uint32) { l.MaxRetained = n },
+	"max-retained-bytes": func(l *abi.Limits, n uint32) { l.MaxRetainedBytes = n },
+	"max-sessions":       func(l *abi.Limits, n uint32) { l.MaxSessions = n },
+	"max-subscriptions":  func(l *abi.Limits, n uint32) { l.MaxSubscriptions = n },
+	"max-topic-levels":   func(l *abi.Limits, n uint32) { l.MaxTopicLevels = uint16(n) },
+	"max-keep-alive":     func(l *abi.Limits, n uint32) { l.MaxKeepAlive = uint16(n) },
+	"max-session-expiry": func(l *abi.Limits, n uint32) { l.MaxSessionExpiry = n },
+	"max-memory":         func(l *abi.Limits, n uint32) { l.MaxMemory = n },
+	"connect-timeout":    func(l *abi.Limits, n uint32) { l.ConnectTimeout = n },
+	"stall-timeout":      func(l *abi.Limits, n uint32) { l.StallTimeout = n },
+	"step-work":          func(l *abi.Limits, n uint32) { l.StepWork = n },
+}
+
+// addRule reads "identity=x listener=y or anonymous publish a b subscribe c".
+func (s *Script) addRule(w *words) error {
+	if !s.ruled { // the first of a list
+		s.ruled, s.rules = true, nil
+	}
+	rule := abi.Rule{Who: []abi.Condition{{}}}
+	var to *[]string
+	for _, word := range w.list {
+		name, value, _ := strings.Cut(word, "=")
+		who := &rule.Who[len(rule.Who)-1]
+		switch {
+		case word == "publish":
+			to = &rule.Publish
+		case word == "subscribe":
+			to = &rule.Subscribe
+		case to != nil:
+			*to = append(*to, word)
+		case word == "or":
+			rule.Who = append(rule.Who, abi.Condition{})
+		case word == "anonymous":
+			who.Anonymous = true
+		case name == "identity":
+			who.Identity = value
+		case name == "user":
+			who.User = value
+		case name == "listener":
+			who.Listener = value
+		default:
+			return fmt.Errorf("unknown word %q", word)
+		}
+	}
+	s.rules = append(s.rules, rule)
+	return nil
+}
+
+// at lets time pass.
+func (s *Script) at(text string) error {
+	t, err := time.ParseDuration(text)
+	if err != nil {
+		return err
+	}
+	if t < s.rig.Now() {
+		return fmt.Errorf("it is %v already", s.rig.Now())
+	}
+	return s.rig.Advance(t - s.rig.Now())
+}
+
+// client does what "a: publish ..." says.
+func (s *Script) client(text string) error {
+	name, rest, ok := strings.Cut(text, ": ")
+	if !ok {
+		return fmt.Errorf("whose packet is it?")
+	}
+	c := s.clients[name]
+	if c == nil {
+		c = &scriptClient{}
+		s.clients[name] = c
+	}
+	w := splitWords(rest)
+	if i := slices.Index(w.list, "last"); i == 1 {
+		w.list[i] = c.lastID
+	}
+	switch {
+	case w.flag("open"):
+		return s.open(c, w)
+	case len(w.list) > 0 && w.list[0] == "connect":
+		return s.connect(name, c, w)
+	case c.conn == nil || c.conn.Gone():
+		return fmt.Errorf("%s is not connected", name)
+	case w.flag("lost"):
+		c.conn.Lose()
+		return w.end()
+	}
+	packet, err := buildPacket(c.version, w)
+	if err == nil {
+		c.conn.Packets(packet)
+	}
+	return err
+}
+
+func (s *Script) open(c *scriptClient, w *words) error {
+	peer := abi.Peer{Listener: "plain"}
+	if v, ok := w.value("listener"); ok {
+		peer.Listener = v
+	}
+	if v, ok := w.value("identity"); ok {
+		peer.Identities = strings.Split(v, ",")
+	}
+	peer.User, _ = w.value("user")
+	if len(w.list) > 0 {
+		version, err := parseVersion(w.next("the version"))
+		if err != nil {
+			return err
+		}
+		c.version = version
+	}
+	if c.conn != nil && !c.conn.Gone() {
+		return fmt.Errorf("it is open already")
+	}
+	c.conn = s.rig.Open(&peer)
+	return w.end()
+}
+
+func (s *Script) connect(name string, c *scriptClient, w *words) (err error) {
+	if c.conn == nil || c.conn.Gone() {
+		if err := s.open(c, &words{}); err != nil {
+			return err
+		}
+	}
+	w.next("connect")
+	if c.version, err = parseVersion(w.next("the version")); err != nil {
+		return err
+	}
+	packet, err := buildConnect(c.version, name, w)
+	if err == nil {
+		c.conn.Packets(packet)
+	}
+	return err
+}
+
+// host does what "a: blocked" says.
+func (s *Script) host(text string) error {
+	name, rest, _ := strings.Cut(text, ": ")
+	c := s.clients[name]
+	if c == nil || c.conn == nil || c.conn.Gone() {
+		return fmt.Errorf("%s is not connected", name)
+	}
+	w := splitWords(rest)
+	kind, ok := hostEvents[w.next("the event")]
+	if !ok {
+		return fmt.Errorf("unknown event %q", rest)
+	}
+	c.conn.Event(kind, uint32(w.reason()), nil)
+	return w.end()
+}
+
+var hostEvents = map[string]abi.EventKind{
+	"blocked": abi.EventBlocked, "unblocked": abi.EventUnblocked, "synced": abi.EventSynced,
+	"disconnect": abi.EventDisconnect, "bad-packet": abi.EventBadPacket,
+}
+
+// collect turns what a client has received into words.
+func (c *scriptClient) collect() error {
+	if c.conn == nil {
+		return nil
+	}
+	items, err := c.conn.Received()
+	for _, item := range items {
+		if item.Mark != "" {
+			c.items = append(c.items, item.Mark)
+			continue
+		}
+		text, err := Describe(item.Packet, c.version)
+		if err != nil {
+			return err
+		}
+		c.items = append(c.items, text)
+	}
+	return err
+}
+
+// settle fails if a client has received something that was not expected.
+func (s *Script) settle() error {
+	for _, name := range slices.Sorted(maps.Keys(s.clients)) {
+		c := s.clients[name]
+		if err := c.collect(); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if len(c.items) > 0 {
+			return fmt.Errorf("%s has received %d items that were not expected: %q ...", name, len(c.items), c.items[:min(len(c.items), 10)])
+		}
+	}
+	return nil
+}
+
+// expect checks what has come of the last line that made something happen.
+func (s *Script) expect(text string) error {
+	if rest, ok := strings.CutPrefix(text, "note "); ok {
+		return s.expectNote(splitWords(rest))
+	}
+	if rest, ok := strings.CutPrefix(text, "stats "); ok {
+		return s.expectStats(splitWords(rest))
+	}
+	name, want, ok := strings.Cut(text, ": ")
+	c := s.clients[name]
+	if c == nil || !ok {
+		return fmt.Errorf("no client %q", name)
+	}
+	if err := c.collect(); err != nil {
+		return err
+	}
+	if len(c.items) == 0 {
+		return fmt.Errorf("%s has received nothing", name)
+	}
+	got := c.items[0]
+	c.items = c.items[1:]
+	if id, ok := splitWords(got).value("id"); ok {
+		c.lastID = id
+	}
+	if !sameWords(strings.Fields(want), strings.Fields(got)) {
+		return fmt.Errorf("%s has received %q", name, got)
+	}
+	return nil
+}
+
+// sameWords compares what is expected with what has come. The order of words matters only among those that may
+// come several times.
+func sameWords(want, got []string) bool {
+	rest := slices.Clone(got)
+	for _, word := range want {
+		i := slices.Index(rest, word)
+		if i < 0 {
+			return false
+		}
+		rest = slices.Delete(rest, i, i+1)
+	}
+	rest = slices.DeleteFunc(rest, mayBeLeftOut)
+	return len(rest) == 0 && slices.Equal(ordered(want), ordered(got))
+}
+
+func mayBeLeftOut(word string) bool {
+	name, _, _ := strings.Cut(word, "=")
+	return slices.Contains([]string{"id", "receive-maximum", "packet-maximum", "alias-maximum", "shared"}, name)
+}
+
+// ordered returns the words whose order matters.
+func ordered(list []string) (some []string) {
+	for i, word := range list {
+		if !strings.Contains(word, "=") && i > 1 && word != "retain" && word != "dup" && word != "session-present" || strings.HasPrefix(word, "user=") {
+			some = append(some, word)
+		}
+	}
+	return some
+}
+
+var noteNames = map[string]abi.Note{
+	"connected": abi.NoteConnected, "disconnected": abi.NoteDisconnected, "refused": abi.NoteRefused,
+	"protocol": abi.NoteProtocol, "dropped": abi.NoteDropped, "denied": abi.NoteDenied,
+}
+
+// expectNote looks for a note and forgets all that came before it.
+func (s *Script) expectNote(w *words) error {
+	kind, ok := noteNames[w.next("the note")]
+	c := s.clients[w.next("the client")]
+	if !ok || c == nil || c.conn == nil {
+		return fmt.Errorf("unknown note or client")
+	}
+	for i, n := range s.rig.Notes {
+		if n.Kind == kind && n.Conn == c.conn.ID {
+			s.rig.Notes = s.rig.Notes[i+1:]
+			return w.end()
+		}
+	}
+	return fmt.Errorf("no such note; there are %v", s.rig.Notes)
+}
+
+// statFields are the words that stand for statistics.
+var statFields = map[string]func(*abi.Stats) uint64{
+	"connections":   func(s *abi.Stats) uint64 { return s.Connections },
+	"sessions":      func(s *abi.Stats) uint64 { return s.Sessions },
+	"subscriptions": func(s *abi.Stats) uint64 { return s.Subscriptions },
+	"retained":      func(s *abi.Stats) uint64 { return s.Retained },
+	"queued":        func(s *abi.Stats) uint64 { return s.Queued },
+	"received":      func(s *abi.Stats) uint64 { return s.Received },
+	"sent":          func(s *abi.Stats) uint64 { return s.Sent },
+	"dropped-qos0":  func(s *abi.Stats) uint64 { return s.DroppedQoS0 },
+	"dropped-queue": func(s *abi.Stats) uint64 { return s.DroppedQueue },
+	"denied":        func(s *abi.Stats) uint64 { return s.Denied },
+	"refused":       func(s *abi.Stats) uint64 { return s.Refused },
+	"faults":        func(s *abi.Stats) uint64 { return s.Faults },
+}
+
+func (s *Script) expectStats(w *words) error {
+	s.rig.Event(abi.EventStats, 0, 0, nil)
+	if err := s.rig.Run(); err != nil {
+		return err
+	}
+	for name, field := range statFields {
+		if want, ok := w.number(name); ok && field(&s.rig.Stats) != uint64(want) {
+			w.fail("%s is %d", name, field(&s.rig.Stats))
+		}
+	}
+	return w.end()
+}
