@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchmq/vouchmq/bench"
+)
+
+func newBenchSoak() *cobra.Command {
+	var duration time.Duration
+	var engine, jsonFile string
+	c := &cobra.Command{
+		Use:   "soak",
+		Short: "Long load with connections that come and go; memory, steps, and losses at QoS 1 and 2",
+		Long: `Put a broker under load for long: all shapes of "bench throughput" in turn over attested TLS, streams of numbered
+messages at QoS 1 and 2 to subscribers that stay and to such that lose their connection and come back, and
+connections that come and go, attested and not.
+
+It fails (exit status 1) if memory grows after the first minute (or the first quarter, if that is shorter) by more
+than 5 % or 8 MiB, whichever is more, along the line that fits the samples; if a step of the module takes 20 ms or
+more; or if a message at QoS 1 or 2 is lost, comes out of order, or comes twice where it must not.`,
+		Example: `  vouchmq bench soak
+  vouchmq bench soak --duration 1h --json soak.json`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return soak(c, duration, engine, jsonFile) },
+	}
+	helpWithoutShorthand(c)
+	c.Flags().DurationVar(&duration, "duration", 10*time.Minute, "of the load")
+	c.Flags().StringVar(&engine, "engine", "wasm", "wasm or native")
+	c.Flags().StringVar(&jsonFile, "json", "", "also write all results to this file, - for standard output")
+	return c
+}
+
+func soak(c *cobra.Command, duration time.Duration, engine, jsonFile string) error {
+	if duration < 2*time.Second {
+		return errors.New("--duration is at least 2s")
+	}
+	return withBrokers(func(dir string) error {
+		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
+		defer b.stop()
+		broker, err := b.broker(engine)
+		if err != nil {
+			return err
+		}
+		report, err := bench.Soak(c.Context(), bench.SoakPlan{
+			Attested: broker.Attested(""), TLS: broker.TLS(""), Duration: duration, Payload: 64, RSS: broker.RSS,
+			LongestStep: func(ctx context.Context) (time.Duration, error) {
+				s, err := broker.Stats(ctx)
+				return s.LongestStep(), err
+			},
+			Progress: func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) },
+		})
+		if err != nil {
+			return err
+		}
+		if err := writeTo(jsonFile, c.OutOrStdout(), func(w io.Writer) error { return printJSON(w, report) }); err != nil {
+			return err
+		}
+		return judgeSoak(c.OutOrStdout(), report)
+	})
+}
+
+func judgeSoak(out io.Writer, r bench.SoakReport) error {
+	const mib = 1 << 20
+	fmt.Fprintf(out, "QoS 0        %d deliveries, %d dropped\n", r.Deliveries, r.DroppedQoS0)
+	for _, s := range r.Streams {
+		fmt.Fprintf(out, "QoS %d        %d sent, %d received, %d twice, %d out of order, %d reconnections\n",
+			s.QoS, s.Sent, s.Received, s.Duplicates, s.Disorder, s.Reconnects)
+	}
+	fmt.Fprintf(out, "connections  %d came and went beside the load\n", r.Connections)
+	if n := len(r.RSS); n > 0 {
+		fmt.Fprintf(out, "memory       %.1f MiB at first, %.1f MiB at last; by the fitted line %+.1f MiB, bound %.1f MiB\n",
+			float64(r.RSS[0].Bytes)/mib, float64(r.RSS[n-1].Bytes)/mib, r.Growth/mib, r.GrowthBound/mib)
+	}
+	fmt.Fprintf(out, "longest step %v\n", r.LongestStep)
+	if len(r.Failures) > 0 {
+		return errors.New("the broker did not keep the bounds: " + strings.Join(r.Failures, "; "))
+	}
+	_, err := fmt.Fprintln(out, "all bounds kept")
+	return err
+}

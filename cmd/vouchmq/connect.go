@@ -1,0 +1,281 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/pubsub"
+)
+
+// passwordEnv is where a password may stand instead of in a file.
+const passwordEnv = "VOUCHMQ_PASSWORD"
+
+// connectFlags are the flags that pub and sub share, named as those of mosquitto_pub and mosquitto_sub.
+type connectFlags struct {
+	host, version, id, idPrefix  string
+	port                         int
+	keepAlive                    uint16
+	user, password, passwordFile string
+	persistent                   bool
+	sessionExpiry                string
+	cafile, cert, key            string
+	insecure, osCerts            bool
+	bundle, attest               string
+	verdict                      bool
+	debug, quiet                 bool
+	willTopic, willPayload       string
+	willQoS                      uint8
+	willRetain                   bool
+	properties                   propertyFlag
+}
+
+func (f *connectFlags) register(c *cobra.Command) {
+	helpWithoutShorthand(c)
+	f.properties = propertyFlag{}
+	fs := c.Flags()
+	fs.SortFlags = false
+	fs.StringVar(&f.bundle, "bundle", "", "connect to the broker of this bundle, and verify it by attestation")
+	fs.StringVar(&f.attest, "attest", "", "attest to the broker, too: key file of a simulated TEE")
+	fs.BoolVar(&f.verdict, "verdict", false, "print what was verified about the broker")
+	fs.StringVarP(&f.host, "host", "h", "", "host of the broker (default: of the bundle, or localhost)")
+	fs.IntVarP(&f.port, "port", "p", 0, "port of the broker (default: of the bundle, or 1883, or 8883 with TLS)")
+	fs.StringVarP(&f.id, "id", "i", "", "client id (default: vouchmq-PROCESS)")
+	fs.StringVarP(&f.idPrefix, "id-prefix", "I", "", "client id: this and the number of the process")
+	fs.StringVarP(&f.user, "username", "u", "", "user name")
+	fs.StringVarP(&f.password, "pw", "P", "", "password; anybody on this machine can see it: better --password-file")
+	fs.StringVar(&f.passwordFile, "password-file", "", "file whose first line is the password, - for standard input (or set "+passwordEnv+")")
+	fs.StringVarP(&f.version, "protocol-version", "V", "mqttv5", "mqttv5, mqttv311 or mqttv31")
+	fs.Uint16VarP(&f.keepAlive, "keepalive", "k", 60, "keep alive, in seconds")
+	fs.BoolVarP(&f.persistent, "disable-clean-session", "c", false, "keep the session when the connection ends (needs -i)")
+	fs.StringVarP(&f.sessionExpiry, "session-expiry-interval", "x", "", "seconds that the session outlives the connection; -1 or ∞: for ever (MQTT 5)")
+	fs.StringVar(&f.cafile, "cafile", "", "file with the certificates to trust; turns TLS on")
+	fs.BoolVar(&f.osCerts, "tls-use-os-certs", false, "trust the certificates of the system; turns TLS on")
+	fs.StringVar(&f.cert, "cert", "", "file with the client's certificate")
+	fs.StringVar(&f.key, "key", "", "file with the key of that certificate")
+	fs.BoolVar(&f.insecure, "insecure", false, "do not check that the certificate is for the host; for tests")
+	fs.StringVar(&f.willTopic, "will-topic", "", "topic of the will, sent if the connection is lost")
+	fs.StringVar(&f.willPayload, "will-payload", "", "payload of the will")
+	fs.Uint8Var(&f.willQoS, "will-qos", 0, "QoS of the will")
+	fs.BoolVar(&f.willRetain, "will-retain", false, "retain the will")
+	fs.VarP(f.properties, "property", "D", "property of MQTT 5: PACKET NAME VALUE; may be repeated")
+	fs.BoolVarP(&f.debug, "debug", "d", false, "say what goes on")
+	fs.BoolVar(&f.quiet, "quiet", false, "print no errors")
+}
+
+// options are the client's, as far as flags say.
+func (f *connectFlags) options(c *cobra.Command) (pubsub.Options, error) {
+	o := pubsub.Options{
+		ClientID:   f.clientID(),
+		KeepAlive:  f.keepAlive,
+		CleanStart: !f.persistent,
+		User:       f.user,
+		Properties: f.properties["connect"],
+	}
+	if f.debug {
+		o.Log = func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) }
+	}
+	var err error
+	if o.Version, err = pubsub.ParseVersion(f.version); err != nil {
+		return o, err
+	}
+	if len(f.properties) > 0 && o.Version != pubsub.V5 {
+		return o, errors.New("-D is for MQTT 5: use it with -V mqttv5")
+	}
+	if f.persistent && f.id == "" {
+		return o, errors.New("-c keeps a session, which needs a client id of its own: give one with -i")
+	}
+	if o.Password, err = f.readPassword(c.InOrStdin()); err != nil {
+		return o, err
+	}
+	if o.Password != nil && o.User == "" && o.Version != pubsub.V5 {
+		return o, errors.New("a password needs a user name: give one with -u")
+	}
+	if o.Will, err = f.will(); err != nil {
+		return o, err
+	}
+	return o, f.addSessionExpiry(&o)
+}
+
+func (f *connectFlags) clientID() string {
+	switch {
+	case f.id != "":
+		return f.id
+	case f.idPrefix != "":
+		return f.idPrefix + strconv.Itoa(os.Getpid())
+	}
+	return "vouchmq-" + strconv.Itoa(os.Getpid())
+}
+
+// readPassword takes the password from where it was said to be. Of several places the flag counts, then the file.
+func (f *connectFlags) readPassword(stdin io.Reader) ([]byte, error) {
+	switch {
+	case f.password != "":
+		return []byte(f.password), nil
+	case f.passwordFile != "":
+		return readFirstLine(f.passwordFile, stdin)
+	case os.Getenv(passwordEnv) != "":
+		return []byte(os.Getenv(passwordEnv)), nil
+	}
+	return nil, nil
+}
+
+func readFirstLine(path string, stdin io.Reader) (line []byte, err error) {
+	if path == "-" {
+		line, err = io.ReadAll(stdin)
+	} else {
+		line, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("password: %w", err)
+	}
+	line, _, _ = bytes.Cut(line, []byte("\n"))
+	return bytes.TrimSuffix(line, []byte("\r")), nil
+}
+
+func (f *connectFlags) will() (*pubsub.Message, error) {
+	if f.willTopic == "" {
+		if f.willPayload != "" || f.willQoS != 0 || f.willRetain || len(f.properties["will"]) > 0 {
+			return nil, errors.New("a will needs a topic: --will-topic")
+		}
+		return nil, nil
+	}
+	if f.willQoS > 2 {
+		return nil, fmt.Errorf("--will-qos %d: QoS is 0, 1 or 2", f.willQoS)
+	}
+	return &pubsub.Message{
+		Topic: f.willTopic, Payload: []byte(f.willPayload), QoS: f.willQoS, Retain: f.willRetain,
+		Properties: f.properties["will"],
+	}, nil
+}
+
+// forEver is the Session Expiry Interval that means no expiry (MQTT 5, 3.1.2.11.2).
+const forEver = "4294967295"
+
+// addSessionExpiry adds the property that -x asks for; with -c alone the session is kept for ever.
+func (f *connectFlags) addSessionExpiry(o *pubsub.Options) error {
+	const name = "session-expiry-interval"
+	value := f.sessionExpiry
+	switch {
+	case o.Version != pubsub.V5 && value != "":
+		return errors.New("-x is for MQTT 5: use it with -V mqttv5")
+	case o.Version != pubsub.V5 || o.Properties.Has(name):
+		return nil
+	case value == "-1" || value == "∞" || value == "" && f.persistent:
+		value = forEver
+	case value == "":
+		return nil
+	}
+	_, p, err := pubsub.ParseProperty([]string{"connect", name, value})
+	if err != nil {
+		return err
+	}
+	o.Properties = append(o.Properties, p)
+	return nil
+}
+
+// dialTime bounds the way to a connection that is ready for CONNECT.
+const dialTime = 30 * time.Second
+
+// connect opens the connection that the flags describe, verifies the broker if there is a bundle, and sends
+// CONNECT.
+func (f *connectFlags) connect(ctx context.Context, c *cobra.Command, o pubsub.Options) (pubsub.Client, error) {
+	conn, err := f.dial(ctx, c, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	return pubsub.Connect(ctx, conn, o)
+}
+
+func (f *connectFlags) dial(ctx context.Context, c *cobra.Command, log func(string)) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	if f.bundle != "" {
+		return f.dialAttested(ctx, c, log)
+	}
+	if f.verdict || f.attest != "" {
+		return nil, errors.New("--verdict and --attest need a bundle: --bundle FILE")
+	}
+	addr := f.address(f.secure())
+	if log != nil {
+		log("connecting to " + addr)
+	}
+	if !f.secure() {
+		return new(net.Dialer).DialContext(ctx, "tcp", addr)
+	}
+	config, err := f.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", addr)
+	if err != nil && !isNetwork(err) {
+		return nil, withHint(fmt.Errorf("%w: TLS with %s: %w", errNoConnection, addr, err), "check --cafile, and that this is a TLS listener")
+	}
+	return conn, err
+}
+
+func (f *connectFlags) secure() bool {
+	return f.cafile != "" || f.cert != "" || f.osCerts || f.insecure
+}
+
+func (f *connectFlags) address(secure bool) string {
+	host, port := f.host, f.port
+	if host == "" {
+		host = "localhost"
+	}
+	if port == 0 {
+		port = 1883
+		if secure {
+			port = 8883
+		}
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port))
+}
+
+func (f *connectFlags) tlsConfig() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"mqtt"}}
+	if f.cafile != "" {
+		pem, err := os.ReadFile(f.cafile)
+		if err != nil {
+			return nil, fmt.Errorf("--cafile: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("--cafile %s: there is no certificate in it", f.cafile)
+		}
+	}
+	if f.cert != "" {
+		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+		if err != nil {
+			return nil, fmt.Errorf("--cert and --key: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	if f.insecure {
+		checkChainOnly(config)
+	}
+	return config, nil
+}
+
+// checkChainOnly leaves out the host name, and nothing else: that is what --insecure means in mosquitto_pub.
+func checkChainOnly(config *tls.Config) {
+	config.InsecureSkipVerify = true // replaced by the check below
+	config.VerifyConnection = func(s tls.ConnectionState) error {
+		intermediates := x509.NewCertPool()
+		for _, cert := range s.PeerCertificates[1:] {
+			intermediates.AddCert(cert)
+		}
+		_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: config.RootCAs, Intermediates: intermediates})
+		return err
+	}
+}

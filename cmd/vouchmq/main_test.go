@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/local"
+	"github.com/vouchmq/vouchmq/internal/module/moduletest"
+	"github.com/vouchmq/vouchmq/internal/server"
+)
+
+// programFolder holds the program that the scripts run, built as `make` builds it.
+var programFolder string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "vouchmq-test-")
+	if err == nil {
+		programFolder = dir
+		err = buildProgram(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "build the program for the tests:", err)
+		os.Exit(1)
+	}
+	status := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(status)
+}
+
+// buildProgram builds the module and then the program, without touching the checkout: the module takes its place by
+// an overlay.
+func buildProgram(dir string) error {
+	wasm := filepath.Join(dir, "broker.wasm")
+	build := append(append([]string{"build"}, moduletest.Flags...), "-o", wasm, "./guest/broker")
+	if err := goCommand(build, "GOOS=wasip1", "GOARCH=wasm"); err != nil {
+		return err
+	}
+	top, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		return err
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(top, "internal/module/broker.wasm"): wasm}})
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, overlay, 0o600); err != nil {
+		return err
+	}
+	return goCommand([]string{"build", "-overlay", file, "-trimpath", "-ldflags=-X main.version=v0.0.0-test",
+		"-o", filepath.Join(dir, "vouchmq"), "./cmd/vouchmq"})
+}
+
+func goCommand(args []string, env ...string) error {
+	cmd := exec.Command("go", args...)
+	cmd.Dir = filepath.Join("..", "..")
+	cmd.Env = append(os.Environ(), append(env, "CGO_ENABLED=0", "GOFLAGS=")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// TestScripts runs testdata/script/*.txtar. Beside the commands of testscript they have:
+//
+//	broker NAME [ARGS...]        vouchmq serve ARGS as a process, with its state in the folder NAME, on free ports;
+//	                             $NAME_plain_host, $NAME_plain_port, $NAME_tls_host, $NAME_tls_port say where,
+//	                             $NAME_addr is host:port of TLS, $NAME_bundle, $NAME_ca, $NAME_key are its files
+//	halt NAME                    end it, and check that it ends in good order
+//	listen NAME ARGS...          vouchmq sub ARGS as a process; goes on when it has subscribed
+//	heard NAME STATUS            wait for the end of that process, check its exit status; its output is then in NAME.out
+//	lose NAME                    end that process without a word
+//	status N COMMAND...          run a command and check its exit status; for cmp and such, stdout and stderr are as for exec
+//	port VARIABLE                set a variable to a port on which nothing listens
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		RequireUniqueNames:  true,
+		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PATH", programFolder+string(os.PathListSeparator)+e.Getenv("PATH")+":/usr/sbin")
+			e.Setenv(passwordEnv, "")
+			e.Values[processesKey{}] = &processes{brokers: map[string]*local.Broker{}, clients: map[string]*clientProcess{}}
+			return nil
+		},
+		Condition: condition,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"broker": cmdBroker, "halt": cmdHalt, "listen": cmdListen, "heard": cmdHeard, "lose": cmdLose, "status": cmdStatus,
+			"port": cmdPort,
+		},
+	})
+}
+
+// condition is [tool:NAME]: a program is installed. With CI=true a missing one is a failure.
+func condition(c string) (bool, error) {
+	if c == "short" {
+		return testing.Short(), nil
+	}
+	name, ok := strings.CutPrefix(c, "tool:")
+	if !ok {
+		return false, fmt.Errorf("unknown condition %q", c)
+	}
+	_, err := exec.LookPath(name)
+	if err != nil && os.Getenv("CI") == "true" {
+		return false, fmt.Errorf("%s is not installed, and CI=true: %w", name, err)
+	}
+	return err == nil, nil
+}
+
+// processes are what a script has started, by name; there is one set for each script.
+type processes struct {
+	brokers map[string]*local.Broker
+	clients map[string]*clientProcess
+}
+
+type clientProcess struct {
+	cmd  *exec.Cmd
+	out  *os.File
+	log  *os.File
+	done chan struct{}
+}
+
+type processesKey struct{}
+
+func processesOf(ts *testscript.TestScript) *processes {
+	if p, ok := ts.Value(processesKey{}).(*processes); ok {
+		return p
+	}
+	ts.Fatalf("no processes")
+	return nil
+}
+
+func cmdBroker(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: broker NAME [ARGS...]")
+	}
+	name := args[0]
+	b, err := local.Start(context.Background(), filepath.Join(programFolder, "vouchmq"), ts.MkAbs(name), nil, args[1:]...)
+	ts.Check(err)
+	ts.Defer(func() { b.Stop() }) // again, if the script has done so
+	processesOf(ts).brokers[name] = b
+	for variable, listener := range map[string]string{"plain": server.PlainListener, "tls": server.AttestedListener} {
+		host, port := b.HostPort(listener)
+		ts.Setenv(name+"_"+variable+"_host", host)
+		ts.Setenv(name+"_"+variable+"_port", port)
+	}
+	ts.Setenv(name+"_addr", b.Listeners[server.AttestedListener])
+	ts.Setenv(name+"_bundle", b.Bundle)
+	ts.Setenv(name+"_ca", b.OwnerCA)
+	ts.Setenv(name+"_key", b.ClientKey)
+	ts.Setenv(name+"_module", b.Module)
+}
+
+func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 || processesOf(ts).brokers[args[0]] == nil {
+		ts.Fatalf("usage: halt NAME")
+	}
+	b := processesOf(ts).brokers[args[0]]
+	ts.Check(b.Stop())
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".log"), []byte(b.Output()), 0o600))
+}
+
+func cmdListen(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: listen NAME ARGS...")
+	}
+	name := args[0]
+	c := &clientProcess{done: make(chan struct{})}
+	var err error
+	c.out, err = os.Create(ts.MkAbs(name + ".out"))
+	ts.Check(err)
+	c.log, err = os.Create(ts.MkAbs(name + ".log"))
+	ts.Check(err)
+	c.cmd = exec.Command(filepath.Join(programFolder, "vouchmq"), append([]string{"sub", "-d"}, args[1:]...)...)
+	c.cmd.Stdout, c.cmd.Stderr, c.cmd.Dir = c.out, c.log, ts.MkAbs(".")
+	ts.Check(c.cmd.Start())
+	go func() {
+		c.cmd.Wait() // its status is in cmd.ProcessState
+		c.out.Close()
+		c.log.Close()
+		close(c.done)
+	}()
+	ts.Defer(func() {
+		c.cmd.Process.Kill() // it has ended, if all went well
+		<-c.done
+	})
+	processesOf(ts).clients[name] = c
+	awaitSubscribed(ts, name, c)
+}
+
+func awaitSubscribed(ts *testscript.TestScript, name string, c *clientProcess) {
+	deadline := time.After(20 * time.Second)
+	for {
+		text, err := os.ReadFile(ts.MkAbs(name + ".log"))
+		ts.Check(err)
+		if strings.Contains(string(text), "subscribed") {
+			return
+		}
+		select {
+		case <-c.done:
+			ts.Fatalf("%s ended before it had subscribed:\n%s", name, text)
+		case <-deadline:
+			ts.Fatalf("%s did not subscribe:\n%s", name, text)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func cmdHeard(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: heard NAME STATUS")
+	}
+	c := processesOf(ts).clients[args[0]]
+	select {
+	case <-c.done:
+	case <-time.After(30 * time.Second):
+		ts.Fatalf("%s does not end; it printed:\n%s", args[0], ts.ReadFile(args[0]+".out"))
+	}
+	if got := strconv.Itoa(c.cmd.ProcessState.ExitCode()); got != args[1] {
+		ts.Fatalf("%s ended with status %s, not %s:\n%s", args[0], got, args[1], ts.ReadFile(args[0]+".log"))
+	}
+}
+
+func cmdLose(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: lose NAME")
+	}
+	c := processesOf(ts).clients[args[0]]
+	ts.Check(c.cmd.Process.Kill())
+	<-c.done
+}
+
+func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N COMMAND...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	status := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		status = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if strconv.Itoa(status) != args[0] {
+		ts.Fatalf("%s ended with status %d, not %s", strings.Join(args[1:], " "), status, args[0])
+	}
+}
+
+// cmdPort sets a variable to a port on which nothing listens.
+func cmdPort(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: port VARIABLE")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Check(l.Close())
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	ts.Setenv(args[0], port)
+}
