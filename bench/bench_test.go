@@ -1,0 +1,322 @@
+package bench
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	mathrand "math/rand/v2"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// mosquitto starts a Mosquitto, or skips the test where there is none; with CI=true that is a failure.
+func mosquitto(t *testing.T) *Mosquitto {
+	t.Helper()
+	m, err := StartMosquitto(t.Context(), t.TempDir())
+	if errors.Is(err, ErrNoMosquitto) && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+func TestMeasureCountsEachDelivery(t *testing.T) {
+	m := mosquitto(t)
+	p2p, fanIn, fanOut := Shapes[0], Shapes[1], Shapes[2]
+	for _, c := range []struct {
+		shape Shape
+		qos   byte
+	}{{p2p, 0}, {p2p, 1}, {p2p, 2}, {fanIn, 1}, {fanOut, 2}} {
+		t.Run(fmt.Sprintf("%s QoS %d", c.shape.Name, c.qos), func(t *testing.T) {
+			l := Load{Shape: c.shape, QoS: c.qos, Payload: 64, Window: 50 * time.Millisecond}
+			r, err := Measure(t.Context(), m.TLS, l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Sent == 0 || r.Delivered != r.Expected || r.Expected != r.Sent*uint64(c.shape.fan) {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+func TestMeasureFailsWhenTheBrokerEnds(t *testing.T) {
+	m, err := StartMosquitto(t.Context(), t.TempDir())
+	if errors.Is(err, ErrNoMosquitto) && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(100*time.Millisecond, func() { m.Signal(os.Kill) }) // within the window, wherever
+	l := Load{Shape: Shapes[0], Payload: 64, Window: time.Minute}
+	if _, err := Measure(t.Context(), m.Plain, l); err == nil {
+		t.Error("no error")
+	}
+	if err := m.Stop(); err == nil {
+		t.Error("Stop says nothing of a process that was killed")
+	}
+}
+
+// TestFramesCountInPieces cuts one stream of packets at random places and counts in the pieces.
+func TestFramesCountInPieces(t *testing.T) {
+	seed := [32]byte{}
+	rand.Read(seed[:])
+	t.Logf("seed %x", seed)
+	random := mathrand.New(mathrand.NewChaCha8(seed))
+	var stream []byte
+	want := 0
+	for range 200 {
+		switch random.IntN(4) {
+		case 0:
+			stream = mqtt.AppendPingresp(stream)
+		case 1:
+			stream = appendAck(stream, mqtt.PUBREL, 7)
+		default:
+			stream = appendPublish(stream, "t", byte(random.IntN(3)), 1, make([]byte, random.IntN(40000)))
+			want++
+		}
+	}
+	var f frames
+	got := 0
+	for len(stream) > 0 {
+		n := min(len(stream), 1+random.IntN(5))
+		if random.IntN(2) == 0 {
+			n = min(len(stream), 1+random.IntN(50000))
+		}
+		publishes, err := f.count(stream[:n])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got += publishes
+		stream = stream[n:]
+	}
+	if got != want {
+		t.Errorf("counted %d of %d", got, want)
+	}
+}
+
+func TestFramesSeeTheEnd(t *testing.T) {
+	for name, stream := range map[string][]byte{
+		"DISCONNECT":        mqtt.AppendDisconnect(nil, version, mqtt.ServerShuttingDown, nil),
+		"length of 5 bytes": {0x30, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01},
+	} {
+		var f frames
+		if _, err := f.count(stream); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestMoreDeliveriesThanMessagesIsAnError(t *testing.T) {
+	for delivered, fails := range map[uint64]bool{9: false, 10: false, 11: true} {
+		if err := (Result{Expected: 10, Delivered: delivered}).check(); (err != nil) != fails {
+			t.Errorf("%d of 10: %v", delivered, err)
+		}
+	}
+}
+
+func TestPublishChunkIsOneRecord(t *testing.T) {
+	chunk, n := publishChunk("bench/p2p/0", 64)
+	if len(chunk) > chunkSize || len(chunk) < chunkSize-100 || n < 150 {
+		t.Errorf("%d packets in %d bytes", n, len(chunk))
+	}
+	if _, n := publishChunk("t", 1<<20); n != 1 {
+		t.Errorf("%d packets that are larger than a chunk", n)
+	}
+}
+
+func TestSequence(t *testing.T) {
+	for name, c := range map[string]struct {
+		numbers []uint64
+		want    sequence
+	}{
+		"in order":     {[]uint64{0, 1, 2}, sequence{received: 3}},
+		"lost":         {[]uint64{0, 2}, sequence{received: 2}},
+		"lost at head": {[]uint64{1, 2}, sequence{received: 2}},
+		"twice":        {[]uint64{0, 0, 1}, sequence{received: 2, duplicates: 1}},
+		"out of order": {[]uint64{0, 2, 1, 3}, sequence{received: 4, disorder: 1}},
+		"late twice":   {[]uint64{0, 2, 1, 1}, sequence{received: 3, disorder: 1, duplicates: 1}},
+	} {
+		var s sequence
+		for _, n := range c.numbers {
+			s.note(binary.BigEndian.AppendUint64(nil, n))
+		}
+		if s.received != c.want.received || s.duplicates != c.want.duplicates || s.disorder != c.want.disorder {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+}
+
+func TestStreamFailures(t *testing.T) {
+	for name, c := range map[string]struct {
+		report StreamReport
+		fails  bool
+	}{
+		"good":                          {StreamReport{QoS: 1, Sent: 5, Received: 5}, false},
+		"lost":                          {StreamReport{QoS: 1, Sent: 5, Received: 4}, true},
+		"QoS 1 twice":                   {StreamReport{QoS: 1, Sent: 5, Received: 5, Duplicates: 1}, true},
+		"QoS 1 twice after reconnect":   {StreamReport{QoS: 1, Sent: 5, Received: 5, Duplicates: 1, Reconnects: 1}, false},
+		"QoS 2 twice after reconnect":   {StreamReport{QoS: 2, Sent: 5, Received: 5, Duplicates: 1, Reconnects: 1}, true},
+		"out of order":                  {StreamReport{QoS: 2, Sent: 5, Received: 5, Disorder: 1}, true},
+		"connection lost, nothing else": {StreamReport{QoS: 2, Sent: 5, Received: 5, Error: "EOF"}, true},
+	} {
+		if got := len(c.report.failures()) > 0; got != c.fails {
+			t.Errorf("%s: %v", name, c.report.failures())
+		}
+	}
+}
+
+func TestGrowth(t *testing.T) {
+	samples := func(at func(i int) float64) (all []RSSSample) {
+		for i := range 100 {
+			all = append(all, RSSSample{Seconds(time.Duration(i) * time.Second), uint64(at(i))})
+		}
+		return all
+	}
+	const mib = 1 << 20
+	for name, c := range map[string]struct {
+		at    func(i int) float64
+		grows bool
+	}{
+		"flat":    {func(int) float64 { return 100 * mib }, false},
+		"saw":     {func(i int) float64 { return (100 + 20*float64(i%10)/10) * mib }, false},
+		"leak":    {func(i int) float64 { return (100 + 0.2*float64(i)) * mib }, true},
+		"shrinks": {func(i int) float64 { return (200 - float64(i)) * mib }, false},
+		"sawleak": {func(i int) float64 { return (100 + 20*float64(i%10)/10 + 0.2*float64(i)) * mib }, true},
+	} {
+		got, bound := growth(samples(c.at))
+		if (got > bound) != c.grows || math.IsNaN(got) {
+			t.Errorf("%s: grew %.0f, bound %.0f", name, got, bound)
+		}
+	}
+	if got, bound := growth(nil); got > bound || math.IsNaN(got) {
+		t.Error("no samples", got, bound)
+	}
+}
+
+func TestMedianAndRatio(t *testing.T) {
+	if m := median([]float64{3, 1, 2}); m != 2 {
+		t.Error(m)
+	}
+	if m := median([]float64{4, 1, 3, 2}); m != 2.5 {
+		t.Error(m)
+	}
+	sample := func(variant string, rate float64) Sample {
+		return Sample{Shape: "p2p", Variant: variant, Result: Result{Rate: rate, Expected: 10, Delivered: 9}}
+	}
+	p := Plan{Shapes: Shapes[:1], Variants: []Variant{{Name: WasmAttested}, {Name: NativeTLS}}, Rounds: 2}
+	r := summarize(p, []Sample{sample(WasmAttested, 80), sample(NativeTLS, 100), sample(WasmAttested, 30), sample(NativeTLS, 60)})
+	if len(r.Ratios) != 1 || r.Ratios[0].Value != 0.65 || r.Ratios[0].Met() {
+		t.Errorf("%+v", r.Ratios)
+	}
+	if r.Rows[0].Median != 55 || r.Rows[0].Least != 30 || r.Rows[0].Most != 80 || r.Rows[0].Dropped != 2 {
+		t.Errorf("%+v", r.Rows[0])
+	}
+	var table, list strings.Builder
+	if err := errors.Join(r.WriteTable(&table), r.WriteCSV(&list)); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"wasm-attested / native-tls", "0.65", "NOT reached"} {
+		if !strings.Contains(table.String(), want) {
+			t.Errorf("%q is not in the table:\n%s", want, table.String())
+		}
+	}
+	if strings.Count(list.String(), "\n") != 5 {
+		t.Error(list.String())
+	}
+}
+
+func TestThousands(t *testing.T) {
+	for n, want := range map[float64]string{0: "0", 999: "999", 1000: "1,000", 1234567.4: "1,234,567"} {
+		if got := thousands(n); got != want {
+			t.Errorf("%v: %s", n, got)
+		}
+	}
+}
+
+// TestDelayProxyAddsTheRoundTrip sends a byte there and back, and a lot of them.
+func TestDelayProxyAddsTheRoundTrip(t *testing.T) {
+	echo, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer echo.Close()
+	go func() {
+		for {
+			c, err := echo.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				b := make([]byte, 4096)
+				for {
+					n, err := c.Read(b)
+					if _, werr := c.Write(b[:n]); err != nil || werr != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	p, err := NewDelayProxy(echo.Addr().String(), 80*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	c, err := net.Dial("tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 3 {
+		begun := time.Now()
+		c.Write([]byte{1})
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took < 80*time.Millisecond {
+			t.Errorf("there and back in %v", took)
+		}
+	}
+}
+
+func TestParseRSS(t *testing.T) {
+	if n, err := parseRSS("Name:\tx\nVmRSS:\t    1234 kB\nThreads:\t1\n"); err != nil || n != 1234<<10 {
+		t.Error(n, err)
+	}
+	if _, err := parseRSS("Name:\tx\nState:\tZ (zombie)\n"); err == nil {
+		t.Error("a process that has ended has memory")
+	}
+}
+
+func TestStartProcessSaysWhatTheProcessSaid(t *testing.T) {
+	p, err := StartProcess(nil, "sh", "-c", "echo no such option; exit 3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.WaitListening(context.Background(), "127.0.0.1:1")
+	if err == nil || !strings.Contains(err.Error(), "no such option") {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,445 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+)
+
+// Dialer opens a connection to a broker: plain, TLS or attested. An attested one has verified the broker when it
+// returns.
+type Dialer func(ctx context.Context) (net.Conn, error)
+
+// Shape says who sends to whom.
+type Shape struct {
+	Name        string
+	Publishers  int
+	Subscribers int
+	fan         int // how many subscribers get each message
+	topic       func(publisher int) string
+	filter      func(subscriber int) string
+}
+
+// Shapes are those of the evaluation: ten pairs, twenty to one, one to fifty.
+var Shapes = []Shape{
+	{Name: "p2p", Publishers: 10, Subscribers: 10, fan: 1, topic: numbered("bench/p2p/"), filter: numbered("bench/p2p/")},
+	{Name: "fan-in", Publishers: 20, Subscribers: 1, fan: 1, topic: numbered("bench/in/"), filter: always("bench/in/+")},
+	{Name: "fan-out", Publishers: 1, Subscribers: 50, fan: 50, topic: always("bench/out"), filter: always("bench/out")},
+}
+
+func numbered(prefix string) func(int) string {
+	return func(i int) string { return fmt.Sprint(prefix, i) }
+}
+
+func always(s string) func(int) string {
+	return func(int) string { return s }
+}
+
+// Load is what one measurement asks of a broker.
+type Load struct {
+	Shape   Shape
+	QoS     byte
+	Payload int           // bytes of each message, at least 8
+	Warmup  time.Duration // before the window
+	Window  time.Duration // in which deliveries are counted
+}
+
+// Result is what came of a Load.
+type Result struct {
+	Rate      float64 `json:"deliveries_per_second"` // within the window
+	Sent      uint64  `json:"sent"`                  // messages, in all
+	Expected  uint64  `json:"expected"`              // deliveries that those messages make
+	Delivered uint64  `json:"delivered"`             // deliveries that came, in all
+}
+
+// Dropped is the number of deliveries that never came.
+func (r Result) Dropped() uint64 { return r.Expected - r.Delivered }
+
+const (
+	keepAlive  = 60        // seconds
+	chunkSize  = 16 << 10  // bytes that a publisher writes at a time: one TLS record
+	readSize   = 128 << 10 // bytes that a subscriber reads at most at a time
+	window     = 64        // messages in flight at QoS 1 and 2
+	dialTime   = 30 * time.Second
+	drainQuiet = 500 * time.Millisecond // without a delivery the pipeline counts as empty
+	drainTime  = 20 * time.Second       // a pipeline that is not empty by then never will be
+)
+
+// Measure connects the clients of the load, lets them run, and returns what they saw. It fails if a client was
+// refused or lost its connection.
+func Measure(ctx context.Context, dial Dialer, load Load) (Result, error) {
+	m := &measurement{load: load, dial: dial, closed: make(chan struct{})}
+	ctx, cancel := context.WithCancelCause(ctx)
+	m.fail = cancel
+	defer m.closeAll()
+	if err := m.connectAll(ctx); err != nil {
+		return Result{}, err
+	}
+	m.start()
+	return m.observe(ctx)
+}
+
+type measurement struct {
+	load Load
+	dial Dialer
+	fail context.CancelCauseFunc
+
+	publishers  []*benchPublisher
+	subscribers []*benchSubscriber
+	stopping    atomic.Bool // publishers write no more
+	closing     atomic.Bool // ends of connections are no failures any more
+	closed      chan struct{}
+	writing     sync.WaitGroup
+	all         sync.WaitGroup
+}
+
+// counter is alone in its cache line, for each belongs to a goroutine of its own.
+type counter struct {
+	atomic.Uint64
+	_ [56]byte
+}
+
+type benchPublisher struct {
+	conn net.Conn
+	buf  *bufio.Reader
+	sent counter
+	room []byte
+}
+
+type benchSubscriber struct {
+	conn net.Conn
+	buf  *bufio.Reader
+	got  counter
+}
+
+// connectAll connects subscribers first, so that no message is sent before all of them can get it.
+func (m *measurement) connectAll(ctx context.Context) error {
+	for i := range m.load.Shape.Subscribers {
+		conn, buf, err := open(ctx, m.dial, fmt.Sprint("bench-sub-", i))
+		if err != nil {
+			return fmt.Errorf("subscriber %d: %w", i, err)
+		}
+		m.subscribers = append(m.subscribers, &benchSubscriber{conn: conn, buf: buf})
+		if err := subscribe(conn, buf, m.load.Shape.filter(i), m.load.QoS); err != nil {
+			return fmt.Errorf("subscriber %d: %w", i, err)
+		}
+	}
+	for i := range m.load.Shape.Publishers {
+		conn, buf, err := open(ctx, m.dial, fmt.Sprint("bench-pub-", i))
+		if err != nil {
+			return fmt.Errorf("publisher %d: %w", i, err)
+		}
+		m.publishers = append(m.publishers, &benchPublisher{conn: conn, buf: buf})
+	}
+	return nil
+}
+
+// open connects and waits for CONNACK.
+func open(ctx context.Context, dial Dialer, clientID string) (net.Conn, *bufio.Reader, error) {
+	return openSession(ctx, dial, clientID, 0)
+}
+
+// openSession is open for a session that outlives the connection by so many seconds.
+func openSession(ctx context.Context, dial Dialer, clientID string, expiry uint32) (net.Conn, *bufio.Reader, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	conn, err := dial(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	buf := bufio.NewReaderSize(conn, readSize)
+	if err := exchange(conn, buf, connectPacket(clientID, expiry)); err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	return conn, buf, nil
+}
+
+func subscribe(conn net.Conn, buf *bufio.Reader, filter string, qos byte) error {
+	return exchange(conn, buf, subscribePacket(filter, qos))
+}
+
+// exchange writes CONNECT or SUBSCRIBE and waits for the answer.
+func exchange(conn net.Conn, buf *bufio.Reader, request []byte) error {
+	conn.SetDeadline(time.Now().Add(dialTime))
+	defer conn.SetDeadline(time.Time{})
+	if _, err := conn.Write(request); err != nil {
+		return err
+	}
+	frame, err := readFrame(buf, nil)
+	if err != nil {
+		return fmt.Errorf("waiting for the broker's answer: %w", err)
+	}
+	return answer(frame)
+}
+
+func (m *measurement) start() {
+	for _, s := range m.subscribers {
+		m.run(nil, func() error { return m.receive(s) })
+	}
+	for i, p := range m.publishers {
+		topic := m.load.Shape.topic(i)
+		if m.load.QoS > 0 {
+			m.run(&m.writing, func() error { return m.publishAcknowledged(p, topic) })
+			continue
+		}
+		m.run(&m.writing, func() error { return m.publish(p, topic) })
+		m.run(nil, func() error { return listen(p) })
+	}
+	if m.load.QoS == 0 {
+		m.run(nil, m.ping)
+	}
+}
+
+// run runs f in a goroutine that also takes an end of the measurement for what it is.
+func (m *measurement) run(also *sync.WaitGroup, f func() error) {
+	if also != nil {
+		also.Add(1)
+	}
+	m.all.Go(func() {
+		if also != nil {
+			defer also.Done()
+		}
+		if err := f(); err != nil && !m.closing.Load() {
+			m.fail(err)
+		}
+	})
+}
+
+// publish writes the same buffer of packets until the measurement stops.
+func (m *measurement) publish(p *benchPublisher, topic string) error {
+	chunk, n := publishChunk(topic, m.load.Payload)
+	for !m.stopping.Load() {
+		if _, err := p.conn.Write(chunk); err != nil {
+			return fmt.Errorf("publisher: %w", err)
+		}
+		p.sent.Add(uint64(n))
+	}
+	return nil
+}
+
+// publishChunk is as many whole QoS 0 packets as chunkSize holds, but at least one.
+func publishChunk(topic string, payload int) (chunk []byte, packets int) {
+	one := appendPublish(nil, topic, 0, 0, make([]byte, payload))
+	for len(chunk)+len(one) <= chunkSize || packets == 0 {
+		chunk = append(chunk, one...)
+		packets++
+	}
+	return chunk, packets
+}
+
+// listen waits for what a broker has to say to a publisher at QoS 0, which is nothing but PINGRESP.
+func listen(p *benchPublisher) error {
+	for {
+		frame, err := readFrame(p.buf, p.room)
+		if err == nil && mqtt.TypeOf(frame) != mqtt.PINGRESP {
+			err = unexpected(frame)
+		}
+		if err != nil {
+			return fmt.Errorf("publisher: %w", err)
+		}
+		p.room = frame
+	}
+}
+
+// publishAcknowledged keeps window messages at QoS 1 or 2 in flight until the measurement stops, and then waits
+// for the last of them.
+func (m *measurement) publishAcknowledged(p *benchPublisher, topic string) error {
+	w := newSendWindow(topic, m.load.QoS, m.load.Payload)
+	out := w.fill(nil, window)
+	for {
+		if len(out) > 0 {
+			if _, err := p.conn.Write(out); err != nil {
+				return fmt.Errorf("publisher: %w", err)
+			}
+		}
+		p.sent.Store(w.sent)
+		if m.stopping.Load() && w.flying() == 0 {
+			return nil
+		}
+		var err error
+		if out, p.room, err = takeAll(p.buf, w.take, out[:0], p.room); err != nil {
+			return fmt.Errorf("publisher: %w", err)
+		}
+		if !m.stopping.Load() {
+			out = w.fill(out, window)
+		}
+	}
+}
+
+// takeAll takes the packets that have come, at least one, and returns the answers.
+func takeAll(r *bufio.Reader, take func(frame, out []byte) ([]byte, error), out, room []byte) (answers, again []byte, err error) {
+	for first := true; first || r.Buffered() > 0; first = false {
+		frame, err := readFrame(r, room)
+		if err != nil {
+			return out, room, err
+		}
+		room = frame
+		if out, err = take(frame, out); err != nil {
+			return out, room, err
+		}
+	}
+	return out, room, nil
+}
+
+func (m *measurement) receive(s *benchSubscriber) error {
+	if m.load.QoS > 0 {
+		return m.receiveAcknowledged(s)
+	}
+	var f frames
+	room := make([]byte, readSize)
+	for {
+		n, err := s.buf.Read(room) // reads past its own buffer, for room is as large
+		if n > 0 {
+			publishes, bad := f.count(room[:n])
+			s.got.Add(uint64(publishes))
+			err = errors.Join(err, bad)
+		}
+		if err != nil {
+			return fmt.Errorf("subscriber: %w", err)
+		}
+	}
+}
+
+// receiveAcknowledged counts and acknowledges messages at QoS 1 and 2.
+func (m *measurement) receiveAcknowledged(s *benchSubscriber) error {
+	var room, out []byte
+	var err error
+	r := newReceiver(func(*mqtt.Publish) { s.got.Add(1) })
+	for {
+		if out, room, err = takeAll(s.buf, r.take, out[:0], room); err != nil {
+			return fmt.Errorf("subscriber: %w", err)
+		}
+		if _, err = s.conn.Write(out); err != nil {
+			return fmt.Errorf("subscriber: %w", err)
+		}
+	}
+}
+
+// ping keeps subscribers at QoS 0 alive, which have nothing else to say.
+func (m *measurement) ping() error {
+	tick := time.NewTicker(keepAlive / 3 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-m.closed:
+			return nil
+		case <-tick.C:
+		}
+		for _, s := range m.subscribers {
+			if _, err := s.conn.Write(mqtt.AppendPingreq(nil)); err != nil {
+				return fmt.Errorf("subscriber: %w", err)
+			}
+		}
+	}
+}
+
+// observe waits for the window, counts, and drains the pipeline.
+func (m *measurement) observe(ctx context.Context) (Result, error) {
+	if err := pause(ctx, m.load.Warmup); err != nil {
+		return Result{}, err
+	}
+	begun, before := time.Now(), m.delivered()
+	if err := pause(ctx, m.load.Window); err != nil {
+		return Result{}, err
+	}
+	after, took := m.delivered(), time.Since(begun)
+
+	m.stopping.Store(true)
+	if err := m.drain(ctx); err != nil {
+		return Result{}, err
+	}
+	sent := m.sent()
+	r := Result{
+		Rate:      float64(after-before) / took.Seconds(),
+		Sent:      sent,
+		Expected:  sent * uint64(m.load.Shape.fan),
+		Delivered: m.delivered(),
+	}
+	return r, r.check()
+}
+
+// check refuses a result that cannot be: one in which more came than was sent is a fault of the broker or of the
+// measurement, and its rate means nothing.
+func (r Result) check() error {
+	if r.Delivered > r.Expected {
+		return fmt.Errorf("%d deliveries of %d: more came than was sent", r.Delivered, r.Expected)
+	}
+	return nil
+}
+
+// drain returns when the publishers have ended and all has come that was sent, or nothing has come for a while.
+func (m *measurement) drain(ctx context.Context) error {
+	wrote := make(chan struct{})
+	go func() {
+		m.writing.Wait()
+		close(wrote)
+	}()
+	limit := time.NewTimer(drainTime)
+	defer limit.Stop()
+	select {
+	case <-wrote:
+	case <-limit.C:
+		return errors.New("the broker has stopped reading a publisher")
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	for seen := m.delivered(); seen < m.sent()*uint64(m.load.Shape.fan); {
+		if err := pause(ctx, drainQuiet); err != nil {
+			return err
+		}
+		now := m.delivered()
+		if now == seen {
+			return nil
+		}
+		seen = now
+	}
+	return nil
+}
+
+func (m *measurement) delivered() (n uint64) {
+	for _, s := range m.subscribers {
+		n += s.got.Load()
+	}
+	return n
+}
+
+func (m *measurement) sent() (n uint64) {
+	for _, p := range m.publishers {
+		n += p.sent.Load()
+	}
+	return n
+}
+
+func (m *measurement) closeAll() {
+	m.stopping.Store(true)
+	m.closing.Store(true)
+	close(m.closed)
+	for _, s := range m.subscribers {
+		s.conn.Close()
+	}
+	for _, p := range m.publishers {
+		p.conn.Close()
+	}
+	m.all.Wait()
+	m.fail(nil)
+}
+
+// pause waits for d, or for the end of ctx, whose cause it returns.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,155 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Process is a broker that runs as a process of its own. It is ended with Stop, by its number.
+type Process struct {
+	cmd  *exec.Cmd
+	log  *tail
+	done chan struct{} // closed when it has ended
+}
+
+// StartProcess starts a command. What it prints to standard output and error is written to also, which may be nil,
+// and its end is kept for error messages.
+func StartProcess(also io.Writer, name string, args ...string) (*Process, error) {
+	p := &Process{cmd: exec.Command(name, args...), log: &tail{also: also}, done: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	go func() {
+		p.cmd.Wait() // how it ended is for Stop and Ended to say
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// PID is the process's number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Output is the end of what the process has printed.
+func (p *Process) Output() string { return p.log.String() }
+
+// Ended is an error that says that the process has ended, and what it printed last.
+func (p *Process) Ended() error {
+	return fmt.Errorf("%s ended: %v\n%s", p.cmd.Path, p.cmd.ProcessState, p.Output())
+}
+
+const (
+	startTime = 60 * time.Second // until a broker listens
+	stopTime  = 15 * time.Second // until it has ended
+)
+
+// WaitListening returns when something accepts connections on addr, or with an error if the process ends before.
+func (p *Process) WaitListening(ctx context.Context, addr string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, startTime, fmt.Errorf("nothing listens on %s:\n%s", addr, p.Output()))
+	defer cancel()
+	return p.WaitFor(ctx, func() bool {
+		conn, err := net.DialTimeout("tcp", addr, time.Second)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+}
+
+// WaitFor returns when ready does, or with an error if the process or ctx ends before.
+func (p *Process) WaitFor(ctx context.Context, ready func() bool) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ready() {
+		select {
+		case <-p.done:
+			return p.Ended()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// Signal sends the process a signal.
+func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+
+// Stop asks the process to end, and ends it if it does not. It fails if the process had to be killed or did not
+// end with status 0.
+func (p *Process) Stop() error {
+	p.Signal(syscall.SIGTERM) // it may have ended already
+	select {
+	case <-p.done:
+	case <-time.After(stopTime):
+		p.cmd.Process.Kill()
+		<-p.done
+		return fmt.Errorf("%s did not stop within %s", p.cmd.Path, stopTime)
+	}
+	if !p.cmd.ProcessState.Success() {
+		return p.Ended()
+	}
+	return nil
+}
+
+// RSS is the memory of the process that is resident, in bytes.
+func (p *Process) RSS() (uint64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		return 0, err
+	}
+	return parseRSS(string(b))
+}
+
+// parseRSS finds the line "VmRSS: 1234 kB", see proc_pid_status(5).
+func parseRSS(status string) (uint64, error) {
+	for line := range strings.Lines(status) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			return kib << 10, err
+		}
+	}
+	return 0, errors.New("no VmRSS in the process's status: has it ended?")
+}
+
+// tail keeps the last few kilobytes of what is written to it.
+type tail struct {
+	mu   sync.Mutex
+	buf  bytes.Buffer
+	also io.Writer
+}
+
+const tailSize = 8 << 10
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf.Write(b)
+	if over := t.buf.Len() - tailSize; over > 0 {
+		t.buf.Next(over)
+	}
+	if t.also != nil {
+		return t.also.Write(b)
+	}
+	return len(b), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.buf.String()
+}

@@ -1,0 +1,265 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+)
+
+// StreamReport is what became of numbered messages at QoS 1 or 2.
+type StreamReport struct {
+	Name       string `json:"name"`
+	QoS        byte   `json:"qos"`
+	Sent       uint64 `json:"sent"`
+	Received   uint64 `json:"received"`   // different numbers
+	Duplicates uint64 `json:"duplicates"` // numbers that came again; at QoS 1 a reconnection may do that
+	Disorder   uint64 `json:"disorder"`   // numbers that came for the first time after a higher one
+	Reconnects uint64 `json:"reconnects"` // of the subscriber
+	Error      string `json:"error,omitempty"`
+}
+
+// failures are what a broker must not do: lose, change the order, deliver twice at QoS 2, or deliver twice at
+// QoS 1 to a client that stayed.
+func (r StreamReport) failures() (all []string) {
+	if r.Error != "" {
+		all = append(all, r.Error)
+	}
+	if r.Received != r.Sent {
+		all = append(all, fmt.Sprintf("%d messages sent, %d received", r.Sent, r.Received))
+	}
+	if r.Disorder > 0 {
+		all = append(all, fmt.Sprintf("%d messages out of order", r.Disorder))
+	}
+	if r.Duplicates > 0 && (r.QoS == 2 || r.Reconnects == 0) {
+		all = append(all, fmt.Sprintf("%d messages came twice", r.Duplicates))
+	}
+	return all
+}
+
+// stream is a publisher and a subscriber of numbered messages.
+type stream struct {
+	name   string
+	topic  string
+	qos    byte
+	dial   Dialer
+	size   int
+	roams  bool // the subscriber loses its connection now and then, and takes its session up again
+	burst  int  // messages at a time
+	every  time.Duration
+	log    sequence
+	sent   atomic.Uint64
+	all    sync.WaitGroup
+	idle   chan struct{} // closed when the publisher has ended
+	reconn atomic.Uint64
+	mu     sync.Mutex
+	err    error
+}
+
+const (
+	roamEvery     = 3 * time.Second
+	sessionExpiry = 300 // seconds
+)
+
+// startStreams connects four streams and lets them run until ctx ends: QoS 1 and 2, with a subscriber that stays
+// and with one that comes and goes. The publisher to the one that comes and goes is slow, so that what waits for it
+// fits the broker's queue.
+func (s *soak) startStreams(ctx context.Context) ([]*stream, error) {
+	var all []*stream
+	for _, qos := range []byte{1, 2} {
+		steady := &stream{name: fmt.Sprintf("QoS %d, subscriber stays", qos), qos: qos, burst: window, every: time.Millisecond}
+		roaming := &stream{name: fmt.Sprintf("QoS %d, subscriber comes and goes", qos), qos: qos, burst: 1, every: 10 * time.Millisecond, roams: true}
+		for _, x := range []*stream{steady, roaming} {
+			x.topic = fmt.Sprintf("bench/stream/%d/%v", qos, x.roams)
+			x.dial, x.size, x.idle = s.plan.Attested, s.plan.Payload, make(chan struct{})
+			if err := x.start(ctx); err != nil {
+				return nil, fmt.Errorf("%s: %w", x.name, err)
+			}
+			all = append(all, x)
+		}
+	}
+	return all, nil
+}
+
+func (x *stream) start(ctx context.Context) error {
+	in, inBuf, err := x.attach(ctx)
+	if err != nil {
+		return err
+	}
+	if err := subscribe(in, inBuf, x.topic, x.qos); err != nil {
+		return err
+	}
+	out, outBuf, err := open(ctx, x.dial, "soak-pub-"+x.topic)
+	if err != nil {
+		return err
+	}
+	x.all.Go(func() { x.blame(x.receive(in, inBuf)) })
+	x.all.Go(func() {
+		defer close(x.idle)
+		x.blame(x.publish(ctx, out, outBuf))
+	})
+	return nil
+}
+
+// attach opens the subscriber's connection, with the session that it has.
+func (x *stream) attach(ctx context.Context) (net.Conn, *bufio.Reader, error) {
+	return openSession(ctx, x.dial, "soak-sub-"+x.topic, sessionExpiry)
+}
+
+func (x *stream) blame(err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.err == nil {
+		x.err = err
+	}
+}
+
+// publish sends a burst at a time until ctx ends, and then waits for the acknowledgements.
+func (x *stream) publish(ctx context.Context, conn net.Conn, buf *bufio.Reader) (err error) {
+	defer conn.Close()
+	w := newSendWindow(x.topic, x.qos, x.size)
+	var out, room []byte
+	for {
+		more := pause(ctx, x.every) == nil
+		if more {
+			out = w.fill(out, x.burst)
+			x.sent.Store(w.sent)
+		}
+		conn.SetDeadline(time.Now().Add(dialTime))
+		if _, err := conn.Write(out); err != nil {
+			return fmt.Errorf("publisher: %w", err)
+		}
+		if w.flying() == 0 && !more {
+			return nil
+		}
+		if out, room, err = takeAll(buf, w.take, out[:0], room); err != nil {
+			return fmt.Errorf("publisher: %w", err)
+		}
+	}
+}
+
+// receive counts what comes until all has come, or nothing more does.
+func (x *stream) receive(conn net.Conn, buf *bufio.Reader) error {
+	r := newReceiver(func(p *mqtt.Publish) { x.log.note(p.Payload) })
+	for {
+		lost, err := x.receiveOn(conn, buf, r)
+		conn.Close()
+		if !lost {
+			return err
+		}
+		x.reconn.Add(1)
+		if conn, buf, err = x.attach(context.Background()); err != nil {
+			return fmt.Errorf("subscriber, coming back: %w", err)
+		}
+	}
+}
+
+// receiveOn receives on one connection. It returns true when the subscriber is to lose it now.
+func (x *stream) receiveOn(conn net.Conn, buf *bufio.Reader, r *receiver) (lost bool, err error) {
+	leave := time.Now().Add(roamEvery)
+	deadline := time.Now().Add(drainTime)
+	var out, room []byte
+	for {
+		publishing := x.publishing()
+		if !publishing && x.log.received == x.sent.Load() && len(r.pending) == 0 {
+			return false, nil
+		}
+		if publishing {
+			deadline = time.Now().Add(drainTime)
+			if x.roams && time.Now().After(leave) {
+				return true, nil
+			}
+		} else if time.Now().After(deadline) {
+			return false, fmt.Errorf("subscriber: %v after the last message was acknowledged some have not come", drainTime)
+		}
+		if out, room, err = x.receiveSome(conn, buf, r, out, room); err != nil {
+			return false, fmt.Errorf("subscriber: %w", err)
+		}
+	}
+}
+
+// receiveSome takes what has come, and answers. If nothing comes for a while it returns, too.
+func (x *stream) receiveSome(conn net.Conn, buf *bufio.Reader, r *receiver, out, room []byte) ([]byte, []byte, error) {
+	conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	if _, err := buf.Peek(1); errors.Is(err, os.ErrDeadlineExceeded) {
+		return out, room, nil
+	}
+	conn.SetReadDeadline(time.Now().Add(dialTime))
+	out, room, err := takeAll(buf, r.take, out[:0], room)
+	if err != nil {
+		return out, room, err
+	}
+	_, err = conn.Write(out)
+	return out[:0], room, err
+}
+
+func (x *stream) publishing() bool {
+	select {
+	case <-x.idle:
+		return false
+	default:
+		return true
+	}
+}
+
+// finish waits for the end of a stream.
+func (x *stream) finish() StreamReport {
+	x.all.Wait()
+	r := StreamReport{
+		Name: x.name, QoS: x.qos, Sent: x.sent.Load(), Reconnects: x.reconn.Load(),
+		Received: x.log.received, Duplicates: x.log.duplicates, Disorder: x.log.disorder,
+	}
+	if x.err != nil {
+		r.Error = x.err.Error()
+	}
+	return r
+}
+
+// sequence keeps account of numbers, of which each should come once, in order. It keeps those that are missing.
+type sequence struct {
+	next       uint64 // one more than the highest number that has come
+	missing    map[uint64]bool
+	received   uint64
+	duplicates uint64
+	disorder   uint64
+}
+
+// note takes a payload that begins with a number, see sendWindow.
+func (s *sequence) note(payload []byte) {
+	if len(payload) < 8 {
+		return // shows as a loss
+	}
+	n := binary.BigEndian.Uint64(payload)
+	switch {
+	case n >= s.next:
+		for ; s.next < n && len(s.missing) < maxMissing; s.next++ {
+			s.miss(s.next)
+		}
+		s.next = n + 1
+		s.received++
+	case s.missing[n]:
+		delete(s.missing, n)
+		s.received++
+		s.disorder++
+	default:
+		s.duplicates++
+	}
+}
+
+// maxMissing bounds what a broken broker can make a sequence keep.
+const maxMissing = 1 << 20
+
+func (s *sequence) miss(n uint64) {
+	if s.missing == nil {
+		s.missing = map[uint64]bool{}
+	}
+	s.missing[n] = true
+}
