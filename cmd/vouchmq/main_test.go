@@ -16,6 +16,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/sim"
+	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/demo"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/local"
 	"github.com/vouchmq/vouchmq/internal/module/moduletest"
 	"github.com/vouchmq/vouchmq/internal/server"
@@ -83,6 +86,10 @@ func goCommand(args []string, env ...string) error {
 //	heard NAME STATUS            wait for the end of that process, check its exit status; its output is then in NAME.out
 //	lose NAME                    end that process without a word
 //	status N COMMAND...          run a command and check its exit status; for cmp and such, stdout and stderr are as for exec
+//	change FILE                  write the program's module with one byte changed
+//	expand FILE                  replace $VARIABLES in a file; $program is the digest of the program
+//	makekey FILE VARIABLE        make a key of a simulated TEE; the variable is its digest, without sha384:
+//	await FILE                   wait until a file is there
 //	port VARIABLE                set a variable to a port on which nothing listens
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -92,13 +99,18 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PATH", programFolder+string(os.PathListSeparator)+e.Getenv("PATH")+":/usr/sbin")
 			e.Setenv(passwordEnv, "")
+			program, err := os.ReadFile(filepath.Join(programFolder, "vouchmq"))
+			if err != nil {
+				return err
+			}
+			e.Setenv("program", attest.Sum(program).String())
 			e.Values[processesKey{}] = &processes{brokers: map[string]*local.Broker{}, clients: map[string]*clientProcess{}}
 			return nil
 		},
 		Condition: condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"broker": cmdBroker, "halt": cmdHalt, "listen": cmdListen, "heard": cmdHeard, "lose": cmdLose, "status": cmdStatus,
-			"port": cmdPort,
+			"port": cmdPort, "change": cmdChange, "expand": cmdExpand, "makekey": cmdMakeKey, "await": cmdAwait,
 		},
 	})
 }
@@ -256,6 +268,51 @@ func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if strconv.Itoa(status) != args[0] {
 		ts.Fatalf("%s ended with status %d, not %s", strings.Join(args[1:], " "), status, args[0])
+	}
+}
+
+func cmdChange(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: change FILE")
+	}
+	wasm, err := os.ReadFile(filepath.Join(programFolder, "broker.wasm"))
+	ts.Check(err)
+	changed, err := demo.ChangeOneByte(wasm)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), changed, 0o600))
+}
+
+func cmdExpand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: expand FILE")
+	}
+	text := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+func cmdMakeKey(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: makekey FILE VARIABLE")
+	}
+	key, err := sim.NewKey()
+	ts.Check(err)
+	pem, err := key.Marshal()
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), pem, 0o600))
+	ts.Setenv(args[1], strings.TrimPrefix(key.Digest().String(), "sha384:"))
+}
+
+func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: await FILE")
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s does not come", args[0])
+		}
 	}
 }
 

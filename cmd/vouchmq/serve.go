@@ -228,7 +228,7 @@ func printStats(out io.Writer, broker *server.Server) error {
 		Restarts: s.Engine.Restarts, Connections: s.Transport.Connections, Accepted: s.Transport.Accepted,
 		FailedHandshakes: s.Transport.FailedHandshakes, DroppedQoS0: s.Transport.DroppedQoS0 + s.Core.DroppedQoS0,
 		DroppedQueue: s.Core.DroppedQueue, Stalled: s.Transport.Stalled, Overflowed: s.Transport.Overflowed,
-		Sessions: s.Core.Sessions, MessageBytes: s.Core.MessageBytes,
+		Received: s.Core.Received, Sent: s.Core.Sent, Sessions: s.Core.Sessions, MessageBytes: s.Core.MessageBytes,
 	})
 	if err != nil {
 		return err

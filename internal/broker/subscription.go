@@ -21,7 +21,6 @@ type options uint8
 func (o options) qos() uint8              { return uint8(o & 3) }
 func (o options) noLocal() bool           { return o&4 != 0 }
 func (o options) retainAsPublished() bool { return o&8 != 0 }
-func (o options) retainHandling() uint8   { return uint8(o >> 4 & 3) }
 
 // findSubscription returns the subscription of a session at a node, or 0.
 func (c *Core) findSubscription(session, node uint32) (id, hash uint32) {

@@ -89,8 +89,17 @@ func (s *State) Configure(c *Config) {
 	c.Registry = client.Drivers()
 }
 
-// warn says loudly what this broker is not.
+// warn says loudly what a development broker is not.
 func (s *State) warn(log *slog.Logger) {
+	if log == nil {
+		return
+	}
+	s.warnSimulated(log)
+	log.Warn("DEVELOPMENT RULES: everybody who can connect may publish and subscribe everything", "policy", s.Path(PolicyFile))
+}
+
+// warnSimulated says what has been made, and that evidence made with the folder's key protects nothing.
+func (s *State) warnSimulated(log *slog.Logger) {
 	if log == nil {
 		return
 	}
@@ -98,7 +107,6 @@ func (s *State) warn(log *slog.Logger) {
 		log.Info("made what was missing", "folder", s.Dir, "files", s.Made)
 	}
 	log.Warn("SIMULATED TEE: this broker's evidence protects nothing; whoever reads the folder can forge it", "folder", s.Dir)
-	log.Warn("DEVELOPMENT RULES: everybody who can connect may publish and subscribe everything", "policy", s.Path(PolicyFile))
 }
 
 // generated is the first line of a policy that may be made anew.

@@ -21,14 +21,12 @@ type table struct {
 	limit   int
 	free    []uint32 // slots that may be used again
 	last    uint32   // last slot that has been used ever
+	ages    []uint32 // generations of the slots
 	used    int
 	waiting []chan struct{} // closed when the table is empty
 }
 
-type slot struct {
-	conn       *atomic.Pointer[conn]
-	generation uint32 // guarded by table.mu
-}
+type slot = *atomic.Pointer[conn]
 
 func (t *table) init(limit int) {
 	t.limit = limit
@@ -42,7 +40,7 @@ func lookup(slots []slot, id abi.Conn) *conn {
 	if uint64(i) >= uint64(len(slots)) {
 		return nil
 	}
-	if c := slots[i].conn.Load(); c != nil && c.id == id {
+	if c := slots[i].Load(); c != nil && c.id == id {
 		return c
 	}
 	return nil
@@ -59,11 +57,9 @@ func (t *table) add(c *conn) bool {
 	if !ok {
 		return false
 	}
-	slots := *t.slots.Load()
-	s := &slots[i]
-	s.generation = (s.generation + 1) % maxGenerations
-	c.id = abi.Conn(s.generation<<abi.SlotBits | i)
-	s.conn.Store(c)
+	t.ages[i] = (t.ages[i] + 1) % maxGenerations
+	c.id = abi.Conn(t.ages[i]<<abi.SlotBits | i)
+	(*t.slots.Load())[i].Store(c)
 	t.used++
 	return true
 }
@@ -89,11 +85,12 @@ func (t *table) grow(slots []slot) {
 	larger := make([]slot, max(64, 2*len(slots)))
 	copy(larger, slots)
 	for i := range larger {
-		if larger[i].conn == nil {
-			larger[i].conn = new(atomic.Pointer[conn])
+		if larger[i] == nil {
+			larger[i] = new(atomic.Pointer[conn])
 		}
 	}
 	t.slots.Store(&larger)
+	t.ages = append(t.ages, make([]uint32, len(larger)-len(t.ages))...)
 }
 
 // remove frees the slot of c, once.
@@ -101,7 +98,7 @@ func (t *table) remove(c *conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	i := c.id.Slot()
-	(*t.slots.Load())[i].conn.Store(nil)
+	(*t.slots.Load())[i].Store(nil)
 	t.free = append(t.free, i)
 	if t.used--; t.used == 0 {
 		t.announceEmpty()
@@ -137,7 +134,7 @@ func (t *table) count() int {
 func (t *table) all() []*conn {
 	var list []*conn
 	for _, s := range (*t.slots.Load())[1:] {
-		if c := s.conn.Load(); c != nil {
+		if c := s.Load(); c != nil {
 			list = append(list, c)
 		}
 	}

@@ -14,7 +14,7 @@ func section(id byte, content string) string {
 func TestChangeOneByte(t *testing.T) {
 	const header = "\x00asm\x01\x00\x00\x00"
 	module := header + section(0, "\x04nameabc") + section(1, "\x00") + section(0, "\x01pxy") + section(2, "\x00")
-	changed, err := changeOneByte([]byte(module))
+	changed, err := ChangeOneByte([]byte(module))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func TestChangeOneByte(t *testing.T) {
 		"size cut short":      header + "\x01\xff",
 		"size beyond the end": header + "\x00\x7f",
 	} {
-		if _, err := changeOneByte([]byte(bad)); err == nil {
+		if _, err := ChangeOneByte([]byte(bad)); err == nil {
 			t.Errorf("%s was changed", name)
 		}
 	}

@@ -10,9 +10,9 @@ import (
 // errNoCustomSection says that a module has nothing in it that could be changed without a change of what it does.
 var errNoCustomSection = errors.New("the module has no custom section with a content")
 
-// changeOneByte returns a copy of a WebAssembly module that differs from it in one byte and still does the same: a
+// ChangeOneByte returns a copy of a WebAssembly module that differs from it in one byte and still does the same: a
 // byte of a custom section, which no runtime takes notice of. Its digest is another one all the same.
-func changeOneByte(wasm []byte) ([]byte, error) {
+func ChangeOneByte(wasm []byte) ([]byte, error) {
 	at, err := lastCustomByte(wasm)
 	if err != nil {
 		return nil, err

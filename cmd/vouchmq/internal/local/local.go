@@ -56,6 +56,8 @@ type Stats struct {
 	FailedHandshakes   uint64  `json:"failed_handshakes"`
 	DroppedQoS0        uint64  `json:"dropped_qos0"`
 	DroppedQueue       uint64  `json:"dropped_queue"` // at any QoS, because a session's queue was full
+	Received           uint64  `json:"received"`      // messages
+	Sent               uint64  `json:"sent"`          // deliveries
 	Sessions           uint64  `json:"sessions"`
 	MessageBytes       uint64  `json:"message_bytes"`
 	Stalled            uint64  `json:"stalled"`

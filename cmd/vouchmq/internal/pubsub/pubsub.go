@@ -79,9 +79,9 @@ type Client interface {
 	Unsubscribe(ctx context.Context, filters []string, p Properties) error
 	// Disconnect ends the connection in good order: the will is not sent.
 	Disconnect(p Properties) error
-	// Done is closed when the connection has ended, by whomever.
+	// Done is closed when the connection has ended, by whomever, and it is known why.
 	Done() <-chan struct{}
-	// Err says why it ended, if not by Disconnect.
+	// Err says why, once Done is closed: a *Refusal if the broker said so, else an ErrLost.
 	Err() error
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"sync"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -15,13 +14,11 @@ import (
 // clientV3 is a client over Paho's library for MQTT 3.1 and 3.1.1.
 type clientV3 struct {
 	paho mqtt.Client
-	end  ending
-	once sync.Once
-	done chan struct{}
+	end  *ending
 }
 
 func connectV3(ctx context.Context, conn net.Conn, o *Options) (Client, error) {
-	c := &clientV3{done: make(chan struct{})}
+	c := &clientV3{end: newEnding()}
 	c.paho = mqtt.NewClient(c.options(conn, o))
 	o.Log(fmt.Sprintf("sending CONNECT, client id %q", o.ClientID))
 	token := c.paho.Connect().(*mqtt.ConnectToken)
@@ -74,7 +71,6 @@ func messageV3(m mqtt.Message) *Message {
 
 func (c *clientV3) lost(err error) {
 	c.end.set(fmt.Errorf("%w: %w", ErrLost, err))
-	c.once.Do(func() { close(c.done) })
 }
 
 // wait waits for a token, for the end of ctx, whichever is first.
@@ -121,18 +117,13 @@ const quiesce = 250
 
 func (c *clientV3) Disconnect(Properties) error {
 	c.paho.Disconnect(quiesce)
-	c.once.Do(func() { close(c.done) })
+	c.end.set(ErrLost)
 	return nil
 }
 
-func (c *clientV3) Done() <-chan struct{} { return c.done }
+func (c *clientV3) Done() <-chan struct{} { return c.end.known }
 
-func (c *clientV3) Err() error {
-	if err := c.end.get(); err != nil {
-		return err
-	}
-	return ErrLost
-}
+func (c *clientV3) Err() error { return c.end.get() }
 
 // explain prefers the reason for which the connection ended to that for which one packet was not answered.
 func (c *clientV3) explain(err error) error {

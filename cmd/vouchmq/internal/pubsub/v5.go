@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync"
 
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
@@ -17,31 +16,11 @@ import (
 // clientV5 is a client over Paho's library for MQTT 5.
 type clientV5 struct {
 	paho *paho.Client
-	end  ending
-}
-
-// ending is why a connection ended: the first reason that becomes known.
-type ending struct {
-	mu  sync.Mutex
-	err error
-}
-
-func (e *ending) set(err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.err == nil {
-		e.err = err
-	}
-}
-
-func (e *ending) get() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.err
+	end  *ending
 }
 
 func connectV5(ctx context.Context, conn net.Conn, o *Options) (Client, error) {
-	c := &clientV5{}
+	c := &clientV5{end: newEnding()}
 	config := paho.ClientConfig{
 		ClientID:           o.ClientID,
 		Conn:               packets.NewThreadSafeConn(conn),
@@ -180,17 +159,15 @@ func (c *clientV5) Disconnect(p Properties) error {
 			SessionExpiryInterval: number[uint32](p, "session-expiry-interval"), User: p.user(),
 		}
 	}
-	return c.paho.Disconnect(d)
+	err := c.paho.Disconnect(d)
+	c.end.set(ErrLost)
+	return err
 }
 
-func (c *clientV5) Done() <-chan struct{} { return c.paho.Done() }
+// Done is not that of the library, which tells why a connection ended only after it has closed its own.
+func (c *clientV5) Done() <-chan struct{} { return c.end.known }
 
-func (c *clientV5) Err() error {
-	if err := c.end.get(); err != nil {
-		return err
-	}
-	return ErrLost
-}
+func (c *clientV5) Err() error { return c.end.get() }
 
 // explain prefers what the broker said in DISCONNECT to what the library makes of it.
 func (c *clientV5) explain(err error) error {

@@ -1,0 +1,250 @@
+package server_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vouchmq/vouchmq/internal/server"
+)
+
+const goodFile = `
+service: broker.plant.example
+policy: policy.yaml
+tee: sim
+engine: native
+log: { level: debug, format: json }
+listeners:
+  - { name: plain, kind: tcp, address: "127.0.0.1:0" }
+  - { name: secure, kind: attested, address: "127.0.0.1:0", require_evidence: true }
+limits: { max_packet_size: 4096, stall_timeout: 2s, max_connections: 10 }
+`
+
+const goodPolicy = `
+version: 1
+rules:
+  - who: { anonymous: true, listener: plain }
+    publish: ["public/#"]
+    subscribe: ["public/#"]
+`
+
+func writeFiles(t *testing.T, config string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"vouchmq.yaml": config, "policy.yaml": goodPolicy} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "vouchmq.yaml")
+}
+
+func TestConfigurationFile(t *testing.T) {
+	path := writeFiles(t, goodFile)
+	f, err := server.LoadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, state, err := f.Open(nil, time.Now(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state.Dir != filepath.Join(filepath.Dir(path), "state") {
+		t.Fatalf("state folder is %s", state.Dir)
+	}
+	s, err := server.Start(context.Background(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	limits := s.Config().Limits
+	if limits.Core.MaxPacketSize != 4096 || limits.Core.StallTimeout != 2000 || limits.Transport.StallAfter != 2*time.Second ||
+		limits.Transport.MaxConnections != 10 || limits.Core.MaxInflight != server.DefaultLimits().MaxInflight {
+		t.Fatalf("limits %+v", limits)
+	}
+	if s.Addr("plain") == nil || s.Addr("secure") == nil || s.Addr("other") != nil {
+		t.Fatal("listeners are not those of the file")
+	}
+}
+
+func TestConfigurationFileIsStrict(t *testing.T) {
+	for _, test := range []struct{ name, from, to, want string }{
+		{"unknown key", "tee: sim", "tee: sim\ntree: oak", "[5:1] unknown field"},
+		{"unknown key of a listener", "kind: tcp,", "kind: tcp, speed: 3,", "unknown field"},
+		{"wrong type", "max_packet_size: 4096", "max_packet_size: large", "cannot unmarshal"},
+		{"too large", "max_packet_size: 4096", "max_packet_size: 4294967296", "overflow"},
+		{"no service", "service: broker.plant.example", "", "service is missing"},
+		{"no policy", "policy: policy.yaml", "", "policy is missing"},
+		{"other TEE", "tee: sim", "tee: oak", "this build can attest with sim only"},
+		{"no TEE", "tee: sim", "", "this build can attest with sim only"},
+		{"level", "level: debug", "level: loud", "log.level"},
+		{"format", "format: json", "format: xml", "log.format"},
+		{"negative", "max_connections: 10", "max_connections: -10", "negative"},
+		{"long", "stall_timeout: 2s", "stall_timeout: 48h", "longer than a day"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			text := strings.Replace(goodFile, test.from, test.to, 1)
+			if text == goodFile {
+				t.Fatal("the test changes nothing")
+			}
+			_, err := server.ParseFile("vouchmq.yaml", []byte(text))
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "vouchmq.yaml:") {
+				t.Fatalf("error %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestConfigurationIsChecked(t *testing.T) {
+	config, _, err := server.Development(server.DevelopmentOptions{Dir: t.TempDir(), Engine: server.Native})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name   string
+		change func(*server.Config)
+		want   string
+	}{
+		{"no listener", func(c *server.Config) { c.Listeners = nil }, "no listener"},
+		{"no policy", func(c *server.Config) { c.Policy = nil }, "no policy"},
+		{"two of a name", func(c *server.Config) { c.Listeners = append(c.Listeners, c.Listeners[0]) }, "twice"},
+		{"no name", func(c *server.Config) { c.Listeners[0].Name = "" }, "no name"},
+		{"kind", func(c *server.Config) { c.Listeners[0].Kind = "udp" }, "none of tcp, tls, attested"},
+		{"address", func(c *server.Config) { c.Listeners[0].Address = "localhost" }, "host:port"},
+		{"evidence over TCP", func(c *server.Config) { c.Listeners[0].RequireEvidence = true }, "only a listener of kind attested"},
+		{"no certificate", func(c *server.Config) { c.Certificate.Certificate = nil }, "certificate"},
+		{"no TEE", func(c *server.Config) { c.Attester = nil }, "TEE"},
+		{"no module", func(c *server.Config) { c.Engine = "" }, "make module"},
+		{"engine", func(c *server.Config) { c.Engine = "jit" }, "neither wasm nor native"},
+		{"address in use", func(c *server.Config) { c.Listeners[0].Address = "256.0.0.1:1" }, "listener plain"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := config
+			c.Listeners = append([]server.Listener(nil), config.Listeners...)
+			for i := range c.Listeners {
+				c.Listeners[i].Address = "127.0.0.1:0"
+			}
+			test.change(&c)
+			s, err := server.Start(context.Background(), c)
+			if err == nil {
+				_ = s.Shutdown(context.Background())
+				t.Fatal("started")
+			}
+			if !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("error %q, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// What is attested must change with all that matters, and with nothing else.
+func TestCanonicalConfiguration(t *testing.T) {
+	o := server.DevelopmentOptions{Dir: t.TempDir(), Engine: server.Native}
+	digest := func(change func(*server.Config)) string {
+		config, _, err := server.Development(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(&config)
+		id, err := config.Identity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id.Config.String()
+	}
+	same := digest(func(*server.Config) {})
+	for name, change := range map[string]func(*server.Config){
+		"address": func(c *server.Config) { c.Listeners[0].Address = "10.0.0.1:99" },
+		"order":   func(c *server.Config) { c.Listeners[0], c.Listeners[1] = c.Listeners[1], c.Listeners[0] },
+		"log":     func(c *server.Config) { c.Log = slog.New(slog.NewTextHandler(io.Discard, nil)) },
+	} {
+		if digest(change) != same {
+			t.Errorf("%s changes the digest", name)
+		}
+	}
+	for name, change := range map[string]func(*server.Config){
+		"owner":    func(c *server.Config) { c.OwnerKey[0]++ },
+		"service":  func(c *server.Config) { c.Service = "other" },
+		"engine":   func(c *server.Config) { c.Engine = server.Wasm },
+		"listener": func(c *server.Config) { c.Listeners = c.Listeners[1:] },
+		"evidence": func(c *server.Config) { c.Listeners[1].RequireEvidence = true },
+		"kind":     func(c *server.Config) { c.Listeners[1].Kind = server.TLS },
+	} {
+		if digest(change) == same {
+			t.Errorf("%s does not change the digest", name)
+		}
+	}
+}
+
+// A state folder keeps what it has, and keeps it to itself.
+func TestStateFolder(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	first, err := server.OpenState(dir, "broker.example", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(first.Made) != 6 {
+		t.Fatalf("made %v", first.Made)
+	}
+	for _, name := range first.Made {
+		info, err := os.Stat(first.Path(name))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Fatalf("%s: %v, error %v", name, info.Mode(), err)
+		}
+	}
+	again, err := server.OpenState(dir, "broker.example", now.Add(24*time.Hour))
+	if err != nil || len(again.Made) != 0 || again.Sim.Digest() != first.Sim.Digest() {
+		t.Fatalf("opened again: made %v, error %v", again.Made, err)
+	}
+	later, err := server.OpenState(dir, "broker.example", now.Add(380*24*time.Hour))
+	if err != nil || len(later.Made) != 2 {
+		t.Fatalf("a year later: made %v, want a fresh certificate and its key; error %v", later.Made, err)
+	}
+	if err := os.WriteFile(first.Path(server.OwnerKeyFile), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.OpenState(dir, "broker.example", now); err == nil || !strings.Contains(err.Error(), server.OwnerKeyFile) {
+		t.Fatalf("error %v does not name the damaged file", err)
+	}
+}
+
+// The development policy follows the program until somebody makes it their own; the bundle follows the broker.
+func TestDevelopmentFiles(t *testing.T) {
+	r := start(t, server.Native, nil)
+	if _, fresh, err := r.state.WriteBundle(r.Server, time.Now()); err != nil || fresh {
+		t.Fatalf("the same bundle was written again, error %v", err)
+	}
+	path := r.state.Path(server.PolicyFile)
+	if err := os.WriteFile(path, []byte(goodPolicy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config, _, err := server.Development(server.DevelopmentOptions{Dir: r.state.Dir, Engine: server.Native})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(config.Policy.Identities()); n != 0 {
+		t.Fatal("the policy that somebody wrote was replaced")
+	}
+}
+
+// FuzzConfigurationFile: whatever stands in a file, it is read or refused.
+func FuzzConfigurationFile(f *testing.F) {
+	f.Add([]byte(goodFile))
+	f.Add([]byte("listeners: [[]]"))
+	f.Add([]byte("a: &a [*a]"))
+	f.Fuzz(func(_ *testing.T, text []byte) {
+		if len(text) < 1<<16 {
+			_, _ = server.ParseFile("fuzz", text)
+		}
+	})
+}
