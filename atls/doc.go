@@ -39,5 +39,12 @@
 // reason is in the returned error, told apart by [attest.Kind] with errors.Is, and for a refusal in the
 // verdict of a [RefusedError].
 //
+// # What an observer sees
+//
+// The public name, ALPN "mqtt", that ECH is used, and sizes and times. N1 and X1 have the same sizes, but
+// not the same times: the quote delays the server's first flight. A client that attests sends a larger
+// record, so that mutual attestation shows by its size. Ordinary connections show their server name and
+// have no ticket, so they are told apart from those with a bundle.
+//
 // A [Conn] embeds *tls.Conn, so that an established connection costs nothing more than TLS.
 package atls

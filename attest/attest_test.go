@@ -212,6 +212,25 @@ func TestProofBounds(t *testing.T) {
 	}
 }
 
+// TestProofLength: a path that is too long or too short is malformed, whatever it hashes to.
+func TestProofLength(t *testing.T) {
+	for n := uint64(1); n <= 70; n++ {
+		p := attest.Proof{N: n, I: n - 1, Path: path(someLeaves(int(n)), int(n)-1)}
+		long, short := p, p
+		long.Path = append(long.Path, attest.Hash{})
+		if _, err := long.Root(attest.Hash{}); !errors.Is(err, attest.ErrFormat) {
+			t.Errorf("n=%d, one hash too many: %v", n, err)
+		}
+		if n == 1 {
+			continue
+		}
+		short.Path = short.Path[1:]
+		if _, err := short.Root(attest.Hash{}); !errors.Is(err, attest.ErrFormat) {
+			t.Errorf("n=%d, one hash too few: %v", n, err)
+		}
+	}
+}
+
 func TestEvidenceRoundTrip(t *testing.T) {
 	leaves := someLeaves(5)
 	e := attest.Evidence{

@@ -95,16 +95,22 @@ func (r *reader) root(data []byte) (ast.Node, error) {
 	return file.Docs[0].Body, nil
 }
 
+// checkDepth bounds nesting by braces, by indentation, and by dashes on one line.
 func (r *reader) checkDepth(tokens token.Tokens) error {
-	flow := 0
+	flow, dashes, line := 0, 0, 0
 	for _, t := range tokens {
+		if t.Position.Line != line {
+			line, dashes = t.Position.Line, 0
+		}
 		switch t.Type {
 		case token.MappingStartType, token.SequenceStartType:
 			flow++
 		case token.MappingEndType, token.SequenceEndType:
 			flow--
+		case token.SequenceEntryType:
+			dashes++
 		}
-		if flow > maxDepth || t.Position.IndentLevel > maxDepth || t.Position.IndentNum > 8*maxDepth {
+		if max(flow, dashes, t.Position.IndentLevel) > maxDepth || t.Position.IndentNum > 8*maxDepth {
 			return r.atToken(t, fmt.Sprintf("nested deeper than %d levels", maxDepth))
 		}
 	}

@@ -193,6 +193,7 @@ func TestSyntaxErrors(t *testing.T) {
 		{"two documents", "version: 1\n---\nversion: 1\n", 0, 0, "exactly one"},
 		{"empty", "", 0, 0, "exactly one"},
 		{"deep", "version: " + strings.Repeat("[", 100), 1, 26, "nested deeper"},
+		{"deep on one line", strings.Repeat("- ", 100000), 1, 33, "nested deeper"}, // the YAML library is quadratic here
 		{"large", "#" + strings.Repeat("x", MaxFileSize), 0, 0, "too large"},
 		{"PCR", head + "    any_of: [ { tpm: { pcrs: { 24: " + strings.Repeat("00", 32) + " } } } ]\n", 5, 24, "not the number of a PCR"},
 		{"status that cannot be allowed", head + "    any_of: [ { sgx: { tcb: [Revoked] } } ]\n", 5, 24, "TCB status"},

@@ -194,7 +194,23 @@ func (f *connectFlags) connect(ctx context.Context, c *cobra.Command, o pubsub.O
 	if err != nil {
 		return nil, err
 	}
-	return pubsub.Connect(ctx, conn, o)
+	client, err := pubsub.Connect(ctx, conn, o)
+	if errors.Is(err, pubsub.ErrNoConnack) {
+		return nil, withHint(err, f.noAnswerHint())
+	}
+	return client, err
+}
+
+// noAnswerHint is what it mostly means if a broker ends a connection before CONNACK. One that does not accept a
+// client's evidence tells nobody but its log.
+func (f *connectFlags) noAnswerHint() string {
+	switch {
+	case f.attest != "":
+		return "the broker may not accept this client's evidence: its log says why"
+	case f.bundle != "":
+		return "the broker may want evidence of its clients: try --attest; its log says why"
+	}
+	return "is this an MQTT listener, and the right one of TLS and plain TCP?"
 }
 
 func (f *connectFlags) dial(ctx context.Context, c *cobra.Command, log func(string)) (net.Conn, error) {

@@ -59,7 +59,8 @@ func outcomeOf(err error) outcome {
 		o = outcome{exitConnect, networkHint(err)}
 	case errors.As(err, &kind):
 		o = outcome{exitAttestation, attestationHint(kind)}
-	case errors.Is(err, errNoConnection), errors.Is(err, pubsub.ErrLost), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, errNoConnection), errors.Is(err, pubsub.ErrLost), errors.Is(err, pubsub.ErrNoConnack),
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		o.status = exitConnect
 	default:
 		o.status = exitGeneral

@@ -91,28 +91,36 @@ func goCommand(args []string, env ...string) error {
 //	makekey FILE VARIABLE        make a key of a simulated TEE; the variable is its digest, without sha384:
 //	await FILE                   wait until a file is there
 //	port VARIABLE                set a variable to a port on which nothing listens
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "script") }
+
+// TestBench runs testdata/bench/*.txtar: measurements, which the other scripts would disturb if they ran beside them.
+func TestBench(t *testing.T) { runScripts(t, "bench") }
+
+func runScripts(t *testing.T, folder string) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join("testdata", "script"),
+		Dir:                 filepath.Join("testdata", folder),
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,
-		Setup: func(e *testscript.Env) error {
-			e.Setenv("PATH", programFolder+string(os.PathListSeparator)+e.Getenv("PATH")+":/usr/sbin")
-			e.Setenv(passwordEnv, "")
-			program, err := os.ReadFile(filepath.Join(programFolder, "vouchmq"))
-			if err != nil {
-				return err
-			}
-			e.Setenv("program", attest.Sum(program).String())
-			e.Values[processesKey{}] = &processes{brokers: map[string]*local.Broker{}, clients: map[string]*clientProcess{}}
-			return nil
-		},
-		Condition: condition,
+		Setup:               setup,
+		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"broker": cmdBroker, "halt": cmdHalt, "listen": cmdListen, "heard": cmdHeard, "lose": cmdLose, "status": cmdStatus,
 			"port": cmdPort, "change": cmdChange, "expand": cmdExpand, "makekey": cmdMakeKey, "await": cmdAwait,
 		},
 	})
+}
+
+// setup gives each script the program, and a place for the processes that it starts.
+func setup(e *testscript.Env) error {
+	program, err := os.ReadFile(filepath.Join(programFolder, "vouchmq"))
+	if err != nil {
+		return err
+	}
+	e.Setenv("program", attest.Sum(program).String())
+	e.Setenv("PATH", programFolder+string(os.PathListSeparator)+e.Getenv("PATH")+":/usr/sbin")
+	e.Setenv(passwordEnv, "")
+	e.Values[processesKey{}] = &processes{brokers: map[string]*local.Broker{}, clients: map[string]*clientProcess{}}
+	return nil
 }
 
 // condition is [tool:NAME]: a program is installed. With CI=true a missing one is a failure.

@@ -18,15 +18,14 @@ import (
 // pubFlags are the flags of pub. Where the payload comes from is exactly one of the first five.
 type pubFlags struct {
 	connectFlags
-	message, file       string
-	lines, null, stdin  bool
-	topic               string
-	qos                 uint8
-	retain              bool
-	repeat              int
-	repeatDelay         float64
-	messageGiven        bool
-	payloadSourcesGiven int
+	message, file      string
+	lines, null, stdin bool
+	topic              string
+	qos                uint8
+	retain             bool
+	repeat             int
+	repeatDelay        float64
+	messageGiven       bool
 }
 
 func newPub() *cobra.Command {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -53,7 +54,7 @@ Exit status: 0 after a signal; 1 otherwise; 70 if the module did not come back f
 	fs.StringVar(&f.state, "state", server.DevelopmentDir, "folder of a development broker")
 	fs.StringVar(&f.listen, "listen", server.DefaultTLSAddress, "address of a development broker for attested and ordinary TLS; port 0 is a free one")
 	fs.StringVar(&f.plain, "listen-plain", server.DefaultPlainAddress, "its address for plain TCP, - for none")
-	fs.StringVar(&f.engine, "engine", string(server.Wasm), "how the core of a development broker runs: wasm, or native for comparison")
+	fs.StringVar(&f.engine, "engine", string(server.Wasm), "how the core runs: wasm, or native for comparison")
 	fs.StringVar(&f.module, "module", "", "run this module instead of the one in the program")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
@@ -64,24 +65,72 @@ Exit status: 0 after a signal; 1 otherwise; 70 if the module did not come back f
 	return c
 }
 
-// logger makes the log that the flags ask for.
-func (f *serveFlags) logger(w io.Writer) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: use debug, info, warn or error", f.logLevel)
+// settings are what flags and file together say.
+type settings struct {
+	config server.Config
+	state  *server.State
+}
+
+// load reads the configuration file, if there is one. A flag that is given counts more than the file.
+func (f *serveFlags) load(c *cobra.Command) (settings, error) {
+	if f.config == "" {
+		return f.development(c.ErrOrStderr())
 	}
-	options := &slog.HandlerOptions{Level: level}
-	switch f.logFormat {
+	file, err := server.LoadFile(f.config)
+	if err != nil {
+		return settings{}, err
+	}
+	for name, value := range map[string]*string{"log-level": &file.Log.Level, "log-format": &file.Log.Format, "engine": (*string)(&file.Engine)} {
+		if c.Flags().Changed(name) {
+			*value = c.Flag(name).Value.String()
+		}
+	}
+	log, err := newLogger(c.ErrOrStderr(), file.Log.Level, file.Log.Format)
+	if err != nil {
+		return settings{}, err
+	}
+	wasm, err := f.moduleBytes(file.Engine)
+	if err != nil {
+		return settings{}, err
+	}
+	config, state, err := file.Open(wasm, time.Now(), log)
+	return settings{config, state}, err
+}
+
+// development is a broker without a file.
+func (f *serveFlags) development(logTo io.Writer) (settings, error) {
+	log, err := newLogger(logTo, f.logLevel, f.logFormat)
+	if err != nil {
+		return settings{}, err
+	}
+	wasm, err := f.moduleBytes(server.Engine(f.engine))
+	if err != nil {
+		return settings{}, err
+	}
+	config, state, err := server.Development(server.DevelopmentOptions{
+		Dir: f.state, Plain: f.plain, Attested: f.listen, Engine: server.Engine(f.engine), Module: wasm, Log: log,
+	})
+	return settings{config, state}, err
+}
+
+func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
+	options := new(slog.HandlerOptions)
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: use debug, info, warn or error", level)
+	}
+	options.Level = l
+	switch format {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, options)), nil
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, options)), nil
 	}
-	return nil, fmt.Errorf("--log-format %q: use text or json", f.logFormat)
+	return nil, fmt.Errorf("--log-format %q: use text or json", format)
 }
 
 // moduleBytes is the module to run: a file, or the one in this program. The native engine needs none.
-func (f *serveFlags) moduleBytes() ([]byte, error) {
+func (f *serveFlags) moduleBytes(engine server.Engine) ([]byte, error) {
 	switch {
 	case f.module != "":
 		b, err := os.ReadFile(f.module)
@@ -89,31 +138,27 @@ func (f *serveFlags) moduleBytes() ([]byte, error) {
 			return nil, fmt.Errorf("--module: %w", err)
 		}
 		return b, nil
-	case f.engine == string(server.Native):
+	case engine == server.Native:
 		return nil, nil
 	}
 	return module.Bytes()
 }
 
 func (f *serveFlags) run(c *cobra.Command) error {
-	log, err := f.logger(c.ErrOrStderr())
+	s, err := f.load(c)
 	if err != nil {
 		return err
 	}
-	config, state, err := f.development(log)
-	if err != nil {
-		return err
-	}
-	broker, err := server.Start(c.Context(), config)
+	broker, err := server.Start(c.Context(), s.config)
 	if err != nil {
 		return explainStart(err)
 	}
 	defer broker.Shutdown(context.Background()) // again, if it has been called
-	ready, err := f.announce(broker, state)
+	ready, err := announce(broker, s.state)
 	if err != nil {
 		return err
 	}
-	writeBanner(c.ErrOrStderr(), ready, state)
+	writeBanner(c.ErrOrStderr(), ready, broker.Config(), s.state)
 	if f.readyFile != "" {
 		if err := ready.WriteFile(f.readyFile); err != nil {
 			return err
@@ -121,17 +166,6 @@ func (f *serveFlags) run(c *cobra.Command) error {
 		defer os.Remove(f.readyFile)
 	}
 	return serveUntilSignal(c.Context(), c.OutOrStdout(), broker)
-}
-
-// development is the configuration of a development broker.
-func (f *serveFlags) development(log *slog.Logger) (server.Config, *server.State, error) {
-	wasm, err := f.moduleBytes()
-	if err != nil {
-		return server.Config{}, nil, err
-	}
-	return server.Development(server.DevelopmentOptions{
-		Dir: f.state, Plain: f.plain, Attested: f.listen, Engine: server.Engine(f.engine), Module: wasm, Log: log,
-	})
 }
 
 // explainStart adds what to do about a port that is taken.
@@ -143,7 +177,7 @@ func explainStart(err error) error {
 }
 
 // announce writes the bundle and gathers what others need to know of the running broker.
-func (f *serveFlags) announce(broker *server.Server, state *server.State) (local.Ready, error) {
+func announce(broker *server.Server, state *server.State) (local.Ready, error) {
 	bundle, _, err := state.WriteBundle(broker, time.Now())
 	if err != nil {
 		return local.Ready{}, err
@@ -164,30 +198,43 @@ func (f *serveFlags) announce(broker *server.Server, state *server.State) (local
 }
 
 // writeBanner says what runs, that it protects nothing, and what to try.
-func writeBanner(w io.Writer, r local.Ready, state *server.State) {
+func writeBanner(w io.Writer, r local.Ready, config server.Config, state *server.State) {
 	rule := strings.Repeat("=", 88)
-	fmt.Fprintf(w, `
-%s
-  THE TEE OF THIS BROKER IS SIMULATED. IT PROTECTS NOTHING. FOR DEVELOPMENT ONLY.
-%s
-
-  module    %s
-  attested  %s (and ordinary TLS)
-`, rule, rule, r.Module, r.Listeners[server.AttestedListener])
-	if plain := r.Listeners[server.PlainListener]; plain != "" {
-		fmt.Fprintf(w, "  plain     %s\n", plain)
+	fmt.Fprintf(w, "\n%s\n  THE TEE OF THIS BROKER IS SIMULATED. IT PROTECTS NOTHING. FOR DEVELOPMENT ONLY.\n%s\n\n", rule, rule)
+	fmt.Fprintf(w, "  module    %s\n", r.Module)
+	for _, l := range config.Listeners {
+		fmt.Fprintf(w, "  listener  %s: %s, %s\n", l.Name, r.Listeners[l.Name], inWords[l.Kind])
 	}
 	fmt.Fprintf(w, "  bundle    %s\n  made now  %s\n\nTry, in other terminals:\n\n", r.Bundle, made(state))
-	host, port, _ := net.SplitHostPort(r.Listeners[server.AttestedListener])
-	for _, line := range []string{
-		"vouchmq sub --bundle " + r.Bundle + " -t 'sensors/#' -v",
-		"vouchmq pub --bundle " + r.Bundle + " -t sensors/1 -m 21.5 --verdict",
-		"vouchmq inspect --bundle " + r.Bundle,
-		"mosquitto_sub -h " + host + " -p " + port + " --cafile " + r.OwnerCA + " -t 'sensors/#' -v",
-	} {
+	for _, line := range toTry(r, config) {
 		fmt.Fprintf(w, "  %s\n", line)
 	}
 	fmt.Fprintln(w)
+}
+
+var inWords = map[server.Kind]string{
+	server.TCP: "plain TCP", server.TLS: "ordinary TLS", server.Attested: "attested TLS, and ordinary TLS",
+}
+
+// toTry are commands that work with this broker, in terminals in the same folder.
+func toTry(r local.Ready, config server.Config) []string {
+	self, as := os.Args[0], " --bundle "+r.Bundle
+	if slices.ContainsFunc(config.Listeners, func(l server.Listener) bool { return l.RequireEvidence }) {
+		as += " --attest " + r.ClientKey
+	}
+	lines := []string{
+		self + " sub" + as + " -t 'sensors/#' -v",
+		self + " pub" + as + " -t sensors/1 -m 21.5 --verdict",
+		self + " inspect --bundle " + r.Bundle,
+	}
+	i := slices.IndexFunc(config.Listeners, func(l server.Listener) bool { return l.Kind != server.TCP && !l.RequireEvidence })
+	if i < 0 {
+		return lines
+	}
+	if _, port, err := net.SplitHostPort(r.Listeners[config.Listeners[i].Name]); err == nil {
+		lines = append(lines, "mosquitto_sub -h localhost -p "+port+" --cafile "+r.OwnerCA+" -t 'sensors/#' -v")
+	}
+	return lines
 }
 
 func made(state *server.State) string {

@@ -25,8 +25,9 @@ func allowAll() []byte {
 
 // bencher drives a core without looking at its effects.
 type bencher struct {
-	core  *Core
-	batch []byte
+	core   *Core
+	batch  []byte
+	packet []byte // scratch of tests
 }
 
 func newBencher() *bencher {

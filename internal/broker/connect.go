@@ -77,7 +77,7 @@ func (c *Core) connectClient(p *connection, req *mqtt.Connect) {
 	present := false
 	if id != 0 {
 		c.takeOver(c.sessions.at(id))
-		if id, hash = c.findSession(clientID); id != 0 && req.CleanStart { // [MQTT-3.1.2-4]
+		if id, hash = c.findSession(clientID); id != 0 && (req.CleanStart || !c.owns(p, id)) { // [MQTT-3.1.2-4]
 			c.endEarly(id)
 			id = 0
 		}
@@ -85,8 +85,10 @@ func (c *Core) connectClient(p *connection, req *mqtt.Connect) {
 	}
 	if id == 0 {
 		id = c.createSession(clientID, hash)
+		c.sessions.at(id).owner = c.store.keep(c.ownerOf(p))
 	}
 	c.enter(id, p, req)
+	c.review(p)
 	c.accept(p, req, present, made)
 	c.drain(id)
 }

@@ -12,6 +12,7 @@ type Core struct {
 	config      abi.Config
 	configured  bool
 	rulesSerial uint32 // changes whenever the rules do
+	reviewed    uint32 // slots whose connections have been looked at since then
 
 	batch    []byte
 	now      int64
@@ -63,7 +64,7 @@ type Core struct {
 	outgoing    mqtt.Publish
 	reasons     []byte
 	ids         []uint32
-	clientID    []byte
+	clientID    []byte     // also filters that are reviewed
 	dropped     []abi.Conn // sessions that began to lose messages in this step
 	pausing     abi.Conn   // the connection that slowDown has paused, until the host is told
 	nodes       []uint32
@@ -115,6 +116,9 @@ func (c *Core) Step(start, end uint32) []byte {
 	}
 	at := c.runEvents(start, end)
 	more := at < end
+	if !more {
+		more = c.runReview()
+	}
 	if !more {
 		more = c.runTimers()
 	}
@@ -196,6 +200,7 @@ func (c *Core) configure(data []byte) {
 	c.config = config
 	c.configured = true
 	c.rulesSerial++
+	c.reviewed = 0
 }
 
 // runTimers looks at what is due, and says whether there is more.

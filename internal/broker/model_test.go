@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -141,6 +142,11 @@ func newModelTest(t *testing.T, r *rand.Rand) *modelTest {
 	return m
 }
 
+// topic and filter are never empty.
+func (m *modelTest) topic() string { return cmp.Or(brokertest.RandomTopic(m.r), "a") }
+
+func (m *modelTest) filter() string { return cmp.Or(brokertest.RandomFilter(m.r), "a") }
+
 // step makes one batch of a few operations.
 func (m *modelTest) step() {
 	for range 1 + m.r.IntN(5) {
@@ -156,7 +162,7 @@ func (m *modelTest) step() {
 		case n < 12:
 			m.subscribe(c)
 		case n < 13:
-			filter := randomFilter(m.r)
+			filter := m.filter()
 			delete(m.model.sessions[c.id].subscriptions, filter)
 			c.conn.Packets(mqtt.AppendUnsubscribe(nil, mqtt.V5, 1, nil, [][]byte{[]byte(filter)}))
 		case n < 18:
@@ -202,7 +208,7 @@ func (m *modelTest) connect(c *modelClient) {
 	}
 	if s.will = nil; m.r.IntN(2) == 0 {
 		m.count++
-		w := modelMessage{randomTopic(m.r), fmt.Sprintf("%s.%d", c.id, m.count), byte(m.r.IntN(3))}
+		w := modelMessage{m.topic(), fmt.Sprintf("%s.%d", c.id, m.count), byte(m.r.IntN(3))}
 		s.will, s.willRetain, req.HasWill = &w, m.r.IntN(2) == 0, true
 		req.Will = mqtt.Will{Topic: []byte(w.topic), Payload: []byte(w.payload), QoS: w.qos, Retain: s.willRetain}
 	}
@@ -244,7 +250,7 @@ func (m *modelTest) lose(c *modelClient, polite bool) {
 func (m *modelTest) publish(c *modelClient) {
 	m.count++
 	c.nextID++
-	msg := modelMessage{randomTopic(m.r), fmt.Sprintf("%s.%d", c.id, m.count), byte(m.r.IntN(3))}
+	msg := modelMessage{m.topic(), fmt.Sprintf("%s.%d", c.id, m.count), byte(m.r.IntN(3))}
 	retain := m.r.IntN(6) == 0
 	if retain && m.r.IntN(3) == 0 {
 		msg.payload = ""
@@ -266,11 +272,17 @@ func (m *modelTest) publish(c *modelClient) {
 }
 
 func (m *modelTest) subscribe(c *modelClient) {
+	m.run()
+	for len(c.acks) > 0 { // retained messages wait for an empty queue, and could be others by then
+		c.send(c.acks)
+		c.acks = nil
+		m.run()
+	}
 	f := mqtt.Filter{
-		Topic: []byte(randomFilter(m.r)), QoS: byte(m.r.IntN(3)), RetainAsPublished: m.r.IntN(2) == 0, RetainHandling: byte(m.r.IntN(3)),
+		Topic: []byte(m.filter()), QoS: byte(m.r.IntN(3)), RetainAsPublished: m.r.IntN(2) == 0, RetainHandling: byte(m.r.IntN(3)),
 	}
 	c.send([][]byte{mqtt.AppendSubscribe(nil, mqtt.V5, 1, nil, []mqtt.Filter{f})})
-	m.run() // retained messages come now: later they could be others
+	m.run()
 	m.model.subscribe(c.id, f)
 }
 

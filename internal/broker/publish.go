@@ -103,6 +103,7 @@ func (c *Core) answerOld(p *connection, qos uint8, packetID uint16, reason mqtt.
 // remembered with the connection: most clients publish to a few topics again and again.
 func (c *Core) permittedRoute(p *connection, topic []byte) (route uint32, reason mqtt.ReasonCode) {
 	c.rejudge(p)
+	c.trimRoutes()
 	r := &p.recent[recentOf(topic)]
 	if r.serial != 0 && int(r.route) < len(c.routes.all) {
 		rt := &c.routes.all[r.route]

@@ -24,7 +24,6 @@ type quickGroup struct {
 	sample  uint32 // number of one of its matches
 	fixed   uint32 // the remaining length of the packet less that of the payload
 	lengths uint32 // how many bytes the remaining length takes in effect
-	targets uint32
 }
 
 // quick is what the short way needs to know of a route.
@@ -34,6 +33,7 @@ type quick struct {
 	groups     []quickGroup
 	usable     bool
 	limit      uint32 // the largest payload that all receivers take, and whose packet's length takes two bytes
+	targets    uint32 // in all groups
 	missing    uint32 // receivers that take nothing now
 }
 
@@ -50,7 +50,7 @@ const (
 // quickRun handles packets from offset at on as long as they can go the short way, and returns the offset of the
 // first that cannot and how many it handled.
 func (c *Core) quickRun(p *connection, at, end uint32) (next, handled uint32) {
-	if p.session == 0 || p.rulesSerial != c.rulesSerial || c.longWay {
+	if p.session == 0 || p.rulesSerial != c.rulesSerial || c.longWay || c.routes.large() {
 		return at, 0
 	}
 	batch, out := c.batch[:end], c.out
@@ -91,30 +91,22 @@ func (c *Core) quickRun(p *connection, at, end uint32) (next, handled uint32) {
 			break
 		}
 		for k := range rt.quick.groups {
-			g := &rt.quick.groups[k]
-			base := len(out)
-			remaining := g.fixed + size
-			if (remaining < 0x80) != (g.lengths == 1) {
-				g.setLengthBytes(3 - g.lengths)
-			}
-			out = append(out, g.effect...)
-			numbers := out[base : base+quickLength+2]
-			if g.lengths == 1 {
-				numbers[quickLength] = byte(remaining)
-			} else {
-				numbers[quickLength] = byte(remaining) | 0x80
-				numbers[quickLength+1] = byte(remaining >> 7)
-			}
-			binary.LittleEndian.PutUint32(numbers[quickSource:], uint32(p.conn))
-			binary.LittleEndian.PutUint32(numbers[quickOffset:], payloadAt)
-			binary.LittleEndian.PutUint32(numbers[quickSize:], size)
-			c.work += g.targets
-			c.stats.Sent += uint64(g.targets)
+			rt.quick.groups[k].prepare(p.conn, size)
 		}
-		c.stats.DroppedQoS0 += uint64(rt.quick.missing)
-		c.work++
-		handled++
-		at = stop
+		// The packets behind it that have the same header and topic, byte for byte.
+		header, total := batch[at:payloadAt], stop-at
+		fit := 1 + (limit-min(c.work, limit))/(rt.quick.targets+1)
+		n := uint32(1)
+		for at += total; n < fit && end-at >= total && sameStart(batch[at:at+total], header); at += total {
+			n++
+		}
+		for k := range rt.quick.groups {
+			out = rt.quick.groups[k].repeat(out, n, payloadAt, total)
+		}
+		handled += n
+		c.work += n * (1 + rt.quick.targets)
+		c.stats.Sent += uint64(n) * uint64(rt.quick.targets)
+		c.stats.DroppedQoS0 += uint64(n) * uint64(rt.quick.missing)
 	}
 	if handled > 0 {
 		c.sendAt = 0
@@ -122,6 +114,54 @@ func (c *Core) quickRun(p *connection, at, end uint32) (next, handled uint32) {
 	c.out = out
 	c.stats.Received += uint64(handled)
 	return at, handled
+}
+
+// repeat appends the effect n times, for payloads that follow each other at a distance.
+func (g *quickGroup) repeat(out []byte, n, payloadAt, distance uint32) []byte {
+	base, size := len(out), len(g.effect)
+	end := base + int(n)*size
+	if end > cap(out) {
+		out = slices.Grow(out, end-base)
+	}
+	out = out[:end]
+	for done := copy(out[base:], g.effect); base+done < end; {
+		done += copy(out[base+done:], out[base:base+done])
+	}
+	for at := base + quickOffset; at < end; at += size {
+		binary.LittleEndian.PutUint32(out[at:], payloadAt)
+		payloadAt += distance
+	}
+	return out
+}
+
+// sameStart says whether b begins with header. It does without a call, and looks at eight bytes at a time.
+func sameStart(b, header []byte) bool {
+	if len(header) < 8 || len(b) < len(header) {
+		return false
+	}
+	var diff uint64
+	last := len(header) - 8
+	for i := 0; i < last; i += 8 {
+		diff |= binary.LittleEndian.Uint64(b[i:]) ^ binary.LittleEndian.Uint64(header[i:])
+	}
+	diff |= binary.LittleEndian.Uint64(b[last:]) ^ binary.LittleEndian.Uint64(header[last:])
+	return diff == 0
+}
+
+// prepare fills in the numbers that are the same for packets of one connection and size.
+func (g *quickGroup) prepare(source abi.Conn, size uint32) {
+	remaining := g.fixed + size
+	if (remaining < 0x80) != (g.lengths == 1) {
+		g.setLengthBytes(3 - g.lengths)
+	}
+	if g.lengths == 1 {
+		g.effect[quickLength] = byte(remaining)
+	} else {
+		g.effect[quickLength] = byte(remaining) | 0x80
+		g.effect[quickLength+1] = byte(remaining >> 7)
+	}
+	binary.LittleEndian.PutUint32(g.effect[quickSource:], uint32(source))
+	binary.LittleEndian.PutUint32(g.effect[quickSize:], size)
 }
 
 // maxRemaining is the largest remaining length that two bytes can hold.
@@ -132,7 +172,7 @@ func (c *Core) fillQuick(rt *route) {
 	c.refresh(rt)
 	q := &rt.quick
 	q.generation, q.presence = c.generation, c.presence
-	q.groups, q.usable, q.limit, q.missing = q.groups[:0], true, maxRemaining, 0
+	q.groups, q.usable, q.limit, q.targets, q.missing = q.groups[:0], true, maxRemaining, 0, 0
 	c.work += uint32(len(rt.matches))
 	group := -1
 	for i := range rt.matches {
@@ -158,7 +198,7 @@ func (c *Core) fillQuick(rt *route) {
 			return
 		}
 		g.effect = abi.AppendTarget(g.effect, s.conn, 0)
-		g.targets++
+		q.targets++
 		q.limit = min(q.limit, maxRemaining-g.fixed, s.maxPacket-g.fixed-3)
 	}
 	for i := range q.groups {
@@ -188,7 +228,7 @@ func (c *Core) quickGroupOf(rt *route, i uint32) int {
 	}
 	c.buildHead(&content{topic: rt.name}, versionOf(m.form), 0, false, rt.idsOf(*m))
 	g := &q.groups[len(q.groups)-1]
-	g.sample, g.targets, g.lengths = i, 0, lengthBytes(c.head)
+	g.sample, g.lengths = i, lengthBytes(c.head)
 	g.fixed = uint32(len(c.head)) - 1 - g.lengths
 	g.effect, _ = abi.BeginDeliver(g.effect[:0], 0, 0, 0, abi.Ref{}, c.head)
 	return len(q.groups) - 1

@@ -79,9 +79,15 @@ const (
 	scanWork     = 16       // units of work for looking
 )
 
-// addScan notes that a session is owed the retained messages that match a filter.
+// addScan notes that a session is owed the retained messages that match a filter. A scan for the same filter that is
+// not complete begins anew.
 func (c *Core) addScan(session uint32, filter []byte, opts options, identifier uint32) {
 	if c.retained.count == 0 {
+		return
+	}
+	if i := c.findScan(session, filter); i >= 0 {
+		sc := &c.scans[i]
+		sc.options, sc.identifier, sc.cursor = opts, identifier, 0
 		return
 	}
 	c.scans = append(c.scans, scan{session: session, filter: c.store.keep(filter), options: opts, identifier: identifier})
@@ -115,6 +121,16 @@ func (c *Core) runScans() (more bool) {
 		i++
 	}
 	return more
+}
+
+// findScan returns the number of the scan of a session for a filter, or -1.
+func (c *Core) findScan(session uint32, filter []byte) int {
+	for i := range c.scans {
+		if c.scans[i].session == session && string(c.store.bytes(c.scans[i].filter)) == string(filter) {
+			return i
+		}
+	}
+	return -1
 }
 
 func (c *Core) endScan(i int) {

@@ -4,11 +4,15 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
-// maxRoutes bounds how many topic names are remembered with their receivers.
-const maxRoutes = 1 << 16
+// Bounds of what is remembered: topic names, and the bytes of names and receivers together.
+const (
+	maxRoutes     = 1 << 16
+	maxRouteBytes = 64 << 20
+)
 
 // route is a topic name with the sessions that get what is published to it. Matching a topic against the tree
 // is the dearest part of a publish, so its result is kept until a subscription changes.
@@ -31,6 +35,9 @@ type match struct {
 	form    uint8  // see formOf: sessions with the same form and no identifiers get the same bytes
 	local   bool   // the session gets its own messages too
 }
+
+// matchSize is how many bytes a match takes in memory.
+const matchSize = 12
 
 // A form is what makes a PUBLISH to one session differ from that to another: the protocol's generation, the
 // granted QoS, and whether the retain flag stays as it was published.
@@ -56,12 +63,15 @@ type routes struct {
 	all     []route // number 0 is not used
 	byTopic index
 	serial  uint32
+	names   int      // bytes of all names
+	lists   int      // bytes of all lists of receivers, and of those that are kept for routes to come
 	nodes   []uint32 // scratch: the nodes whose filters match
 	sorted  []match  // scratch of groupByForm
 }
 
 // routeTo returns the number of the route of a topic, up to date.
 func (c *Core) routeTo(topic []byte) uint32 {
+	c.trimRoutes()
 	hash := hashBytes(c.seed, topic)
 	r := &c.routes
 	for i := r.byTopic.first(hash); i != none; i = r.byTopic.next(i, hash) {
@@ -89,6 +99,7 @@ func (c *Core) addRoute(topic []byte, hash uint32) uint32 {
 		r.all = append(r.all, route{})
 	}
 	r.serial++
+	r.names += len(topic)
 	r.byTopic.insert(hash, id)
 	rt := &r.all[id]
 	rt.topic, rt.hash, rt.serial = c.store.keep(topic), hash, r.serial
@@ -108,6 +119,21 @@ func (c *Core) forgetRoutes() {
 	r.all = r.all[:1]
 	clear(r.byTopic.ids)
 	r.byTopic.live = 0
+	r.names = 0
+}
+
+// large says whether the routes occupy more than they should.
+func (r *routes) large() bool { return r.names+r.lists > maxRouteBytes }
+
+// trimRoutes forgets all routes, and the slices that are kept for others, if they have become too large.
+func (c *Core) trimRoutes() {
+	r := &c.routes
+	if !r.large() {
+		return
+	}
+	c.forgetRoutes()
+	clear(r.all[:cap(r.all)])
+	r.lists = 0
 }
 
 // refresh brings a route up to date.
@@ -119,6 +145,7 @@ func (c *Core) refresh(rt *route) {
 
 // fill finds the sessions that get what is published to the topic of a route.
 func (c *Core) fill(rt *route) {
+	before := rt.listBytes()
 	c.routes.nodes = c.tree.match(rt.name, c.routes.nodes[:0])
 	rt.matches, rt.ids = rt.matches[:0], rt.ids[:0]
 	forms := 0
@@ -135,7 +162,13 @@ func (c *Core) fill(rt *route) {
 		c.groupByForm(rt)
 	}
 	rt.generation = c.generation
+	c.routes.lists += rt.listBytes() - before
 	c.work += uint32(len(rt.matches))
+}
+
+// listBytes is how many bytes the lists of a route take, with the targets of its ready effects.
+func (rt *route) listBytes() int {
+	return cap(rt.matches)*(matchSize+abi.TargetSize) + 4*cap(rt.ids)
 }
 
 // addMatches adds the subscriptions of a node and returns which forms they have, as a set of bits.

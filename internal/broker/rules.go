@@ -178,6 +178,58 @@ func (c *Core) rejudge(p *connection) {
 	}
 }
 
+// ownerOf returns what tells the peers apart that may not have each other's sessions: whose client id is the same,
+// but not the identity or the user, gets a session of its own. It is valid until c.encoded is used again.
+func (c *Core) ownerOf(p *connection) []byte {
+	c.encoded = c.encoded[:0]
+	var peer abi.Peer
+	if abi.ReadPeer(c.store.bytes(p.peer), &peer) == nil && len(peer.Identities) > 0 {
+		c.encoded = append(c.encoded, peer.Identities[0]...)
+	}
+	c.encoded = append(c.encoded, 0)
+	c.encoded = append(c.encoded, peer.User...)
+	return c.encoded
+}
+
+// owns says whether a session was made by a peer like that of a connection.
+func (c *Core) owns(p *connection, session uint32) bool {
+	return string(c.store.bytes(c.sessions.at(session).owner)) == string(c.ownerOf(p))
+}
+
+// review ends the subscriptions of a connection that the rules do not allow any more.
+func (c *Core) review(p *connection) {
+	for id := c.sessions.at(p.session).firstSubscription; id != 0; {
+		sub := c.subscriptions.at(id)
+		next := sub.following
+		c.clientID = c.tree.appendPath(c.clientID[:0], sub.node)
+		if !c.maySubscribe(p, c.clientID) {
+			c.deny(p)
+			c.removeSubscription(p.session, c.clientID)
+		}
+		c.work++
+		id = next
+	}
+}
+
+// runReview goes on with the review of all connections after the rules have changed, and says whether there is more.
+func (c *Core) runReview() (more bool) {
+	for ; c.reviewed>>pageBits < uint32(len(c.connections)); c.reviewed++ {
+		if c.busy() {
+			return true
+		}
+		page := c.connections[c.reviewed>>pageBits]
+		if page == nil {
+			c.reviewed |= pageSize - 1
+			continue
+		}
+		if p := &page[c.reviewed&(pageSize-1)]; p.session != 0 {
+			c.work++
+			c.review(p)
+		}
+	}
+	return false
+}
+
 // deny counts what the rules refused, and tells of the first time on each connection.
 func (c *Core) deny(p *connection) {
 	c.stats.Denied++

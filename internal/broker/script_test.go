@@ -20,6 +20,9 @@ func TestScripts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if !strings.Contains(string(text), "expect ") {
+			t.Errorf("%s expects nothing", file)
+		}
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			for _, way := range []string{"short way", "long way", "small steps"} {
 				core, limits := New(), brokertest.ScriptLimits

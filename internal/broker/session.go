@@ -11,6 +11,7 @@ const forever = 0xFFFFFFFF
 // session is what MQTT keeps for a client (4.1), with or without a connection.
 type session struct {
 	clientID  block
+	owner     block // see ownerOf
 	hash      uint32
 	timer     uint32   // will due, or session expired
 	conn      abi.Conn // 0 while there is no connection
@@ -83,6 +84,7 @@ func (c *Core) endSession(id uint32) {
 	c.timers.remove(s.timer)
 	c.byClientID.remove(s.hash, id)
 	c.store.release(s.clientID)
+	c.store.release(s.owner)
 	c.sessions.release(id)
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/brokertest"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
@@ -155,7 +156,7 @@ func TestTreeAgainstMatch(t *testing.T) {
 	subscribed := map[string]bool{}
 	session, _ := c.sessions.alloc()
 	for range 4000 {
-		filter := randomFilter(r)
+		filter := brokertest.RandomFilter(r)
 		if subscribed[filter] && r.IntN(3) > 0 {
 			c.removeSubscription(session, []byte(filter))
 			delete(subscribed, filter)
@@ -164,7 +165,7 @@ func TestTreeAgainstMatch(t *testing.T) {
 			c.addSubscription(session, []byte(filter), 0, 0)
 			subscribed[filter] = true
 		}
-		topic := randomTopic(r)
+		topic := brokertest.RandomTopic(r)
 		var want []string
 		for f := range subscribed {
 			if mqtt.Match([]byte(f), []byte(topic)) {
@@ -198,30 +199,6 @@ func (c *Core) pathOf(id uint32) string {
 		return name
 	}
 	return c.pathOf(n.parent) + "/" + name
-}
-
-func randomTopic(r *rand.Rand) string {
-	levels := []string{"a", "b", "c", "", "$x"}
-	topic := levels[r.IntN(len(levels))]
-	for range r.IntN(4) {
-		topic += "/" + levels[r.IntN(len(levels))]
-	}
-	return topic
-}
-
-func randomFilter(r *rand.Rand) string {
-	levels := []string{"a", "b", "c", "", "+", "+", "$x"}
-	filter := levels[r.IntN(len(levels))]
-	for range r.IntN(4) {
-		filter += "/" + levels[r.IntN(len(levels))]
-	}
-	if r.IntN(3) == 0 {
-		filter += "/#"
-	}
-	if r.IntN(30) == 0 {
-		filter = "#"
-	}
-	return filter
 }
 
 // TestPublishMakesNoGarbage guards the rule that a step with PUBLISH packets does not allocate.
@@ -272,5 +249,49 @@ func TestNothingIsLeft(t *testing.T) {
 		t.Errorf("left: %d sessions, %d deliveries, %d messages, %d received ids, %d subscriptions, %d bytes, %d nodes, %d timers, %d connections",
 			c.sessions.live, c.deliveries.live, c.messages.live, c.received.live, c.subscriptions.live,
 			c.store.live, c.tree.nodes.live, c.timers.all.live, c.stats.Connections)
+	}
+}
+
+// TestSweepLooksAtEveryNode asks for retained messages whose nodes lie across the ends of the portions in which the
+// nodes are looked at.
+func TestSweepLooksAtEveryNode(t *testing.T) {
+	for _, portions := range [][]uint32{{1}, {2}, {3}, {1, 2, 3}, {1, 3}} {
+		testSweep(t, portions)
+	}
+}
+
+// testSweep puts ten nodes across the end of each of some portions.
+func testSweep(t *testing.T, portions []uint32) {
+	b := newBencher()
+	c := b.core
+	retain := func(format string, n int) {
+		m := content{topic: fmt.Appendf(nil, format, n), payload: abi.Ref{Size: 1}}
+		if reason := c.setRetained(&m); reason != mqtt.Success {
+			t.Fatal(reason)
+		}
+	}
+	for i := range 30 {
+		retain("g%d/x", i) // so that each g%d/k takes one node
+	}
+	var want []uint32
+	for i := 0; c.tree.nodes.next < 4*scanNodes; i++ {
+		next := c.tree.nodes.next
+		if (next+5)%scanNodes < 10 && slices.Contains(portions, (next+5)/scanNodes) {
+			retain("g%d/k", len(want))
+			want = append(want, next)
+		} else {
+			retain("f%d", i)
+		}
+	}
+	b.connect(1, mqtt.V5)
+	c.addScan(c.connectionOf(1).session, []byte("+/k"), 0, 0)
+	var got []uint32
+	for done := false; !done; {
+		nodes, _ := c.retainedNodes([]byte("+/k"), c.scans[0].cursor)
+		got = append(got, nodes...)
+		done = c.scanPortion(&c.scans[0])
+	}
+	if !slices.Equal(got, want) || len(want) != 10*len(portions) {
+		t.Errorf("found the nodes %v, not %v", got, want)
 	}
 }

@@ -73,6 +73,9 @@ func (c *Core) handleUnsubscribe(p *connection, frame []byte) {
 		reason := mqtt.NoSubscriptionExisted
 		if c.removeSubscription(p.session, filter) {
 			reason = mqtt.Success
+			if i := c.findScan(p.session, filter); i >= 0 { // [MQTT-3.10.4-2]
+				c.endScan(i)
+			}
 		}
 		c.reasons = append(c.reasons, byte(reason))
 		c.work++

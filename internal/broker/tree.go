@@ -66,6 +66,15 @@ func (t *tree) find(topic []byte) uint32 {
 	return at
 }
 
+// appendPath appends the topic name or filter that ends at a node.
+func (t *tree) appendPath(b []byte, id uint32) []byte {
+	n := t.nodes.at(id)
+	if n.parent != root {
+		b = append(t.appendPath(b, n.parent), '/')
+	}
+	return append(b, t.names.bytes(n.name)...)
+}
+
 // ensure returns the node of a topic name or filter, and makes it if there is none.
 func (t *tree) ensure(topic []byte) uint32 {
 	at := uint32(root)

@@ -353,7 +353,7 @@ func TestFreshCoreHasTheLatestConfiguration(t *testing.T) {
 
 // The module must be replaced too, in a runtime of its own.
 func TestTrapOfTheModule(t *testing.T) {
-	module := compileEcho(t, ModuleConfig{})
+	module := compiledEcho(t)
 	applier := &fakeApplier{sent: map[abi.Conn][]byte{}}
 	e, err := Start(Config{Core: module, Applier: applier, Backoff: time.Millisecond})
 	if err != nil {
@@ -433,7 +433,7 @@ func hang() {
 
 func TestHangEndsTheProcess(t *testing.T) {
 	module := t.TempDir() + "/module.wasm"
-	if err := os.WriteFile(module, echoModule()(t), 0o600); err != nil {
+	if err := os.WriteFile(module, echoModule(t), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {

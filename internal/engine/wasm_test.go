@@ -13,19 +13,40 @@ import (
 	"github.com/vouchmq/vouchmq/internal/module/moduletest"
 )
 
-// echoModule is testdata/guest, built once.
-var echoModule = sync.OnceValue(func() func(testing.TB) []byte {
-	var once sync.Once
-	var module []byte
-	return func(t testing.TB) []byte {
-		once.Do(func() { module = moduletest.Build(t, ".", "./testdata/guest") })
-		return module
+// echoBytes is testdata/guest, built once.
+var echoBytes = sync.OnceValues(func() ([]byte, error) { return moduletest.Bytes(".", "./testdata/guest") })
+
+func echoModule(t testing.TB) []byte {
+	t.Helper()
+	b, err := echoBytes()
+	if err != nil {
+		t.Fatal(err)
 	}
+	return b
+}
+
+// echo is the same, compiled once with the default configuration.
+var echo = sync.OnceValues(func() (*Module, error) {
+	b, err := echoBytes()
+	if err != nil {
+		return nil, err
+	}
+	return Compile(context.Background(), b, ModuleConfig{})
 })
+
+// compiledEcho returns what tests share; nobody closes it.
+func compiledEcho(t testing.TB) *Module {
+	t.Helper()
+	m, err := echo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
 
 func compileEcho(t testing.TB, config ModuleConfig) *Module {
 	t.Helper()
-	m, err := Compile(context.Background(), echoModule()(t), config)
+	m, err := Compile(context.Background(), echoModule(t), config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +72,7 @@ func runOne(core Core, kind abi.EventKind, conn abi.Conn, data string) ([]byte, 
 }
 
 func TestModuleRuns(t *testing.T) {
-	m := compileEcho(t, ModuleConfig{})
+	m := compiledEcho(t)
 	core, err := m.NewCore()
 	if err != nil {
 		t.Fatal(err)
@@ -71,14 +92,14 @@ func TestModuleRuns(t *testing.T) {
 	if b, err := core.Chunk(1); err != nil || b != nil {
 		t.Fatalf("chunk 1 is %q, error %v", b, err)
 	}
-	if m.Digest() != DigestOf(echoModule()(t)) {
+	if m.Digest() != DigestOf(echoModule(t)) {
 		t.Fatal("digest is not the one of the bytes")
 	}
 }
 
 // Views of the module's memory must not move when it grows: the applier holds them while the core runs on.
 func TestMemoryStaysInPlaceWhenItGrows(t *testing.T) {
-	core, err := compileEcho(t, ModuleConfig{}).NewCore()
+	core, err := compiledEcho(t).NewCore()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +149,7 @@ func TestModuleFailures(t *testing.T) {
 }
 
 func TestModulesAreRefused(t *testing.T) {
-	echo := echoModule()(t)
+	whole := echoModule(t)
 	wrongVersion := func(t *testing.T) []byte { return moduletest.Build(t, ".", "./testdata/version") }
 	for _, test := range []struct {
 		name   string
@@ -136,7 +157,7 @@ func TestModulesAreRefused(t *testing.T) {
 		want   string
 	}{
 		{"no module", func(*testing.T) []byte { return []byte("MZ") }, "invalid magic number"},
-		{"cut short", func(*testing.T) []byte { return echo[:len(echo)/2] }, ""},
+		{"cut short", func(*testing.T) []byte { return whole[:len(whole)/2] }, ""},
 		{"opens a file", func(t *testing.T) []byte { return moduletest.Build(t, ".", "./testdata/files") }, wasiModule + "."},
 		{"exports more", func(t *testing.T) []byte { return moduletest.Build(t, ".", "./testdata/extra") }, "backdoor"},
 		{"wrong version", wrongVersion, "version 999"},
@@ -185,7 +206,7 @@ func TestEffectsDoNotDependOnSeed(t *testing.T) {
 
 // A fresh instance after a crash must not take as long as compiling does.
 func BenchmarkNewInstance(b *testing.B) {
-	m := compileEcho(b, ModuleConfig{})
+	m := compiledEcho(b)
 	for b.Loop() {
 		core, err := m.NewCore()
 		if err != nil {

@@ -172,7 +172,7 @@ func TestStalledSubscriber(t *testing.T) {
 		for _, over := range []string{"plain", "attested"} {
 			t.Run(string(kind)+"/"+over, func(t *testing.T) {
 				r := start(t, kind, func(o *server.DevelopmentOptions) {
-					o.Limits.Transport.StallAfter = 50 * time.Millisecond
+					o.Limits.Transport.StallAfter = 500 * time.Millisecond
 				})
 				stalled, reader, pub := dial[over](t, r), dial[over](t, r), dial[over](t, r)
 				defer stalled.Close()

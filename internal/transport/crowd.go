@@ -92,7 +92,7 @@ func (t *Transport) lookAtCrowd(passed time.Duration) int {
 	return t.crowd.add(left)
 }
 
-// patience is for how many times StallAfter a connection may be slow though it makes progress.
+// patience is for how many times StallAfter a connection may make progress without coming down to half.
 const patience = 10
 
 // staysCrowded looks for progress, and declares a connection stalled that made none.

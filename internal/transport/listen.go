@@ -116,17 +116,22 @@ func (l *Listener) admit(socket net.Conn) {
 		return
 	}
 	c.log = l.log.With("conn", uint32(c.id), "address", socket.RemoteAddr().String())
-	t.tasks.Go(func() { l.serve(c) })
+	leave := func() {}
+	if l.handshake != nil {
+		leave = t.handshakes.enter(c) // here, so that they are in the order of their coming
+	}
+	t.tasks.Go(func() { l.serve(c, leave) })
 	if t.isClosed() {
 		c.abort(nil) // Close may have looked at the table before this connection was in it
 	}
 }
 
-// serve is the life of a connection.
-func (l *Listener) serve(c *conn) {
+// serve is the life of a connection. leave is to be called when the handshake is over.
+func (l *Listener) serve(c *conn, leave func()) {
 	peer := abi.Peer{Listener: l.name, Address: c.socket.RemoteAddr().String()}
 	if l.handshake != nil {
 		secured, err := l.secure(c)
+		leave()
 		if err != nil {
 			l.failed(c, err)
 			return
@@ -150,8 +155,6 @@ func (l *Listener) secure(c *conn) (Secured, error) {
 	limits := &l.transport.limits
 	ctx, cancel := context.WithTimeout(context.Background(), limits.HandshakeTimeout)
 	defer cancel()
-	leave := l.transport.handshakes.enter(c)
-	defer leave()
 	if err := c.socket.SetDeadline(time.Now().Add(limits.HandshakeTimeout)); err != nil {
 		return Secured{}, err
 	}

@@ -52,8 +52,9 @@ func fit(in *buffer, n int, filled bool) *buffer {
 	case len(in.b) == cap(in.b), filled && cap(in.b) < runBuffer:
 		return in.grow(cap(in.b) - len(in.b) + 1)
 	case len(in.b) == 0 && n < cap(in.b)/4 && cap(in.b) > smallBuffer:
+		smaller := getBuffer(max(smallBuffer, min(runBuffer, cap(in.b)/2)))
 		putBuffer(in)
-		return getBuffer(max(smallBuffer, min(runBuffer, cap(in.b)/2)))
+		return smaller
 	}
 	return in
 }

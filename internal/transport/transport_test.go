@@ -213,7 +213,7 @@ func TestSourceWaitsForReceiver(t *testing.T) {
 
 // A subscriber that has stopped reading costs itself its messages, and nobody else anything.
 func TestStalledSubscriberIsAlone(t *testing.T) {
-	limits := Limits{MaxPacketSize: 1000, SoftBacklog: 32 << 10, HardBacklog: 2 << 20, StallAfter: 20 * time.Millisecond}
+	limits := Limits{MaxPacketSize: 1000, SoftBacklog: 32 << 10, HardBacklog: 2 << 20, StallAfter: 500 * time.Millisecond}
 	b := newBed(t, limits, nil)
 	stalled, reader, pub := b.subscriber(t), b.subscriber(t), b.dial(t)
 	const count = 1_000_000 // 70 MB
@@ -258,6 +258,53 @@ func TestStalledSubscriberIsAlone(t *testing.T) {
 		t.Fatalf("core was told %d times", n)
 	}
 	comesBack(t, b, stalled, pub)
+}
+
+// A connection that is always behind, and always catches up, is not stalled however long that goes on.
+func TestBusyIsNotStalled(t *testing.T) {
+	b := newBed(t, Limits{MaxPacketSize: 1000, SoftBacklog: 32 << 10, HardBacklog: 4 << 20, StallAfter: 100 * time.Millisecond}, nil)
+	sub, pub := b.subscriber(t), b.dial(t)
+	stop := make(chan struct{})
+	flooded := make(chan int)
+	go func() {
+		run, n := messages(0, 0, 1000), 0
+		for {
+			select {
+			case <-stop:
+				flooded <- n
+				return
+			default:
+			}
+			if _, err := pub.Write(run); err != nil {
+				t.Error(err)
+			}
+			n += len(run)
+		}
+	}()
+	time.AfterFunc(3*patience*100*time.Millisecond, func() { close(stop) })
+	read := make(chan int)
+	go func() {
+		n, _ := io.Copy(io.Discard, sub)
+		read <- int(n)
+	}()
+	sent := <-flooded
+	write(t, pub, []byte{0xC0, 0})
+	expect(t, pub, 2) // all that was sent has been handled
+	await(t, "the backlog to be written", func() bool {
+		for _, c := range b.table.all() {
+			c.mu.Lock()
+			size := c.size()
+			c.mu.Unlock()
+			if size > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	_ = sub.(*net.TCPConn).CloseWrite()
+	if got := <-read; got != sent || b.Stats().Stalled != 0 {
+		t.Fatalf("got %d of %d bytes, statistics %+v", got, sent, b.Stats())
+	}
 }
 
 // comesBack reads what a stalled subscriber still has, and looks whether it is served again.
@@ -380,7 +427,7 @@ func TestHalfOpenHandshakes(t *testing.T) {
 		b.dial(t)
 	}
 	expectEnd(t, first)
-	await(t, "the others", func() bool { s := b.Stats(); return s.Accepted == 201 && s.FailedHandshakes == 191 })
+	await(t, "the others", func() bool { s := b.Stats(); return s.Accepted == 201 && s.FailedHandshakes == 191 && s.Connections == 10 })
 	if s := b.Stats(); s.Handshakes > 10 || s.Connections > 10 {
 		t.Fatalf("statistics %+v", s)
 	}

@@ -80,6 +80,7 @@ func (c *conn) wrote(n int) {
 	if c.size() > c.transport.limits.SoftBacklog/2 {
 		return
 	}
+	c.backlog.crowding = 0 // here, since whoever looks from time to time may miss it
 	c.releaseWaiters()
 	if c.backlog.stalled {
 		c.recover()

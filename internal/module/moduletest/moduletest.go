@@ -16,7 +16,7 @@ var Flags = []string{"-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-ld
 // brokerPackage is the module of the broker.
 const brokerPackage = "github.com/vouchmq/vouchmq/guest/broker"
 
-var broker = sync.OnceValues(func() ([]byte, error) { return build(".", brokerPackage) })
+var broker = sync.OnceValues(func() ([]byte, error) { return Bytes(".", brokerPackage) })
 
 // Broker returns the broker's module, built once for all tests of a process.
 func Broker(t testing.TB) []byte {
@@ -32,14 +32,15 @@ func Broker(t testing.TB) []byte {
 // of the environment.
 func Build(t testing.TB, dir, pkg string, env ...string) []byte {
 	t.Helper()
-	module, err := build(dir, pkg, env...)
+	module, err := Bytes(dir, pkg, env...)
 	if err != nil {
 		t.Fatalf("build the module %s: %v", pkg, err)
 	}
 	return module
 }
 
-func build(dir, pkg string, env ...string) ([]byte, error) {
+// Bytes is Build where there is no test at hand.
+func Bytes(dir, pkg string, env ...string) ([]byte, error) {
 	folder, err := os.MkdirTemp("", "vouchmq-module-*")
 	if err != nil {
 		return nil, err

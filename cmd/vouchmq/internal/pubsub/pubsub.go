@@ -85,8 +85,11 @@ type Client interface {
 	Err() error
 }
 
-// ErrLost says that the connection ended without a reason given.
-var ErrLost = errors.New("the connection was lost")
+// How a connection ends without a reason given by the broker.
+var (
+	ErrLost      = errors.New("the connection was lost")
+	ErrNoConnack = errors.New("the broker gave no answer to CONNECT")
+)
 
 // Refusal is a refusal by the broker, with its reason.
 type Refusal struct {

@@ -48,10 +48,8 @@ func connectV5(ctx context.Context, conn net.Conn, o *Options) (Client, error) {
 	return c, nil
 }
 
-// noConnack says what an end of the connection before CONNACK mostly means.
-func noConnack(err error) error {
-	return fmt.Errorf("no CONNACK: %w (is this an MQTT listener, and the right one of TLS and plain TCP?)", err)
-}
+// noConnack says that the connection ended, or nothing came, before CONNACK.
+func noConnack(err error) error { return fmt.Errorf("%w: %w", ErrNoConnack, err) }
 
 func connectPacketV5(o *Options) *paho.Connect {
 	p := &paho.Connect{

@@ -1,0 +1,77 @@
+package owner_test
+
+import (
+	"crypto/x509"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/vouchmq/vouchmq/atls/owner"
+)
+
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func TestIssueServer(t *testing.T) {
+	now := time.Now()
+	ca := must(owner.New("Owner", now, time.Hour))(t)
+	key := must(owner.NewKey())(t)
+	leaf := must(ca.IssueServer(&key.PublicKey, owner.Server{
+		Service: "plant.example", PublicName: "public.example", Names: []string{"localhost"}, IPs: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}, now, time.Hour))(t)
+	for name, valid := range map[string]bool{
+		"plant.example": true, "nonce.n1.plant.example": true, "nonce.p1.plant.example": true, "nonce.x1.plant.example": true,
+		"public.example": true, "localhost": true, "127.0.0.1": true, "nonce.z1.plant.example": false, "other.example": false,
+	} {
+		_, err := leaf.Verify(x509.VerifyOptions{Roots: ca.Pool(), DNSName: name})
+		if (err == nil) != valid {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestSizes: certificates of one kind differ in size by no more than their signatures, since the size shows.
+func TestSizes(t *testing.T) {
+	now := time.Now()
+	ca := must(owner.New("Owner", now, time.Hour))(t)
+	least, most := 1<<20, 0
+	for range 64 {
+		key := must(owner.NewKey())(t)
+		leaf := must(ca.IssueServer(&key.PublicKey, owner.Server{Service: "plant.example"}, now, time.Hour))(t)
+		least, most = min(least, len(leaf.Raw)), max(most, len(leaf.Raw))
+	}
+	if most-least > 4 {
+		t.Errorf("sizes from %d to %d bytes", least, most)
+	}
+}
+
+func TestParse(t *testing.T) {
+	ca := must(owner.New("Owner", time.Now(), time.Hour))(t)
+	other := must(owner.New("Other", time.Now(), time.Hour))(t)
+	key := must(ca.KeyPEM())(t)
+	again := must(owner.Parse(ca.CertificatePEM(), key))(t)
+	if owner.Fingerprint(again.Certificate()) != owner.Fingerprint(ca.Certificate()) {
+		t.Error("CA changed on its way through files")
+	}
+	leafKey := must(owner.NewKey())(t)
+	leaf := must(ca.IssueServer(&leafKey.PublicKey, owner.Server{Service: "plant.example"}, time.Now(), time.Hour))(t)
+	for name, pair := range map[string][2][]byte{
+		"key of another":   {other.CertificatePEM(), key},
+		"no key":           {ca.CertificatePEM(), nil},
+		"no certificate":   {nil, key},
+		"swapped":          {key, ca.CertificatePEM()},
+		"two certificates": {append(ca.CertificatePEM(), ca.CertificatePEM()...), key},
+		"not a CA":         {owner.EncodeCertificate(leaf.Raw), must(owner.EncodeKey(leafKey))(t)},
+	} {
+		if _, err := owner.Parse(pair[0], pair[1]); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}

@@ -1,0 +1,346 @@
+package brokertest
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+)
+
+// Crowd is a number of clients that do random things to several cores at once, among them what clients should not
+// do. What comes to them must not depend on how the cores are built.
+type Crowd struct {
+	// Rigs are the hosts of the cores, in their order.
+	Rigs []*Rig
+	// Same compares what two cores have written to a client; bytes.Equal if it is not set.
+	Same func(a, b []byte) bool
+
+	r       *rand.Rand
+	members []*member
+}
+
+// member is a client of a crowd.
+type member struct {
+	conns   []*Conn // one in each rig; nil if it is not connected
+	version mqtt.Version
+	acks    [][]byte // what it owes to what it received
+	blocked bool
+}
+
+const crowdSize = 7
+
+// NewCrowd returns a crowd for cores that have not seen any event, with a source of randomness and the limits of
+// each core.
+func NewCrowd(r *rand.Rand, cores []Core, limits []abi.Limits) *Crowd {
+	w := &Crowd{r: r, Same: bytes.Equal}
+	for i, core := range cores {
+		rig := New(core)
+		rig.KeepTrace = true
+		rig.Configure(&abi.Config{Limits: limits[i], Rules: []abi.Rule{
+			{Who: []abi.Condition{{Anonymous: true}}, Publish: []string{"+/#", "$x/#"}, Subscribe: []string{"#", "$x/#"}},
+		}})
+		w.Rigs = append(w.Rigs, rig)
+	}
+	for range crowdSize {
+		w.members = append(w.members, &member{})
+	}
+	return w
+}
+
+// Play makes some batches of random events and compares after each. The error is the first difference, or what
+// contradicts the contract of package abi.
+func (w *Crowd) Play(batches int) error {
+	for range batches {
+		for range 1 + w.r.IntN(12) {
+			w.act(w.r.IntN(crowdSize))
+		}
+		if err := w.each((*Rig).Run); err != nil {
+			return err
+		}
+		if w.r.IntN(4) > 0 {
+			continue
+		}
+		d := time.Duration(w.r.IntN(4000)) * time.Millisecond
+		if err := w.each(func(rig *Rig) error { return rig.Advance(d) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// each does something to all rigs, and compares.
+func (w *Crowd) each(do func(*Rig) error) error {
+	for i, rig := range w.Rigs {
+		if err := do(rig); err != nil {
+			return fmt.Errorf("core %d: %w", i, err)
+		}
+	}
+	for i, m := range w.members {
+		if m.conns == nil {
+			continue
+		}
+		if err := w.compare(m); err != nil {
+			return fmt.Errorf("client %d at %v: %w", i, w.Rigs[0].Now(), err)
+		}
+		if err := m.receive(); err != nil {
+			return fmt.Errorf("client %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// compare checks that all cores have written the same to a client.
+func (w *Crowd) compare(m *member) error {
+	first := m.conns[0]
+	for k, c := range m.conns[1:] {
+		if !w.Same(c.Stream, first.Stream) || c.Closed != first.Closed || c.Reason != first.Reason {
+			return fmt.Errorf("core 0 has written\n%s (closed %v)\nand core %d\n%s (closed %v)",
+				tail(first, m.version), first.Why, k+1, tail(c, m.version), c.Why)
+		}
+	}
+	return nil
+}
+
+// receive takes from the first core what must be acknowledged.
+func (m *member) receive() error {
+	items, err := m.conns[0].Received()
+	for _, item := range items {
+		m.owe(item.Packet)
+	}
+	if m.conns[0].Gone() {
+		m.conns, m.acks, m.blocked = nil, nil, false
+	}
+	return err
+}
+
+// SameByType compares two streams packet type by packet type. Acknowledgements are gathered, so that what else is
+// written to a client may overtake them, until the step ends or all of its packets have been handled.
+func SameByType(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	byType := func(b []byte) (list [16][]byte) {
+		for len(b) > 0 {
+			size, _, _ := mqtt.FrameSize(b)
+			kind := mqtt.TypeOf(b)
+			list[kind] = append(list[kind], b[:size]...)
+			b = b[size:]
+		}
+		return list
+	}
+	x, y := byType(a), byType(b)
+	for kind := range x {
+		if !bytes.Equal(x[kind], y[kind]) {
+			return false
+		}
+	}
+	return true
+}
+
+// tail writes out the end of what a client has received.
+func tail(c *Conn, v mqtt.Version) string {
+	var lines []string
+	for b := c.Stream; len(b) > 0; {
+		size, _, _ := mqtt.FrameSize(b)
+		line, err := Describe(b[:size], v)
+		if err != nil {
+			line = err.Error()
+		}
+		lines, b = append(lines, line), b[size:]
+	}
+	return fmt.Sprintf("%q", lines[max(0, len(lines)-12):])
+}
+
+// owe notes the answer to a packet.
+func (m *member) owe(packet []byte) {
+	var p mqtt.Publish
+	var a mqtt.Ack
+	switch mqtt.TypeOf(packet) {
+	case mqtt.PUBLISH:
+		if mqtt.ParseServerPublish(packet, m.version, &p); p.QoS == 1 {
+			m.acks = append(m.acks, mqtt.AppendAck(nil, m.version, mqtt.PUBACK, p.PacketID, 0, nil))
+		} else if p.QoS == 2 {
+			m.acks = append(m.acks, mqtt.AppendAck(nil, m.version, mqtt.PUBREC, p.PacketID, 0, nil))
+		}
+	case mqtt.PUBREC:
+		mqtt.ParseAck(packet, m.version, &a)
+		m.acks = append(m.acks, mqtt.AppendAck(nil, m.version, mqtt.PUBREL, a.PacketID, 0, nil))
+	case mqtt.PUBREL:
+		mqtt.ParseAck(packet, m.version, &a)
+		m.acks = append(m.acks, mqtt.AppendAck(nil, m.version, mqtt.PUBCOMP, a.PacketID, 0, nil))
+	}
+}
+
+// act queues one event of a client.
+func (w *Crowd) act(i int) {
+	m := w.members[i]
+	if m.conns == nil {
+		w.connect(i, m)
+		return
+	}
+	switch n := w.r.IntN(100); {
+	case n < 45:
+		w.packets(m, w.publishes(m)...)
+	case n < 75:
+		k := w.r.IntN(len(m.acks) + 1)
+		if k > 0 {
+			w.packets(m, m.acks[:k]...)
+			m.acks = m.acks[k:]
+		}
+	case n < 83:
+		w.packets(m, mqtt.AppendSubscribe(nil, m.version, 1, w.subscribeProps(m), w.filters()))
+	case n < 86:
+		w.packets(m, mqtt.AppendUnsubscribe(nil, m.version, 2, nil, [][]byte{[]byte(RandomFilter(w.r))}))
+	case n < 90:
+		m.blocked = !m.blocked
+		kind := abi.EventUnblocked
+		if m.blocked {
+			kind = abi.EventBlocked
+		}
+		w.event(m, kind, 0)
+	case n < 93:
+		for _, c := range m.conns {
+			c.Lose()
+		}
+	case n < 95:
+		w.packets(m, mqtt.AppendDisconnect(nil, m.version, mqtt.ReasonCode(4*w.r.IntN(2)), nil))
+	case n < 97:
+		w.packets(m, mqtt.AppendPingreq(nil))
+	case n < 98:
+		w.packets(m, w.broken(m))
+	default:
+		w.packets(m, mqtt.AppendAck(nil, m.version, mqtt.PUBACK+mqtt.PacketType(w.r.IntN(4)), uint16(1+w.r.IntN(30)), 0, nil))
+	}
+}
+
+func (w *Crowd) packets(m *member, packets ...[]byte) {
+	for _, c := range m.conns {
+		c.Packets(packets...)
+	}
+}
+
+func (w *Crowd) event(m *member, kind abi.EventKind, arg uint32) {
+	for _, c := range m.conns {
+		c.Event(kind, arg, nil)
+	}
+}
+
+func (w *Crowd) connect(i int, m *member) {
+	m.version = []mqtt.Version{mqtt.V311, mqtt.V5, mqtt.V5, mqtt.V31}[w.r.IntN(4)]
+	req := mqtt.Connect{
+		Version: m.version, CleanStart: w.r.IntN(4) == 0, KeepAlive: uint16(w.r.IntN(3) * 5), ClientID: fmt.Appendf(nil, "c%d", w.r.IntN(crowdSize)),
+	}
+	if req.HasWill = w.r.IntN(3) == 0; req.HasWill {
+		req.Will = mqtt.Will{Topic: []byte(RandomTopic(w.r)), Payload: fmt.Appendf(nil, "will %d", w.r.IntN(1000)), QoS: byte(w.r.IntN(3)), Retain: w.r.IntN(2) == 0}
+		req.Will.Props.Has = mqtt.PropertySet(0).With(mqtt.PropWillDelayInterval).With(mqtt.PropContentType)
+		req.Will.Props.WillDelayInterval, req.Will.Props.ContentType = uint32(w.r.IntN(4)), []byte("will")
+	}
+	p := &req.Props
+	p.Has = mqtt.PropertySet(0).With(mqtt.PropSessionExpiryInterval).With(mqtt.PropReceiveMaximum)
+	p.SessionExpiryInterval, p.ReceiveMaximum = uint32(w.r.IntN(4)*3), uint16(1+w.r.IntN(6))
+	if w.r.IntN(3) == 0 {
+		p.Has = p.Has.With(mqtt.PropMaximumPacketSize)
+		p.MaximumPacketSize = 5 + w.r.Uint32N(60)
+	}
+	for _, rig := range w.Rigs {
+		m.conns = append(m.conns, rig.Open(&abi.Peer{Listener: "plain"}))
+	}
+	w.packets(m, mqtt.AppendConnect(nil, &req))
+}
+
+// publishes makes some PUBLISH packets, most of them plain ones to one topic.
+func (w *Crowd) publishes(m *member) (packets [][]byte) {
+	topic := []byte(RandomTopic(w.r))
+	for range 1 + w.r.IntN(6) {
+		p := mqtt.Publish{Topic: topic, Payload: fmt.Appendf(nil, "%d", w.r.IntN(1000))}
+		if w.r.IntN(6) == 0 {
+			p.Payload = bytes.Repeat([]byte{'x'}, w.r.IntN(300)) // the length of the length changes
+		}
+		if w.r.IntN(40) == 0 {
+			p.Payload = bytes.Repeat([]byte{'y'}, w.r.IntN(40_000))
+		}
+		if w.r.IntN(3) == 0 {
+			p.QoS, p.PacketID = byte(1+w.r.IntN(2)), uint16(1+w.r.IntN(5))
+		}
+		p.Retain = w.r.IntN(8) == 0
+		if w.r.IntN(8) == 0 {
+			w.decorate(&p)
+		}
+		packets = append(packets, mqtt.AppendPublish(nil, m.version, &p))
+	}
+	return packets
+}
+
+// decorate gives a PUBLISH properties.
+func (w *Crowd) decorate(p *mqtt.Publish) {
+	p.Props.Has = mqtt.PropertySet(0).With(mqtt.PropUserProperty)
+	p.Props.User = mqtt.AppendUser(nil, []byte("k"), []byte("v"))
+	if w.r.IntN(2) == 0 {
+		p.Props.Has = p.Props.Has.With(mqtt.PropMessageExpiryInterval)
+		p.Props.MessageExpiryInterval = uint32(w.r.IntN(4))
+	}
+	if w.r.IntN(2) == 0 {
+		p.Props.Has = p.Props.Has.With(mqtt.PropTopicAlias)
+		p.Props.TopicAlias = uint16(1 + w.r.IntN(4))
+		if w.r.IntN(4) == 0 {
+			p.Topic = nil
+		}
+	}
+}
+
+func (w *Crowd) subscribeProps(m *member) *mqtt.Properties {
+	p := &mqtt.Properties{}
+	if m.version == mqtt.V5 && w.r.IntN(2) == 0 {
+		p.Has = p.Has.With(mqtt.PropSubscriptionIdentifier)
+		p.SubscriptionIDs = []uint32{1 + w.r.Uint32N(300)}
+	}
+	return p
+}
+
+func (w *Crowd) filters() (list []mqtt.Filter) {
+	for range 1 + w.r.IntN(3) {
+		list = append(list, mqtt.Filter{
+			Topic: []byte(RandomFilter(w.r)), QoS: byte(w.r.IntN(3)), NoLocal: w.r.IntN(6) == 0,
+			RetainAsPublished: w.r.IntN(3) == 0, RetainHandling: byte(w.r.IntN(3)),
+		})
+	}
+	return list
+}
+
+// broken is a packet with one byte changed.
+func (w *Crowd) broken(m *member) []byte {
+	p := w.publishes(m)[0]
+	if len(p) < 128 {
+		p[2+w.r.IntN(len(p)-2)] ^= byte(1 << w.r.IntN(8))
+	}
+	return p
+}
+
+// RandomTopic returns one of few topics, now and then an empty one.
+func RandomTopic(r *rand.Rand) string {
+	levels := []string{"a", "b", "c", "", "$x"}
+	topic := levels[r.IntN(len(levels))]
+	for range r.IntN(4) {
+		topic += "/" + levels[r.IntN(len(levels))]
+	}
+	return topic
+}
+
+// RandomFilter returns a filter that matches some of them, now and then an empty one.
+func RandomFilter(r *rand.Rand) string {
+	levels := []string{"a", "b", "c", "", "+", "+", "$x"}
+	filter := levels[r.IntN(len(levels))]
+	for range r.IntN(4) {
+		filter += "/" + levels[r.IntN(len(levels))]
+	}
+	if r.IntN(3) == 0 {
+		filter += "/#"
+	}
+	if r.IntN(30) == 0 {
+		filter = "#"
+	}
+	return filter
+}
