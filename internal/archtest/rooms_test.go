@@ -17,7 +17,7 @@ var rooms = map[string][]string{
 		"attest/nitro", "attest/cca", "attest/sim"},
 	"guest/broker": {"internal/broker", "internal/abi"},
 
-	"internal/server": {"internal/transport", "internal/engine", "internal/module", "atls", "attest/sgx", "attest/tdx",
+	"internal/server": {"client", "internal/transport", "internal/engine", "internal/module", "atls", "attest/sgx", "attest/tdx",
 		"attest/sevsnp", "attest/tpm", "attest/nitro", "attest/cca", "attest/sim", "internal/broker"},
 	"internal/transport": {"internal/engine", "atls", "internal/abi", "internal/mqtt"},
 	"internal/engine":    {"internal/abi", "internal/broker"},

@@ -111,10 +111,7 @@ func (c *Core) makeClientID() []byte {
 // takeOver ends the connection that a session has [MQTT-3.1.4-3].
 func (c *Core) takeOver(s *session) {
 	if old := c.connectionOf(s.conn); old != nil {
-		acks := c.acks // those of the new connection must not go to the old
-		c.acks = nil
 		c.disconnectClient(old, mqtt.SessionTakenOver, "another connection took over the session")
-		c.acks = acks
 	}
 }
 

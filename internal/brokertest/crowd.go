@@ -254,6 +254,9 @@ func (w *Crowd) connect(i int, m *member) {
 // publishes makes some PUBLISH packets, most of them plain ones to one topic.
 func (w *Crowd) publishes(m *member) (packets [][]byte) {
 	topic := []byte(RandomTopic(w.r))
+	if w.r.IntN(4) == 0 {
+		return w.alike(m, topic)
+	}
 	for range 1 + w.r.IntN(6) {
 		p := mqtt.Publish{Topic: topic, Payload: fmt.Appendf(nil, "%d", w.r.IntN(1000))}
 		if w.r.IntN(6) == 0 {
@@ -268,6 +271,22 @@ func (w *Crowd) publishes(m *member) (packets [][]byte) {
 		p.Retain = w.r.IntN(8) == 0
 		if w.r.IntN(8) == 0 {
 			w.decorate(&p)
+		}
+		packets = append(packets, mqtt.AppendPublish(nil, m.version, &p))
+	}
+	return packets
+}
+
+// alike makes plain PUBLISH packets that differ in their payloads alone, and now and then in their topic.
+func (w *Crowd) alike(m *member, topic []byte) (packets [][]byte) {
+	other := bytes.Clone(topic)
+	if len(other) > 0 {
+		other[len(other)-1] = 'c'
+	}
+	for range 2 + w.r.IntN(30) {
+		p := mqtt.Publish{Topic: topic, Payload: fmt.Appendf(nil, "%04d", w.r.IntN(10_000))}
+		if w.r.IntN(10) == 0 {
+			p.Topic = other
 		}
 		packets = append(packets, mqtt.AppendPublish(nil, m.version, &p))
 	}

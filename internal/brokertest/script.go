@@ -269,7 +269,7 @@ func (s *Script) at(text string) error {
 func (s *Script) client(text string) error {
 	name, rest, ok := strings.Cut(text, ": ")
 	if !ok {
-		return fmt.Errorf("whose packet is it?")
+		return fmt.Errorf("it is not said whose packet it is")
 	}
 	c := s.clients[name]
 	if c == nil {
@@ -387,7 +387,7 @@ func (s *Script) settle() error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		if len(c.items) > 0 {
-			return fmt.Errorf("%s has received %d items that were not expected: %q ...", name, len(c.items), c.items[:min(len(c.items), 10)])
+			return fmt.Errorf("%s has received %d items that were not expected, first %q", name, len(c.items), c.items[:min(len(c.items), 10)])
 		}
 	}
 	return nil

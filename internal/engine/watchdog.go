@@ -27,7 +27,9 @@ func deadmanBudget(hung time.Duration) time.Duration {
 
 func startWatchdog(m *metrics, config Config) *watchdog {
 	w := &watchdog{quit: make(chan struct{}), done: make(chan struct{})}
-	go w.run(m, config)
+	budget := deadmanBudget(config.HungStep)
+	kernel := armDeadman(budget) // before the first step: a hang may keep the goroutine from starting
+	go w.run(m, config, kernel, budget)
 	return w
 }
 
@@ -36,10 +38,8 @@ func (w *watchdog) stop() {
 	<-w.done
 }
 
-func (w *watchdog) run(m *metrics, config Config) {
+func (w *watchdog) run(m *metrics, config Config, kernel *deadman, budget time.Duration) {
 	defer close(w.done)
-	budget := deadmanBudget(config.HungStep)
-	kernel := armDeadman(budget)
 	defer kernel.disarm()
 	ticker := time.NewTicker(min(config.HungStep/4, lookEvery))
 	defer ticker.Stop()

@@ -86,13 +86,23 @@ type FileLimits struct {
 // with line and column.
 func ParseFile(name string, text []byte) (*File, error) {
 	f := &File{State: "state", Log: FileLog{Level: "info", Format: "text"}}
-	if err := yaml.UnmarshalWithOptions(text, f, yaml.Strict()); err != nil {
+	if err := decodeStrictly(text, f); err != nil {
 		return nil, fmt.Errorf("%s:%s", name, yaml.FormatError(err, false, false))
 	}
 	if err := f.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return f, nil
+}
+
+// decodeStrictly decodes YAML. The decoder panics on some tags of its input; that is an error of the input here.
+func decodeStrictly(text []byte, f *File) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.New(" it uses a form of YAML that cannot be read: write it without tags")
+		}
+	}()
+	return yaml.UnmarshalWithOptions(text, f, yaml.Strict())
 }
 
 // check says what is missing or makes no sense; the rest is for Config.

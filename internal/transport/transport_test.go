@@ -427,7 +427,10 @@ func TestHalfOpenHandshakes(t *testing.T) {
 		b.dial(t)
 	}
 	expectEnd(t, first)
-	await(t, "the others", func() bool { s := b.Stats(); return s.Accepted == 201 && s.FailedHandshakes == 191 && s.Connections == 10 })
+	await(t, "the others", func() bool {
+		s := b.Stats()
+		return s.Accepted == 201 && s.FailedHandshakes == 191 && s.Connections == 10
+	})
 	if s := b.Stats(); s.Handshakes > 10 || s.Connections > 10 {
 		t.Fatalf("statistics %+v", s)
 	}
