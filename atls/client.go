@@ -136,6 +136,7 @@ func newClientHandshake(raw net.Conn, config *ClientConfig) (*clientHandshake, e
 		EncryptedClientHelloConfigList: config.ECHConfigList,
 		ClientSessionCache:             h.trap,
 		Renegotiation:                  tls.RenegotiateNever,
+		DynamicRecordSizingDisabled:    true,
 		Time:                           config.Now,
 	})
 	return h, nil

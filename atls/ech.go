@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/pem"
 	"fmt"
+	"strings"
 
 	"github.com/vouchmq/vouchmq/attest"
 )
@@ -34,6 +35,9 @@ type ECHKey struct {
 func NewECHKey(publicName string, id uint8) (*ECHKey, error) {
 	if err := CheckServiceName(publicName); err != nil {
 		return nil, fmt.Errorf("public name: %w", err)
+	}
+	if !strings.Contains(publicName, ".") { // crypto/tls would ignore such a configuration
+		return nil, fmt.Errorf("public name %q needs at least two labels, like mqtt.example", publicName)
 	}
 	private, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {
@@ -63,6 +67,12 @@ func echConfig(id uint8, public []byte, publicName string) []byte {
 
 // ID returns the config_id of the generation.
 func (k *ECHKey) ID() uint8 { return k.config[4] }
+
+// PublicName returns the name that an observer sees.
+func (k *ECHKey) PublicName() string {
+	_, name, _ := parseECHConfig(k.config) // it was made or checked here
+	return name
+}
 
 // Marshal returns the private key and its configuration as PEM.
 func (k *ECHKey) Marshal() []byte {

@@ -271,7 +271,7 @@ func printStats(out io.Writer, broker *server.Server) error {
 		return err
 	}
 	line, err := json.Marshal(local.Stats{
-		Engine: s.Engine.Kind, Steps: s.Engine.Steps, LongestStepSeconds: s.Engine.LongestStep.Seconds(),
+		Engine: s.Engine.Kind, Steps: s.Engine.Steps, LongestStepSeconds: s.Engine.LongestStep.Seconds(), BusiestStepSeconds: s.Engine.BusiestStep.Seconds(),
 		Restarts: s.Engine.Restarts, Connections: s.Transport.Connections, Accepted: s.Transport.Accepted,
 		FailedHandshakes: s.Transport.FailedHandshakes, DroppedQoS0: s.Transport.DroppedQoS0 + s.Core.DroppedQoS0,
 		DroppedQueue: s.Core.DroppedQueue, Stalled: s.Transport.Stalled, Overflowed: s.Transport.Overflowed,

@@ -19,7 +19,8 @@ const (
 	EventConfigure EventKind = 1 + iota
 	// EventOpen announces a connection. Data: see [Peer].
 	EventOpen
-	// EventPackets brings whole MQTT packets, one after the other, that a connection sent. Arg: how many.
+	// EventPackets brings whole MQTT packets, one after the other, that a connection sent. Arg: how many. With none
+	// it says that the connection lives, and its packets wait on the host's side.
 	EventPackets
 	// EventBadPacket says that what a connection sent is not a packet. Arg: the MQTT 5 reason code, 0x81 or
 	// 0x95. Nothing more comes from it.

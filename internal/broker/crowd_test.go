@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
@@ -23,7 +24,7 @@ func TestShortAndLongWay(t *testing.T) {
 		long := New()
 		long.longWay = true
 		w := brokertest.NewCrowd(newRandom(t), []brokertest.Core{New(), long}, []abi.Limits{crowdLimits(1 << 20), crowdLimits(1 << 20)})
-		if err := w.Play(300); err != nil {
+		if err := errors.Join(w.Play(300), w.CompareStats()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -36,7 +37,7 @@ func TestStepsMakeNoDifference(t *testing.T) {
 		limits := []abi.Limits{crowdLimits(1 << 20), crowdLimits(1), crowdLimits(7)}
 		w := brokertest.NewCrowd(newRandom(t), []brokertest.Core{New(), New(), New()}, limits)
 		w.Same = brokertest.SameByType
-		if err := w.Play(300); err != nil {
+		if err := errors.Join(w.Play(300), w.CompareStats()); err != nil {
 			t.Fatal(err)
 		}
 		if w.Rigs[0].Stops > 0 || w.Rigs[1].Stops == 0 || w.Rigs[2].Stops == 0 {

@@ -15,6 +15,7 @@ type Conn struct {
 	Reason uint32 // of the end
 	Why    string // in words
 	Paused bool   // nothing more should be read from it
+	Caused int    // packets to others, and to itself, that the core says it has caused
 
 	rig   *Rig
 	lost  bool // the host has told the core of its end

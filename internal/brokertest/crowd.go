@@ -71,6 +71,22 @@ func (w *Crowd) Play(batches int) error {
 	return nil
 }
 
+// CompareStats asks all cores for their statistics, which must be the same.
+func (w *Crowd) CompareStats() error {
+	for _, rig := range w.Rigs {
+		rig.Event(abi.EventStats, 0, 0, nil)
+	}
+	if err := w.each((*Rig).Run); err != nil {
+		return err
+	}
+	for k, rig := range w.Rigs[1:] {
+		if rig.Stats != w.Rigs[0].Stats {
+			return fmt.Errorf("core 0 has counted\n%+v\nand core %d\n%+v", w.Rigs[0].Stats, k+1, rig.Stats)
+		}
+	}
+	return nil
+}
+
 // each does something to all rigs, and compares.
 func (w *Crowd) each(do func(*Rig) error) error {
 	for i, rig := range w.Rigs {
@@ -96,9 +112,9 @@ func (w *Crowd) each(do func(*Rig) error) error {
 func (w *Crowd) compare(m *member) error {
 	first := m.conns[0]
 	for k, c := range m.conns[1:] {
-		if !w.Same(c.Stream, first.Stream) || c.Closed != first.Closed || c.Reason != first.Reason {
-			return fmt.Errorf("core 0 has written\n%s (closed %v)\nand core %d\n%s (closed %v)",
-				tail(first, m.version), first.Why, k+1, tail(c, m.version), c.Why)
+		if !w.Same(c.Stream, first.Stream) || c.Closed != first.Closed || c.Reason != first.Reason || c.Caused != first.Caused {
+			return fmt.Errorf("core 0 has written\n%s (closed %v, caused %d)\nand core %d\n%s (closed %v, caused %d)",
+				tail(first, m.version), first.Why, first.Caused, k+1, tail(c, m.version), c.Why, c.Caused)
 		}
 	}
 	return nil

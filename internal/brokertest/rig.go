@@ -235,6 +235,11 @@ func (r *Rig) deliver(e *abi.Effect) error {
 	if d.NumTargets() == 0 {
 		return fmt.Errorf("the delivery is for nobody")
 	}
+	if source := r.conns[d.Source]; source != nil {
+		source.Caused += d.NumTargets()
+	} else if d.Source != 0 {
+		return fmt.Errorf("the source of the delivery is not known")
+	}
 	head := slices.Clone(d.Head)
 	for i := range d.NumTargets() {
 		t := d.Target(i)

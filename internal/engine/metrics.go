@@ -2,6 +2,7 @@ package engine
 
 import (
 	"math/bits"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,7 +14,8 @@ type Metrics struct {
 	Steps       uint64
 	Batches     uint64
 	EventBytes  uint64        // bytes of events in all batches
-	LongestStep time.Duration // since the start, or since TakeLongest
+	LongestStep time.Duration // by the clock on the wall
+	BusiestStep time.Duration // by the processor time that it used; 0 where that is not known
 	StepTimes   [32]uint64    // steps that took less than 2^i microseconds and not less than half of it
 	Restarts    uint64        // cores that failed
 	QueueBytes  int           // events that wait, now
@@ -27,6 +29,7 @@ type metrics struct {
 	batches    atomic.Uint64
 	eventBytes atomic.Uint64
 	longest    atomic.Int64
+	busiest    atomic.Int64
 	times      [32]atomic.Uint64
 	restarts   atomic.Uint64
 
@@ -52,16 +55,29 @@ func (m *metrics) batch(bytes int) {
 	m.eventBytes.Add(uint64(bytes))
 }
 
-// begin notes that a step begins, for end and for the watchdog.
-func (m *metrics) begin() time.Duration {
-	now := time.Since(m.origin)
-	m.running.Store(int64(now) + 1)
-	return now
+// start is when a step began.
+type start struct {
+	wall time.Duration // after origin
+	used time.Duration // of processor time, by the thread
 }
 
-func (m *metrics) end(began time.Duration) time.Duration {
-	took := time.Since(m.origin) - began
+// begin notes that a step begins, for end and for the watchdog. Until end the goroutine stays on its thread, so
+// that the processor time is that of the step.
+func (m *metrics) begin() start {
+	runtime.LockOSThread()
+	s := start{wall: time.Since(m.origin), used: processorTime()}
+	m.running.Store(int64(s.wall) + 1)
+	return s
+}
+
+func (m *metrics) end(began start) time.Duration {
+	used := processorTime() - began.used
+	runtime.UnlockOSThread()
+	took := time.Since(m.origin) - began.wall
 	m.running.Store(0)
+	if int64(used) > m.busiest.Load() {
+		m.busiest.Store(int64(used))
+	}
 	m.steps.Add(1)
 	m.times[min(bits.Len64(uint64(took.Microseconds())), len(m.times)-1)].Add(1)
 	if int64(took) > m.longest.Load() {
@@ -88,6 +104,7 @@ func (e *Engine) Metrics() Metrics {
 		Batches:     m.batches.Load(),
 		EventBytes:  m.eventBytes.Load(),
 		LongestStep: time.Duration(m.longest.Load()),
+		BusiestStep: time.Duration(m.busiest.Load()),
 		Restarts:    m.restarts.Load(),
 		QueueBytes:  e.queue.size(),
 	}
@@ -95,9 +112,4 @@ func (e *Engine) Metrics() Metrics {
 		out.StepTimes[i] = m.times[i].Load()
 	}
 	return out
-}
-
-// TakeLongest returns the longest step since it was called last.
-func (e *Engine) TakeLongest() time.Duration {
-	return time.Duration(e.metrics.longest.Swap(0))
 }

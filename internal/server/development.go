@@ -19,6 +19,7 @@ import (
 const (
 	DevelopmentDir      = "vouchmq-dev"
 	DevelopmentService  = "broker.vouchmq.local"
+	DefaultPublicName   = "mqtt.localhost" // tells an observer nothing
 	PlainListener       = "plain"
 	AttestedListener    = "attested"
 	DefaultPlainAddress = "127.0.0.1:1883"
@@ -55,7 +56,7 @@ func (o DevelopmentOptions) withDefaults() DevelopmentOptions {
 // this protects anything; the log says so.
 func Development(o DevelopmentOptions) (Config, *State, error) {
 	o = o.withDefaults()
-	state, err := OpenState(o.Dir, o.Service, o.Now)
+	state, err := OpenState(o.Dir, o.Service, DefaultPublicName, o.Now)
 	if err != nil {
 		return Config{}, nil, err
 	}

@@ -18,6 +18,7 @@ import (
 // File is vouchmq.yaml. Paths in it are relative to its folder.
 //
 //	service: broker.plant.example     # required: what clients know the broker by
+//	public_name: mqtt.localhost       # what observers of attested connections see in its place
 //	state: state                      # folder of keys and certificates; what is missing is made
 //	policy: policy.yaml               # required: who is who, and who may do what
 //	tee: sim                          # required: the TEE to attest with
@@ -30,16 +31,17 @@ import (
 //	  - { name: secure, kind: attested, address: ":8883", require_evidence: true }
 //	limits: { max_packet_size: 1048576, max_connections: 65536 }
 type File struct {
-	Service   string         `yaml:"service"`
-	State     string         `yaml:"state"`
-	Policy    string         `yaml:"policy"`
-	TEE       string         `yaml:"tee"`
-	Engine    Engine         `yaml:"engine"`
-	Memory    uint64         `yaml:"memory"`
-	Shutdown  time.Duration  `yaml:"shutdown"`
-	Log       FileLog        `yaml:"log"`
-	Listeners []FileListener `yaml:"listeners"`
-	Limits    FileLimits     `yaml:"limits"`
+	Service    string         `yaml:"service"`
+	PublicName string         `yaml:"public_name"`
+	State      string         `yaml:"state"`
+	Policy     string         `yaml:"policy"`
+	TEE        string         `yaml:"tee"`
+	Engine     Engine         `yaml:"engine"`
+	Memory     uint64         `yaml:"memory"`
+	Shutdown   time.Duration  `yaml:"shutdown"`
+	Log        FileLog        `yaml:"log"`
+	Listeners  []FileListener `yaml:"listeners"`
+	Limits     FileLimits     `yaml:"limits"`
 }
 
 // FileLog says what is logged, and how.
@@ -85,7 +87,7 @@ type FileLimits struct {
 // ParseFile reads the text of a configuration file. An unknown key, or a value of the wrong type, is an error
 // with line and column.
 func ParseFile(name string, text []byte) (*File, error) {
-	f := &File{State: "state", Log: FileLog{Level: "info", Format: "text"}}
+	f := &File{PublicName: DefaultPublicName, State: "state", Log: FileLog{Level: "info", Format: "text"}}
 	if err := decodeStrictly(text, f); err != nil {
 		return nil, fmt.Errorf("%s:%s", name, yaml.FormatError(err, false, false))
 	}
@@ -111,6 +113,8 @@ func (f *File) check() error {
 	switch {
 	case f.Service == "":
 		return errors.New("service is missing: the name that clients know the broker by")
+	case f.PublicName == f.Service:
+		return errors.New("public_name is the service: observers would see which service clients ask for")
 	case f.Policy == "":
 		return errors.New("policy is missing: the file that says who may do what")
 	case f.TEE != "sim":
@@ -195,7 +199,7 @@ func (f *File) Open(module []byte, now time.Time, log *slog.Logger) (Config, *St
 	if err != nil {
 		return Config{}, nil, err
 	}
-	state, err := OpenState(f.State, f.Service, now)
+	state, err := OpenState(f.State, f.Service, f.PublicName, now)
 	if err != nil {
 		return Config{}, nil, err
 	}

@@ -189,7 +189,7 @@ func TestCanonicalConfiguration(t *testing.T) {
 func TestStateFolder(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Now()
-	first, err := server.OpenState(dir, "broker.example", now)
+	first, err := server.OpenState(dir, "broker.example", "public.example", now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,18 +202,18 @@ func TestStateFolder(t *testing.T) {
 			t.Fatalf("%s: %v, error %v", name, info.Mode(), err)
 		}
 	}
-	again, err := server.OpenState(dir, "broker.example", now.Add(24*time.Hour))
+	again, err := server.OpenState(dir, "broker.example", "public.example", now.Add(24*time.Hour))
 	if err != nil || len(again.Made) != 0 || again.Sim.Digest() != first.Sim.Digest() {
 		t.Fatalf("opened again: made %v, error %v", again.Made, err)
 	}
-	later, err := server.OpenState(dir, "broker.example", now.Add(380*24*time.Hour))
+	later, err := server.OpenState(dir, "broker.example", "public.example", now.Add(380*24*time.Hour))
 	if err != nil || len(later.Made) != 2 {
 		t.Fatalf("a year later: made %v, want a fresh certificate and its key; error %v", later.Made, err)
 	}
 	if err := os.WriteFile(first.Path(server.OwnerKeyFile), []byte("damaged"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := server.OpenState(dir, "broker.example", now); err == nil || !strings.Contains(err.Error(), server.OwnerKeyFile) {
+	if _, err := server.OpenState(dir, "broker.example", "public.example", now); err == nil || !strings.Contains(err.Error(), server.OwnerKeyFile) {
 		t.Fatalf("error %v does not name the damaged file", err)
 	}
 }

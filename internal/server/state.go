@@ -40,6 +40,7 @@ const (
 type State struct {
 	Dir         string
 	Service     string
+	PublicName  string
 	Owner       *owner.CA
 	Certificate tls.Certificate
 	ECH         *atls.ECHKey
@@ -49,11 +50,13 @@ type State struct {
 
 // OpenState reads a state folder and makes what is missing in it, with mode 0600.
 // A certificate that expires soon, or no longer fits the owner or the service, is issued anew.
-func OpenState(dir, service string, now time.Time) (*State, error) {
+//
+// The public name is the one that observers of attested connections see; the service is hidden from them.
+func OpenState(dir, service, publicName string, now time.Time) (*State, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
-	s := &State{Dir: dir, Service: service}
+	s := &State{Dir: dir, Service: service, PublicName: publicName}
 	for _, step := range []func(time.Time) error{s.openOwner, s.openECH, s.openSim, s.openCertificate} {
 		if err := step(now); err != nil {
 			return nil, fmt.Errorf("state folder %s: %w", dir, err)
@@ -125,9 +128,11 @@ func (s *State) openECH(time.Time) error {
 		if s.ECH, err = atls.ParseECHKey(b); err != nil {
 			return fmt.Errorf("%s: %w", ECHKeyFile, err)
 		}
-		return nil
+		if s.ECH.PublicName() == s.PublicName {
+			return nil
+		}
 	}
-	if s.ECH, err = atls.NewECHKey(s.Service, 1); err != nil {
+	if s.ECH, err = atls.NewECHKey(s.PublicName, 1); err != nil {
 		return err
 	}
 	return s.write(ECHKeyFile, s.ECH.Marshal())
@@ -183,7 +188,7 @@ func (s *State) openCertificate(now time.Time) error {
 // stale says whether a certificate is of no use: expiring, for another key or service, or from another owner.
 func (s *State) stale(leaf *x509.Certificate, key *ecdsa.PrivateKey, now time.Time) bool {
 	return now.Add(renewBefore).After(leaf.NotAfter) || !key.PublicKey.Equal(leaf.PublicKey) ||
-		leaf.VerifyHostname(s.Service) != nil || leaf.CheckSignatureFrom(s.Owner.Certificate()) != nil
+		leaf.VerifyHostname(s.Service) != nil || leaf.VerifyHostname(s.PublicName) != nil || leaf.CheckSignatureFrom(s.Owner.Certificate()) != nil
 }
 
 func (s *State) makeCertificate(now time.Time) error {
@@ -196,7 +201,7 @@ func (s *State) makeCertificate(now time.Time) error {
 		names = append(names, host)
 	}
 	leaf, err := s.Owner.IssueServer(&key.PublicKey, owner.Server{
-		Service: s.Service, PublicName: s.Service, Names: names,
+		Service: s.Service, PublicName: s.PublicName, Names: names,
 		IPs: []net.IP{net.IPv4(127, 0, 0, 1).To4(), net.IPv6loopback},
 	}, now, leafValidity)
 	if err != nil {

@@ -35,6 +35,7 @@ type conn struct {
 	slowest atomic.Pointer[conn]
 	paused  atomic.Bool   // the core asked for it
 	resume  chan struct{} // holds a token if the pump should look again whether to go on
+	alive   *time.Timer   // of the pump, see awaitResume
 
 	// These belong to the engine's goroutine.
 	dirty       bool

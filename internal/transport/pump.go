@@ -125,13 +125,37 @@ func (c *conn) isClosing() bool {
 // and while the core has paused the connection.
 func (c *conn) awaitTargets() bool {
 	for target := c.slowest.Swap(nil); c.paused.Load() || target != nil && target.enlist(c); {
-		select {
-		case <-c.resume:
-		case <-c.gone:
+		if !c.awaitResume() {
 			return false
 		}
 	}
 	return true
+}
+
+// signOfLife is how often the core hears of a client whose packets wait: its PINGREQ may be among them, and is
+// not to come too late through no fault of its own.
+const signOfLife = time.Second
+
+// awaitResume waits until the pump should look again whether to go on. It returns false if the connection is at
+// its end.
+func (c *conn) awaitResume() bool {
+	if c.alive == nil {
+		c.alive = time.NewTimer(signOfLife)
+	} else {
+		c.alive.Reset(signOfLife)
+	}
+	defer c.alive.Stop()
+	for {
+		select {
+		case <-c.resume:
+			return true
+		case <-c.gone:
+			return false
+		case <-c.alive.C:
+			c.postNow(abi.EventPackets)
+			c.alive.Reset(signOfLife)
+		}
+	}
 }
 
 // enlist makes source one of those who wait for c, unless nobody has to.

@@ -49,7 +49,8 @@ func (r Ready) WriteFile(path string) error {
 type Stats struct {
 	Engine             string  `json:"engine"`
 	Steps              uint64  `json:"steps"`
-	LongestStepSeconds float64 `json:"longest_step_seconds"`
+	LongestStepSeconds float64 `json:"longest_step_seconds"` // by the clock on the wall
+	BusiestStepSeconds float64 `json:"busiest_step_seconds"` // by the processor time that it used
 	Restarts           uint64  `json:"restarts"`
 	Connections        int     `json:"connections"`
 	Accepted           uint64  `json:"accepted"`
@@ -64,9 +65,13 @@ type Stats struct {
 	Overflowed         uint64  `json:"overflowed"`
 }
 
-// LongestStep is the longest step of the module since the broker started.
-func (s Stats) LongestStep() time.Duration {
-	return time.Duration(s.LongestStepSeconds * float64(time.Second))
+// Longest returns the longest step of the module since the broker started: by the processor time that it used, and by
+// the clock on the wall.
+func (s Stats) Longest() bench.LongestStep {
+	second := float64(time.Second)
+	return bench.LongestStep{
+		Used: time.Duration(s.BusiestStepSeconds * second), Wall: time.Duration(s.LongestStepSeconds * second),
+	}
 }
 
 // Broker is a broker that runs as a process.
