@@ -204,12 +204,12 @@ func TestGrowth(t *testing.T) {
 		"shrinks": {func(i int) float64 { return (200 - float64(i)) * mib }, false},
 		"sawleak": {func(i int) float64 { return (100 + 20*float64(i%10)/10 + 0.2*float64(i)) * mib }, true},
 	} {
-		got, bound := growth(samples(c.at))
+		got, bound := growth(samples(c.at), DefaultMaxGrowth)
 		if (got > bound) != c.grows || math.IsNaN(got) {
 			t.Errorf("%s: grew %.0f, bound %.0f", name, got, bound)
 		}
 	}
-	if got, bound := growth(nil); got > bound || math.IsNaN(got) {
+	if got, bound := growth(nil, DefaultMaxGrowth); got > bound || math.IsNaN(got) {
 		t.Error("no samples", got, bound)
 	}
 }

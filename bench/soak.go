@@ -20,6 +20,8 @@ type SoakPlan struct {
 	// keeps all processors busy, so that the clock on the wall also shows how long the broker waited for one.
 	// 0 is DefaultMaxStep.
 	MaxStep time.Duration
+	// MaxGrowth is how many bytes memory may grow, 0 is DefaultMaxGrowth; 5 % of it are allowed in any case.
+	MaxGrowth int
 	// RSS is the broker's resident memory in bytes.
 	RSS func() (uint64, error)
 	// LongestStep asks the broker how long the longest step of its module has taken.
@@ -34,8 +36,9 @@ const (
 	// best: a part of the memory itself, or as many bytes, whichever is more. It is above the noise of a garbage
 	// collector and below any leak that matters: at 64 bytes lost for each connection or for each thousandth
 	// message, ten minutes would show.
-	maxGrowthPart  = 0.05
-	maxGrowthBytes = 8 << 20
+	maxGrowthPart = 0.05
+	// DefaultMaxGrowth is that for a long soak. In a short one the collector's own ups and downs are larger.
+	DefaultMaxGrowth = 8 << 20
 	// settlePart is the part of a soak, at most a minute, in which memory may grow as it likes.
 	settlePart = 0.25
 	maxSettle  = time.Minute
@@ -223,7 +226,7 @@ func (s *soak) judge(ctx context.Context, r *SoakReport) error {
 	if r.LongestStep, err = s.plan.LongestStep(ctx); err != nil {
 		return fmt.Errorf("longest step: %w", err)
 	}
-	r.Growth, r.GrowthBound = growth(settled(r.RSS, s.plan.Duration))
+	r.Growth, r.GrowthBound = growth(settled(r.RSS, s.plan.Duration), cmp.Or(s.plan.MaxGrowth, DefaultMaxGrowth))
 	if r.Growth > r.GrowthBound {
 		r.failed("memory grew by %.1f MiB, more than %.1f", r.Growth/(1<<20), r.GrowthBound/(1<<20))
 	}
@@ -254,10 +257,10 @@ func settled(all []RSSSample, duration time.Duration) []RSSSample {
 
 // growth is what the line of least squares through the samples grows from the first to the last, and the bound for
 // it, both in bytes.
-func growth(samples []RSSSample) (grown, bound float64) {
+func growth(samples []RSSSample, maxBytes int) (grown, bound float64) {
 	n := float64(len(samples))
 	if n < 2 {
-		return 0, maxGrowthBytes
+		return 0, float64(maxBytes)
 	}
 	var meanT, meanB float64
 	for _, s := range samples {
@@ -271,5 +274,5 @@ func growth(samples []RSSSample) (grown, bound float64) {
 		below += t * t
 	}
 	span := time.Duration(samples[len(samples)-1].At - samples[0].At).Seconds()
-	return above / below * span, max(maxGrowthPart*meanB, maxGrowthBytes)
+	return above / below * span, max(maxGrowthPart*meanB, float64(maxBytes))
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func newBenchSoak() *cobra.Command {
-	var duration, maxStep time.Duration
+	plan := bench.SoakPlan{Payload: 64}
 	var engine, jsonFile string
 	c := &cobra.Command{
 		Use:   "soak",
@@ -31,18 +31,19 @@ includes the time in which the broker waited for one.`,
 		Example: `  vouchmq bench soak
   vouchmq bench soak --duration 1h --json soak.json`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return soak(c, duration, maxStep, engine, jsonFile) },
+		RunE: func(c *cobra.Command, _ []string) error { return soak(c, plan, engine, jsonFile) },
 	}
 	helpWithoutShorthand(c)
-	c.Flags().DurationVar(&duration, "duration", 10*time.Minute, "of the load")
-	c.Flags().DurationVar(&maxStep, "max-step", bench.DefaultMaxStep, "fail if a step takes that long")
+	c.Flags().DurationVar(&plan.Duration, "duration", 10*time.Minute, "of the load")
+	c.Flags().DurationVar(&plan.MaxStep, "max-step", bench.DefaultMaxStep, "fail if a step uses that much processor time")
+	c.Flags().IntVar(&plan.MaxGrowth, "max-growth", bench.DefaultMaxGrowth, "fail if memory grows by more bytes, and by more than 5 %")
 	c.Flags().StringVar(&engine, "engine", "wasm", "wasm or native")
 	c.Flags().StringVar(&jsonFile, "json", "", "also write all results to this file, - for standard output")
 	return c
 }
 
-func soak(c *cobra.Command, duration, maxStep time.Duration, engine, jsonFile string) error {
-	if duration < 2*time.Second {
+func soak(c *cobra.Command, plan bench.SoakPlan, engine, jsonFile string) error {
+	if plan.Duration < 2*time.Second {
 		return errors.New("--duration is at least 2s")
 	}
 	return withBrokers(func(dir string) error {
@@ -52,14 +53,13 @@ func soak(c *cobra.Command, duration, maxStep time.Duration, engine, jsonFile st
 		if err != nil {
 			return err
 		}
-		report, err := bench.Soak(c.Context(), bench.SoakPlan{
-			Attested: broker.Attested(""), TLS: broker.TLS(""), Duration: duration, Payload: 64, MaxStep: maxStep, RSS: broker.RSS,
-			LongestStep: func(ctx context.Context) (bench.LongestStep, error) {
-				s, err := broker.Stats(ctx)
-				return s.Longest(), err
-			},
-			Progress: func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) },
-		})
+		plan.Attested, plan.TLS, plan.RSS = broker.Attested(""), broker.TLS(""), broker.RSS
+		plan.LongestStep = func(ctx context.Context) (bench.LongestStep, error) {
+			s, err := broker.Stats(ctx)
+			return s.Longest(), err
+		}
+		plan.Progress = func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) }
+		report, err := bench.Soak(c.Context(), plan)
 		if err != nil {
 			return err
 		}

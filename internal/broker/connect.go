@@ -121,16 +121,12 @@ func (c *Core) enter(id uint32, p *connection, req *mqtt.Connect) {
 	s, limits := c.sessions.at(id), &c.config.Limits
 	s.expiry = min(requestedExpiry(req), limits.MaxSessionExpiry)
 	s.window, s.maxPacket = uint32(limits.MaxInflight), ^uint32(0)
-	p.problemInfo = true
 	if has := req.Props.Has; req.Version == mqtt.V5 {
 		if has.Has(mqtt.PropReceiveMaximum) { // [MQTT-3.3.4-9]
 			s.window = min(s.window, uint32(req.Props.ReceiveMaximum))
 		}
 		if has.Has(mqtt.PropMaximumPacketSize) {
 			s.maxPacket = req.Props.MaximumPacketSize
-		}
-		if has.Has(mqtt.PropRequestProblemInformation) {
-			p.problemInfo = req.Props.RequestProblemInformation
 		}
 	}
 	p.aliasMost = limits.TopicAliasMaximum

@@ -17,7 +17,6 @@ type connection struct {
 
 	permits     block // what the rules allow, see rules.go
 	rulesSerial uint32
-	problemInfo bool // reason strings are welcome
 	denialNoted bool
 	aliases     block  // topics by alias, see alias.go
 	aliasMost   uint16 // the topic alias maximum that the client was told
