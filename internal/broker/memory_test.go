@@ -16,16 +16,43 @@ func TestTopicsAreForgotten(t *testing.T) {
 	b.connect(1, mqtt.V311)
 	long := bytes.Repeat([]byte("x"), 60_000)
 	for i := range 3000 {
-		b.publish(1, append(fmt.Appendf(nil, "%d/", i), long...))
+		b.publishTwice(1, append(fmt.Appendf(nil, "%d/", i), long...))
 	}
 	if b.core.store.live > 2*maxRouteBytes {
 		t.Errorf("%d bytes are kept of long topics", b.core.store.live)
 	}
 	for i := range 3 * maxRoutes {
-		b.publish(1, fmt.Appendf(nil, "%d", i))
+		b.publishTwice(1, fmt.Appendf(nil, "%d", i))
 	}
 	if n := len(b.core.routes.all); n > maxRoutes+1 {
 		t.Errorf("%d topics are remembered", n)
+	}
+}
+
+// publishTwice publishes to a topic so that it is remembered.
+func (b *bencher) publishTwice(conn abi.Conn, topic []byte) {
+	b.publish(conn, topic)
+	b.publish(conn, topic)
+}
+
+// TestOneMessageIsNotRemembered publishes once to each of many topics: none of them is worth a route.
+func TestOneMessageIsNotRemembered(t *testing.T) {
+	b := newBencher()
+	b.connect(1, mqtt.V311)
+	b.connect(2, mqtt.V311, mqtt.Filter{Topic: []byte("+")})
+	const topics = 10_000
+	for i := range topics {
+		b.publish(1, fmt.Appendf(nil, "%d", i))
+	}
+	if n := len(b.core.routes.all); n > 1+topics/100 { // a few hashes may be the same
+		t.Errorf("%d topics are remembered", n-1)
+	}
+	if b.core.stats.Sent != topics {
+		t.Errorf("%d of %d messages were sent", b.core.stats.Sent, topics)
+	}
+	b.publish(1, fmt.Appendf(nil, "%d", topics-1))
+	if n := len(b.core.routes.all); n < 2 {
+		t.Error("a topic that comes again is not remembered")
 	}
 }
 
@@ -36,17 +63,17 @@ func TestReceiversAreForgotten(t *testing.T) {
 	b := newBencher()
 	for i := range abi.Conn(publishers) {
 		b.connect(1+i, mqtt.V311)
-		b.publish(1+i, fmt.Appendf(nil, "own/%d", i))
+		b.publishTwice(1+i, fmt.Appendf(nil, "own/%d", i))
 	}
 	for i := range abi.Conn(subscribers) {
 		b.connect(1+publishers+i, mqtt.V5, mqtt.Filter{Topic: []byte("#")})
 	}
 	for i := range abi.Conn(publishers) {
-		b.publish(1+i, fmt.Appendf(nil, "own/%d", i))
+		b.publishTwice(1+i, fmt.Appendf(nil, "own/%d", i))
 	}
 	b.checkLists(t)
 	for i := range publishers {
-		b.publish(1, fmt.Appendf(nil, "other/%d", i))
+		b.publishTwice(1, fmt.Appendf(nil, "other/%d", i))
 	}
 	b.checkLists(t)
 }

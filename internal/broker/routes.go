@@ -60,13 +60,14 @@ func formOf(v mqtt.Version, o options) uint8 {
 
 // routes holds the routes and finds them by topic.
 type routes struct {
-	all     []route // number 0 is not used
+	all     []route // number 0 is for topics that are not remembered
 	byTopic index
 	serial  uint32
-	names   int      // bytes of all names
-	lists   int      // bytes of all lists of receivers, and of those that are kept for routes to come
-	nodes   []uint32 // scratch: the nodes whose filters match
-	sorted  []match  // scratch of groupByForm
+	seen    [numSeen]uint32 // hashes of topics that were published to of late, at a place that the hash gives
+	names   int             // bytes of all names
+	lists   int             // bytes of all lists of receivers, and of those that are kept for routes to come
+	nodes   []uint32        // scratch: the nodes whose filters match
+	sorted  []match         // scratch of groupByForm
 }
 
 // routeTo returns the number of the route of a topic, up to date.
@@ -81,16 +82,32 @@ func (c *Core) routeTo(topic []byte) uint32 {
 			return id
 		}
 	}
+	if len(r.all) == 0 {
+		r.all = append(r.all, route{})
+	}
+	if last := &r.seen[hash%numSeen]; *last != hash {
+		*last = hash
+		return c.passingRoute(topic)
+	}
 	return c.addRoute(topic, hash)
+}
+
+// numSeen is of how many topics the core knows that they were published to once. Only the second time a topic is
+// worth being remembered: many topics have one message ever, and would drive out the others.
+const numSeen = 1 << 12
+
+// passingRoute fills route 0 for a topic. It is good until the next call.
+func (c *Core) passingRoute(topic []byte) uint32 {
+	rt := &c.routes.all[0]
+	rt.name = topic
+	c.fill(rt)
+	return 0
 }
 
 func (c *Core) addRoute(topic []byte, hash uint32) uint32 {
 	r := &c.routes
 	if len(r.all) > maxRoutes {
 		c.forgetRoutes()
-	}
-	if len(r.all) == 0 {
-		r.all = append(r.all, route{})
 	}
 	id := uint32(len(r.all))
 	if len(r.all) < cap(r.all) { // keep the slices of a route that was here before
