@@ -113,9 +113,11 @@ func (c *Core) packets(e *abi.Event) (done bool) {
 			c.resume, c.resumeNum = at, left
 			return false
 		}
-		if next, handled := c.quickRun(p, at, end); handled > 0 {
-			at, left = next, left-handled
-			continue
+		if c.batch[at] == publishPlain {
+			if next, handled := c.quickRun(p, at, end); handled > 0 {
+				at, left = next, left-handled
+				continue
+			}
 		}
 		size, ok, fault := mqtt.FrameSize(c.batch[at:end])
 		if fault != nil || !ok || uint32(size) > end-at {
