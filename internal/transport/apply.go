@@ -60,7 +60,7 @@ func (t *Transport) apply(effect *abi.Effect, memory Memory, slots []slot) error
 			c.sync()
 		}
 	case abi.EffectNote:
-		t.note(lookup(slots, effect.Conn), abi.Note(effect.Arg), effect.Data)
+		t.note(lookup(slots, effect.Conn), effect)
 	case abi.EffectStats:
 		return t.applyStats(effect.Data)
 	default:
@@ -121,13 +121,13 @@ func (t *Transport) applyStats(data []byte) error {
 }
 
 // note logs what the core says. Client ids are logged, topics and payloads never are.
-func (t *Transport) note(c *conn, note abi.Note, data []byte) {
-	log := t.log
-	if c != nil {
+func (t *Transport) note(c *conn, effect *abi.Effect) {
+	log := t.log.With("conn", effect.Conn)
+	if c != nil { // otherwise it has ended meanwhile
 		log = c.log
 	}
-	text := printable(data)
-	switch note {
+	text := printable(effect.Data)
+	switch note := abi.Note(effect.Arg); note {
 	case abi.NoteConnected:
 		log.Info("client connected", "client", text)
 	case abi.NoteDisconnected:
