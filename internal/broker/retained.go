@@ -251,7 +251,7 @@ func (c *Core) walkRetained(filter []byte) (found []uint32, ok bool) {
 	looked := 0
 	for more := true; more; {
 		var level []byte
-		level, filter, more = cutLevel(filter)
+		level, filter, more = mqtt.CutLevel(filter)
 		if len(level) == 1 && level[0] == '#' {
 			// "a/#" matches "a" too: what is here stays, and all that is below comes to it.
 			for i := 0; i < len(here) && len(here) <= scanNodes; i++ {

@@ -1,5 +1,7 @@
 package broker
 
+import "github.com/vouchmq/vouchmq/internal/mqtt"
+
 // root is the number of the node above all first levels.
 const root = 1
 
@@ -33,16 +35,6 @@ func (t *tree) init(names *store) {
 	t.nodes.alloc() // the root
 }
 
-// cutLevel returns the first level of a topic, and what follows the slash; more is false if there is none.
-func cutLevel(topic []byte) (level, rest []byte, more bool) {
-	for i := range topic {
-		if topic[i] == '/' {
-			return topic[:i], topic[i+1:], true
-		}
-	}
-	return topic, nil, false
-}
-
 // childOf returns the child of a node with that name, or 0.
 func (t *tree) childOf(parent uint32, level []byte) uint32 {
 	hash := hashBytes(t.seed^uint64(parent)*hashMul1, level)
@@ -60,7 +52,7 @@ func (t *tree) find(topic []byte) uint32 {
 	at := uint32(root)
 	for more := true; more && at != 0; {
 		var level []byte
-		level, topic, more = cutLevel(topic)
+		level, topic, more = mqtt.CutLevel(topic)
 		at = t.childOf(at, level)
 	}
 	return at
@@ -80,7 +72,7 @@ func (t *tree) ensure(topic []byte) uint32 {
 	at := uint32(root)
 	for more := true; more; {
 		var level []byte
-		level, topic, more = cutLevel(topic)
+		level, topic, more = mqtt.CutLevel(topic)
 		child := t.childOf(at, level)
 		if child == 0 {
 			child = t.addChild(at, level)
@@ -152,7 +144,7 @@ func (t *tree) match(topic []byte, found []uint32) []uint32 {
 	wild := len(topic) == 0 || topic[0] != '$'
 	for more := true; more; wild = true {
 		var level []byte
-		level, topic, more = cutLevel(topic)
+		level, topic, more = mqtt.CutLevel(topic)
 		ahead = ahead[:0]
 		for _, id := range here {
 			n := t.nodes.at(id)

@@ -77,7 +77,7 @@ func checkFilter(b []byte) *Fault {
 	}
 	for more := true; more; {
 		var level []byte
-		level, b, more = cutLevel(b)
+		level, b, more = CutLevel(b)
 		if f := checkLevel(level, more); f != nil {
 			return f
 		}

@@ -26,14 +26,15 @@ func ParseShared(b []byte) (group, filter []byte, shared, ok bool) {
 	if len(b) < len(sharePrefix) || string(b[:len(sharePrefix)]) != sharePrefix {
 		return nil, b, false, true
 	}
-	group, filter, _ = cutLevel(b[len(sharePrefix):])
+	group, filter, _ = CutLevel(b[len(sharePrefix):])
 	ok = len(group) > 0 && !HasWildcard(group) && // [MQTT-4.8.2-1], [MQTT-4.8.2-2]
 		checkText(group) == nil && ValidTopicFilter(filter)
 	return group, filter, true, ok
 }
 
-// cutLevel cuts b at its first slash; more is false if it has none.
-func cutLevel(b []byte) (level, rest []byte, more bool) {
+// CutLevel cuts the first level off a topic name or filter (4.7.1.1): what is before and behind the first slash.
+// more is false if there is none.
+func CutLevel(b []byte) (level, rest []byte, more bool) {
 	for i, c := range b {
 		if c == '/' {
 			return b[:i], b[i+1:], true
@@ -61,8 +62,8 @@ func Match(filter, topic []byte) bool {
 		if isHash(filter) {
 			return true
 		}
-		want, wantRest, wantMore := cutLevel(filter)
-		have, haveRest, haveMore := cutLevel(topic)
+		want, wantRest, wantMore := CutLevel(filter)
+		have, haveRest, haveMore := CutLevel(topic)
 		if !isPlus(want) && string(want) != string(have) {
 			return false
 		}
@@ -97,8 +98,8 @@ func Covers(allowed, requested []byte) bool {
 		if isHash(requested) {
 			return false // requested goes on to any depth, allowed does not
 		}
-		can, canRest, canMore := cutLevel(allowed)
-		want, wantRest, wantMore := cutLevel(requested)
+		can, canRest, canMore := CutLevel(allowed)
+		want, wantRest, wantMore := CutLevel(requested)
 		if !isPlus(can) && string(can) != string(want) { // a + in requested needs a + here
 			return false
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vouchmq/vouchmq/atls"
@@ -222,22 +223,12 @@ func (c *Config) Canonical() ([]byte, error) {
 	for _, l := range c.Listeners {
 		canonical.Listeners = append(canonical.Listeners, canonicalListener{l.Name, string(l.Kind), l.RequireEvidence})
 	}
-	slices.SortFunc(canonical.Listeners, func(a, b canonicalListener) int { return compare(a.Name, b.Name) })
+	slices.SortFunc(canonical.Listeners, func(a, b canonicalListener) int { return strings.Compare(a.Name, b.Name) })
 	b, err := dcbor.Encode(canonical)
 	if err != nil {
 		return nil, fmt.Errorf("encode the canonical configuration: %w", err)
 	}
 	return b, nil
-}
-
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // nativeModule is what the claims name in place of a module when the core runs natively. It is the digest of

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/vouchmq/vouchmq/atls"
@@ -202,16 +203,8 @@ func attestedAddresses(broker *Server) []string {
 
 // same compares two bundles but for serial number and date.
 func same(a, b *client.Bundle) bool {
-	if a.Service != b.Service || !a.OwnerCA.Equal(b.OwnerCA) || !bytes.Equal(a.ECHConfigList, b.ECHConfigList) ||
-		a.Policy.Digest() != b.Policy.Digest() || len(a.Addresses) != len(b.Addresses) {
-		return false
-	}
-	for i := range a.Addresses {
-		if a.Addresses[i] != b.Addresses[i] {
-			return false
-		}
-	}
-	return true
+	return a.Service == b.Service && a.OwnerCA.Equal(b.OwnerCA) && bytes.Equal(a.ECHConfigList, b.ECHConfigList) &&
+		a.Policy.Digest() == b.Policy.Digest() && slices.Equal(a.Addresses, b.Addresses)
 }
 
 // RuntimeDigest returns the SHA-384 of this program's file.
