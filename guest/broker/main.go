@@ -5,6 +5,7 @@
 package main
 
 import (
+	"runtime"
 	"unsafe"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
@@ -21,8 +22,21 @@ func version() uint32 { return abi.Version }
 //go:wasmexport vouchmq_batch
 func batch(size uint32) uint32 { return address(core.Batch(size)) }
 
+// steps counts the steps since the collector had its turn.
+var steps uint32
+
+// stepsPerYield is after how many steps the module yields to Go's scheduler: when an exported function returns, no
+// other goroutine runs, and so the collector would never come to mark and sweep what connections leave behind.
+const stepsPerYield = 64
+
 //go:wasmexport vouchmq_step
-func step(start, end uint32) uint64 { return view(core.Step(start, end)) }
+func step(start, end uint32) uint64 {
+	if steps++; steps == stepsPerYield {
+		steps = 0
+		runtime.Gosched()
+	}
+	return view(core.Step(start, end))
+}
 
 //go:wasmexport vouchmq_chunk
 func chunk(index uint32) uint64 { return view(core.Chunk(index)) }

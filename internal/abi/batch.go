@@ -34,12 +34,21 @@ const (
 	EventUnblocked
 	// EventDisconnect asks the core to end a connection. Arg: the MQTT 5 reason code to give.
 	EventDisconnect
-	// EventShutdown asks the core to end all connections with reason 0x8B; their wills are not published.
+	// EventShutdown asks the core to end all connections; their wills are not published. Arg: the MQTT 5 reason code
+	// to give, 0 is 0x8B. Data: a server reference to give with 0x9C and 0x9D, or nothing.
 	EventShutdown
 	// EventStats asks for [EffectStats].
 	EventStats
 	// EventSynced answers [EffectSync].
 	EventSynced
+	// EventAuthenticated answers [EffectAuthenticate]. Arg: the MQTT 5 reason code: 0 lets the client in, 0x18 goes on
+	// with enhanced authentication, one from 0x80 refuses. Data: see [AuthAnswer].
+	EventAuthenticated
+	// EventPublish publishes a message of the host's own, such as those below $SYS. Data: see [Publication].
+	EventPublish
+	// EventAsk asks for what the core holds, a page at a time, or for a change; [EffectAnswer] answers it. Arg: a number
+	// that comes back with the answer. Data: see [Question].
+	EventAsk
 )
 
 // BatchHeader is what the host knows at the time of a step.

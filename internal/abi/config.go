@@ -21,6 +21,44 @@ type Limits struct {
 	ConnectTimeout    uint32 // milliseconds from EventOpen to CONNECT
 	StallTimeout      uint32 // milliseconds without an acknowledgement after which a client no longer slows publishers
 	StepWork          uint32 // units of work after which a step stops; one packet or one receiver is one unit
+	MaxTopicBytes     uint16 // bytes of a topic name or filter; 0 is no bound but MQTT's own
+	MaxAliasesOut     uint16 // topic aliases that the core sets towards one client, if that allows as many
+	MaxModuleMemory   uint32 // bytes that all tables of the core may take; beyond them new work is refused; 0 is no bound
+}
+
+// Overflow says what becomes of a message for a session whose queue is full.
+type Overflow uint8
+
+// The overflow rules.
+const (
+	DropNewest    Overflow = iota // the message that came last is dropped
+	DropOldest                    // room is made by dropping those that have waited longest
+	EndConnection                 // the client is disconnected, reason 0x97, and its queue kept; without a connection as DropNewest
+	numOverflows
+)
+
+// SharedStrategy says which member of a shared subscription gets a message.
+type SharedStrategy uint8
+
+// The strategies. A member that cannot take a message now is passed over while another can.
+const (
+	SharedRoundRobin SharedStrategy = iota // each in its turn
+	SharedRandom                           // any, from the entropy of the batch
+	SharedSticky                           // the same until it leaves
+	SharedHashClient                       // by the publisher's client id
+	SharedHashTopic                        // by the topic name
+	numSharedStrategies
+)
+
+// Options change what the core answers. The zero value is what the standard describes.
+type Options struct {
+	Overflow        Overflow
+	Shared          SharedStrategy
+	CheckPayload    bool     // a payload that claims to be UTF-8 and is not is refused (0x99)
+	Failure80       bool     // a refused SUBSCRIBE is answered with 0x80 in MQTT 5 too, for clients that know no other
+	Methods         []string // methods of enhanced authentication that the host knows
+	ResponsePrefix  string   // response information (3.2.2.3.15) for clients that ask; %c and %u are filled in; "" is none
+	ServerReference string   // where clients are sent that are refused for want of room (0x9C), "" is nowhere
 }
 
 // Condition names peers: those that have the identity, those with the user name, or all that the listener
@@ -42,8 +80,9 @@ type Rule struct {
 
 // Config is the data of EventConfigure.
 type Config struct {
-	Limits Limits
-	Rules  []Rule // the first that names the peer and covers the topic decides; none is a refusal
+	Limits  Limits
+	Options Options
+	Rules   []Rule // the first that names the peer and covers the topic decides; none is a refusal
 }
 
 // Peer is the data of EventOpen: what the host knows of the other side.
@@ -52,6 +91,9 @@ type Peer struct {
 	Identities []string // of the policy, those that the peer's evidence holds for; the first names it
 	User       string   // authenticated user name, "" if there is none
 	Address    string   // for notes only
+	// Authenticate says that the core must ask the host, with EffectAuthenticate, before it accepts a CONNECT. Until
+	// the core has sent EffectProceed the host then hands over one packet only.
+	Authenticate bool
 }
 
 // AppendConfig appends the encoding of c to b. Lists and strings are preceded by their length (u16).
@@ -59,11 +101,27 @@ func AppendConfig(b []byte, c *Config) []byte {
 	for _, n := range c.Limits.fields() {
 		b = binary.LittleEndian.AppendUint32(b, n)
 	}
+	b = appendOptions(b, &c.Options)
 	b = appendCount(b, len(c.Rules))
 	for i := range c.Rules {
 		b = appendRule(b, &c.Rules[i])
 	}
 	return b
+}
+
+func appendOptions(b []byte, o *Options) []byte {
+	b = append(b, byte(o.Overflow), byte(o.Shared), boolByte(o.CheckPayload), boolByte(o.Failure80))
+	b = appendStrings(b, o.Methods)
+	return appendString(appendString(b, o.ResponsePrefix), o.ServerReference)
+}
+
+func readOptions(r *reader) Options {
+	return Options{
+		Overflow:     Overflow(r.byte()) % numOverflows,
+		Shared:       SharedStrategy(r.byte()) % numSharedStrategies,
+		CheckPayload: r.byte() == 1, Failure80: r.byte() == 1,
+		Methods: r.strings(), ResponsePrefix: r.string(), ServerReference: r.string(),
+	}
 }
 
 func appendRule(b []byte, r *Rule) []byte {
@@ -84,6 +142,7 @@ func ReadConfig(b []byte, c *Config) error {
 		fields[i] = r.u32()
 	}
 	c.Limits.setFields(&fields)
+	c.Options = readOptions(&r)
 	c.Rules = nil
 	for n := r.count(); n > 0 && r.ok(); n-- {
 		c.Rules = append(c.Rules, readRule(&r))
@@ -108,7 +167,8 @@ func AppendPeer(b []byte, p *Peer) []byte {
 	b = appendString(b, p.Listener)
 	b = appendStrings(b, p.Identities)
 	b = appendString(b, p.User)
-	return appendString(b, p.Address)
+	b = appendString(b, p.Address)
+	return append(b, boolByte(p.Authenticate))
 }
 
 // ReadPeer reads what AppendPeer wrote.
@@ -118,10 +178,11 @@ func ReadPeer(b []byte, p *Peer) error {
 	p.Identities = r.strings()
 	p.User = r.string()
 	p.Address = r.string()
+	p.Authenticate = r.byte() == 1
 	return r.end("peer")
 }
 
-const numLimits = 17
+const numLimits = 20
 
 func (l *Limits) fields() [numLimits]uint32 {
 	return [numLimits]uint32{
@@ -129,6 +190,7 @@ func (l *Limits) fields() [numLimits]uint32 {
 		l.MaxQueued, l.MaxQueuedBytes, l.MaxRetained, l.MaxRetainedBytes,
 		l.MaxSessions, l.MaxSubscriptions, uint32(l.MaxTopicLevels), uint32(l.MaxKeepAlive),
 		l.MaxSessionExpiry, l.MaxMemory, l.ConnectTimeout, l.StallTimeout, l.StepWork,
+		uint32(l.MaxTopicBytes), uint32(l.MaxAliasesOut), l.MaxModuleMemory,
 	}
 }
 
@@ -138,5 +200,6 @@ func (l *Limits) setFields(f *[numLimits]uint32) {
 		MaxQueued: f[4], MaxQueuedBytes: f[5], MaxRetained: f[6], MaxRetainedBytes: f[7],
 		MaxSessions: f[8], MaxSubscriptions: f[9], MaxTopicLevels: uint16(f[10]), MaxKeepAlive: uint16(f[11]),
 		MaxSessionExpiry: f[12], MaxMemory: f[13], ConnectTimeout: f[14], StallTimeout: f[15], StepWork: f[16],
+		MaxTopicBytes: uint16(f[17]), MaxAliasesOut: uint16(f[18]), MaxModuleMemory: f[19],
 	}
 }

@@ -35,19 +35,14 @@ const (
 	EffectResume
 	// EffectSync: once all that was written to Conn so far has left, say so with [EventSynced].
 	EffectSync
-)
-
-// Note tells what an EffectNote is about.
-type Note uint32
-
-// The notes.
-const (
-	NoteConnected    Note = 1 + iota // a session began or went on; Data: client id
-	NoteDisconnected                 // a session lost its connection; Data: client id
-	NoteRefused                      // a CONNECT was refused; Data: the reason in words
-	NoteProtocol                     // a client broke the protocol; Data: the reason in words
-	NoteDropped                      // messages to a session were dropped; Data: client id
-	NoteDenied                       // the rules refused a publish or a subscribe; Data: client id
+	// EffectAuthenticate: find out who the client of Conn is, and answer with [EventAuthenticated]. Data: see
+	// [AuthRequest].
+	EffectAuthenticate
+	// EffectProceed: the core has handled the packets of Conn so far and wants more. Arg: 0 for one more packet, 1 for
+	// all: the client has been accepted. Only for peers with Authenticate set.
+	EffectProceed
+	// EffectAnswer answers EventAsk. Arg: the number of the question. Data: see [Answer].
+	EffectAnswer
 )
 
 // EffectsHeader is what a step says besides its effects.

@@ -17,15 +17,27 @@ type Stats struct {
 	Denied        uint64 // publishes and subscribes that the rules refused
 	Refused       uint64 // CONNECTs that were refused
 	Faults        uint64 // connections that were ended because they broke the protocol
+	RetainedBytes uint64 // of retained messages, now
+	Shared        uint64 // subscriptions of shared subscription groups, now; part of Subscriptions
+	Inflight      uint64 // messages that clients have not acknowledged, now; part of Queued
+	Memory        uint64 // bytes that all tables of the core take, now
+	Expired       uint64 // messages that were dropped because they had expired
+	Authenticated uint64 // CONNECTs and AUTHs that the host let in
+	LimitsMet     [NumLimits]uint64
 }
 
-const numStats = 13
+const numStats = 19 + NumLimits
 
 func (s *Stats) fields() [numStats]*uint64 {
-	return [numStats]*uint64{
+	fields := [numStats]*uint64{
 		&s.Connections, &s.Sessions, &s.Subscriptions, &s.Retained, &s.Queued, &s.MessageBytes,
 		&s.Received, &s.Sent, &s.DroppedQoS0, &s.DroppedQueue, &s.Denied, &s.Refused, &s.Faults,
+		&s.RetainedBytes, &s.Shared, &s.Inflight, &s.Memory, &s.Expired, &s.Authenticated,
 	}
+	for i := range s.LimitsMet {
+		fields[numStats-NumLimits+i] = &s.LimitsMet[i]
+	}
+	return fields
 }
 
 // AppendStats appends the encoding of s to b: its fields in order, u64 each.

@@ -23,6 +23,13 @@ func appendStrings(b []byte, list []string) []byte {
 	return b
 }
 
+func appendBytes(b, p []byte) []byte {
+	p = p[:min(len(p), maxString)]
+	return append(appendCount(b, len(p)), p...)
+}
+
+func appendU32(b []byte, n uint32) []byte { return binary.LittleEndian.AppendUint32(b, n) }
+
 func boolByte(v bool) byte {
 	if v {
 		return 1
@@ -49,7 +56,7 @@ func (r *reader) end(what string) error {
 }
 
 func (r *reader) take(n int) []byte {
-	if r.short || len(r.b) < n {
+	if r.short || n < 0 || len(r.b) < n {
 		r.short = true
 		return nil
 	}
@@ -80,6 +87,11 @@ func (r *reader) count() int {
 }
 
 func (r *reader) string() string { return string(r.take(r.count())) }
+
+// bytes returns a copy.
+func (r *reader) bytes() []byte {
+	return append([]byte(nil), r.take(r.count())...)
+}
 
 func (r *reader) strings() []string {
 	var list []string

@@ -164,7 +164,7 @@ func (c *Core) keepAlive(req *mqtt.Connect) uint16 {
 func (c *Core) accept(p *connection, req *mqtt.Connect, present, madeID bool) {
 	s := c.sessions.at(p.session)
 	clientID := c.store.bytes(s.clientID)
-	c.note(abi.NoteConnected, p.conn, clientID)
+	c.noteConnected(p, s, req, present)
 	c.connack.SessionPresent, c.connack.Reason = present, mqtt.Success
 	c.connack.Props.Reset()
 	if req.Version == mqtt.V5 {
@@ -177,6 +177,17 @@ func (c *Core) accept(p *connection, req *mqtt.Connect, present, madeID bool) {
 	c.beginSend(p.conn)
 	c.out = mqtt.AppendConnack(c.out, p.version, &c.connack)
 	c.endSend()
+}
+
+// noteConnected tells the host that a client has been accepted.
+func (c *Core) noteConnected(p *connection, s *session, req *mqtt.Connect, present bool) {
+	var peer abi.Peer
+	_ = abi.ReadPeer(c.store.bytes(p.peer), &peer) // was read by judge
+	c.encoded = abi.AppendConnected(c.encoded[:0], &abi.Connected{
+		ClientID: string(c.store.bytes(s.clientID)), User: peer.User, Version: uint8(p.version), KeepAlive: c.keepAlive(req),
+		CleanStart: req.CleanStart, SessionPresent: present, Expiry: s.expiry,
+	})
+	c.note(abi.NoteConnected, p.conn, c.encoded)
 }
 
 // announce tells an MQTT 5 client what the broker grants (3.2.2.3).
@@ -217,5 +228,6 @@ func (c *Core) handleDisconnect(p *connection, frame []byte) {
 		c.dropWill(s)
 	}
 	c.flushAcks(p.conn)
+	p.orderly = true
 	c.drop(p, mqtt.NormalDisconnection, "the client disconnected")
 }

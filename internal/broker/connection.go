@@ -18,8 +18,10 @@ type connection struct {
 	permits     block // what the rules allow, see rules.go
 	rulesSerial uint32
 	denialNoted bool
-	aliases     block  // topics by alias, see alias.go
-	aliasMost   uint16 // the topic alias maximum that the client was told
+	orderly     bool            // the client has sent DISCONNECT
+	ended       mqtt.ReasonCode // why the core has ended it
+	aliases     block           // topics by alias, see alias.go
+	aliasMost   uint16          // the topic alias maximum that the client was told
 
 	pausedBy   uint32   // the session that has paused it, see pace.go
 	pausedNext abi.Conn // the next connection that the same session has paused
@@ -218,6 +220,7 @@ func (c *Core) sendDisconnect(p *connection, reason mqtt.ReasonCode) {
 // drop asks the host to close a connection and forgets it; what its session is owed happens now.
 func (c *Core) drop(p *connection, reason mqtt.ReasonCode, text string) {
 	c.effect(abi.EffectClose, p.conn, uint32(reason), []byte(text))
+	p.ended = reason
 	c.forget(p)
 }
 
@@ -231,6 +234,9 @@ func (c *Core) closed(conn abi.Conn) {
 // forget frees what belongs to a connection and takes it from its session.
 func (c *Core) forget(p *connection) {
 	session := p.session
+	if session != 0 {
+		c.noteDisconnected(p)
+	}
 	c.unpause(p)
 	c.timers.remove(p.timer)
 	c.store.release(p.peer)
@@ -241,6 +247,14 @@ func (c *Core) forget(p *connection) {
 		c.stats.Connections--
 		c.leave(session)
 	}
+}
+
+// noteDisconnected tells the host that a session loses its connection.
+func (c *Core) noteDisconnected(p *connection) {
+	c.encoded = abi.AppendDisconnected(c.encoded[:0], &abi.Disconnected{
+		ClientID: string(c.store.bytes(c.sessions.at(p.session).clientID)), Reason: uint8(p.ended), Orderly: p.orderly,
+	})
+	c.note(abi.NoteDisconnected, p.conn, c.encoded)
 }
 
 // setBlocked notes whether a connection takes what is written to it.

@@ -83,7 +83,8 @@ func New() *Core {
 // until the next call of Batch.
 func (c *Core) Batch(size uint32) []byte {
 	if uint32(cap(c.batch)) < size {
-		grown := make([]byte, size)
+		// Twice as much at least: a little more each time would leave many buffers to the collector.
+		grown := make([]byte, size, max(size, 2*uint32(cap(c.batch))))
 		copy(grown, c.batch)
 		c.batch = grown
 	}

@@ -100,7 +100,6 @@ func (c *Core) endEarly(id uint32) {
 // leave notes that a session has lost its connection: its will and its end come due.
 func (c *Core) leave(id uint32) {
 	s := c.sessions.at(id)
-	c.note(abi.NoteDisconnected, s.conn, c.store.bytes(s.clientID))
 	s.conn, s.blocked, s.dropNoted = 0, false, false
 	if s.firstSubscription != 0 {
 		c.presence++

@@ -3,6 +3,7 @@ package transport
 import (
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
 )
@@ -129,9 +130,9 @@ func (t *Transport) note(c *conn, effect *abi.Effect) {
 	text := printable(effect.Data)
 	switch note := abi.Note(effect.Arg); note {
 	case abi.NoteConnected:
-		log.Info("client connected", "client", text)
+		noteConnected(log, effect.Data)
 	case abi.NoteDisconnected:
-		log.Info("client disconnected", "client", text)
+		noteDisconnected(log, effect.Data)
 	case abi.NoteRefused:
 		log.Warn("client refused", "reason", text)
 	case abi.NoteProtocol:
@@ -140,9 +141,54 @@ func (t *Transport) note(c *conn, effect *abi.Effect) {
 		log.Warn("messages to client dropped", "client", text)
 	case abi.NoteDenied:
 		log.Warn("denied by the rules", "client", text)
+	case abi.NoteSubscribed, abi.NoteUnsubscribed:
+		noteSubscribed(log, note, effect.Data)
+	case abi.NoteLimit:
+		noteLimit(log, effect.Data)
 	default:
 		log.Info("note of the broker core", "note", uint32(note), "text", text)
 	}
+}
+
+func noteConnected(log *slog.Logger, data []byte) {
+	var n abi.Connected
+	if err := abi.ReadConnected(data, &n); err != nil {
+		log.Error("note cannot be read", "error", err)
+		return
+	}
+	log.Info("client connected", "client", printable([]byte(n.ClientID)), "user", printable([]byte(n.User)), "mqtt", n.Version,
+		"keep_alive", n.KeepAlive, "clean_start", n.CleanStart, "session_present", n.SessionPresent, "expiry", n.Expiry)
+}
+
+func noteDisconnected(log *slog.Logger, data []byte) {
+	var n abi.Disconnected
+	if err := abi.ReadDisconnected(data, &n); err != nil {
+		log.Error("note cannot be read", "error", err)
+		return
+	}
+	log.Info("client disconnected", "client", printable([]byte(n.ClientID)), "reason", fmt.Sprintf("0x%02x", n.Reason), "orderly", n.Orderly)
+}
+
+func noteSubscribed(log *slog.Logger, note abi.Note, data []byte) {
+	var n abi.Subscribed
+	if err := abi.ReadSubscribed(data, &n); err != nil {
+		log.Error("note cannot be read", "error", err)
+		return
+	}
+	what := "client subscribed"
+	if note == abi.NoteUnsubscribed {
+		what = "client unsubscribed"
+	}
+	log.Debug(what, "client", printable([]byte(n.ClientID)), "reason", fmt.Sprintf("0x%02x", n.Reason))
+}
+
+func noteLimit(log *slog.Logger, data []byte) {
+	var n abi.LimitMet
+	if err := abi.ReadLimitMet(data, &n); err != nil {
+		log.Error("note cannot be read", "error", err)
+		return
+	}
+	log.Warn("limit met", "limit", n.Limit.String(), "client", printable([]byte(n.ClientID)))
 }
 
 // printable cuts what a client may have chosen to what a log line can bear. The log's handler quotes it.
