@@ -75,7 +75,7 @@ func Development(o DevelopmentOptions) (Config, *State, error) {
 	}
 	state.Configure(&config)
 	if o.Plain != "-" {
-		config.Listeners = append(config.Listeners, Listener{Name: PlainListener, Kind: TCP, Address: o.Plain})
+		config.Listeners = append(config.Listeners, Listener{Name: PlainListener, Kind: TCP, Address: o.Plain, Insecure: o.Plain != DefaultPlainAddress})
 	}
 	config.Listeners = append(config.Listeners, Listener{Name: AttestedListener, Kind: Attested, Address: o.Attested})
 	state.warn(o.Log)
@@ -187,11 +187,14 @@ func (s *State) bundle(broker *Server, now time.Time) (*client.Bundle, error) {
 // attestedAddresses returns where a client on this machine finds the attested listeners.
 func attestedAddresses(broker *Server) []string {
 	var list []string
-	for _, l := range broker.config.Listeners {
+	for _, l := range broker.Config().Listeners {
 		if l.Kind != Attested {
 			continue
 		}
-		address := broker.Addr(l.Name).(*net.TCPAddr)
+		address, ok := broker.Addr(l.Name).(*net.TCPAddr)
+		if !ok {
+			continue // a client knows no other addresses
+		}
 		if address.IP.IsUnspecified() {
 			list = append(list, net.JoinHostPort("localhost", fmt.Sprint(address.Port)))
 			continue

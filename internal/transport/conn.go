@@ -29,7 +29,8 @@ type conn struct {
 	socket    net.Conn      // to end it at once
 	transport *Transport
 	log       *slog.Logger
-	gone      chan struct{} // closed when the connection is aborted or its pump has ended
+	recheck   atomic.Pointer[func() uint32] // of Secured, nil until the core knows the connection
+	gone      chan struct{}                 // closed when the connection is aborted or its pump has ended
 
 	// Flow control of a source: the target that its pump waits for before it posts more.
 	slowest atomic.Pointer[conn]

@@ -16,6 +16,9 @@ type Secured struct {
 	Stream     net.Conn // what MQTT is read from and written to; CloseWrite is used if it has one
 	Identities []string // of the policy, that the peer's evidence holds for
 	User       string   // authenticated user name, "" if there is none
+	// Recheck says, with an MQTT 5 reason code, whether the peer would still be let in; 0 if it would. It is asked
+	// after a change of what lets in, see Transport.Recheck. nil: always.
+	Recheck func() uint32
 }
 
 // Handshake secures a connection that has just been accepted, until ctx ends. After an error the transport
@@ -111,7 +114,7 @@ func (l *Listener) admit(socket net.Conn) {
 	if !t.table.add(c) {
 		_ = socket.Close()
 		if n := t.counters.refused.Add(1); n&(n-1) == 0 { // the 1st, 2nd, 4th, 8th ... time
-			l.log.Error("too many connections: refusing more", "limit", t.limits.MaxConnections, "refused", n)
+			l.log.Error("too many connections: refusing more", "limit", t.table.most(), "refused", n)
 		}
 		return
 	}
@@ -129,6 +132,8 @@ func (l *Listener) admit(socket net.Conn) {
 // serve is the life of a connection. leave is to be called when the handshake is over.
 func (l *Listener) serve(c *conn, leave func()) {
 	peer := abi.Peer{Listener: l.name, Address: c.socket.RemoteAddr().String()}
+	rechecks := l.transport.rechecks.Load()
+	var recheck func() uint32
 	if l.handshake != nil {
 		secured, err := l.secure(c)
 		leave()
@@ -138,6 +143,7 @@ func (l *Listener) serve(c *conn, leave func()) {
 		}
 		c.stream = secured.Stream
 		peer.Identities, peer.User = secured.Identities, secured.User
+		recheck = secured.Recheck
 	}
 	epoch, ok := l.transport.engine.Open(c.id, abi.AppendPeer(nil, &peer))
 	if !ok {
@@ -146,6 +152,7 @@ func (l *Listener) serve(c *conn, leave func()) {
 		return
 	}
 	c.epoch.Store(uint32(epoch))
+	c.admitted(recheck, rechecks)
 	c.log.Debug("connection opened", "identities", peer.Identities)
 	c.pump()
 }

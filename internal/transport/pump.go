@@ -28,7 +28,7 @@ func (c *conn) read(in *buffer) (*buffer, error) {
 		filled := n == cap(in.b)-len(in.b)
 		in.b = in.b[:len(in.b)+n]
 		if n > 0 {
-			whole, fault := cut(in.b, c.transport.limits.MaxPacketSize)
+			whole, fault := cut(in.b, int(c.transport.maxPacketSize.Load()))
 			if !c.post(in.b[:whole.size], whole.packets) {
 				return in, nil
 			}

@@ -25,6 +25,9 @@ type Limits struct {
 	acceptBackoffBase time.Duration
 }
 
+// DefaultLimits returns the limits of a transport that is told nothing else.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
+
 func (l Limits) withDefaults() Limits {
 	setDefault(&l.MaxPacketSize, 1<<20)
 	setDefault(&l.MaxConnections, 1<<16)
@@ -84,7 +87,11 @@ type Transport struct {
 	crowd      crowd
 	counters   counters
 	tasks      sync.WaitGroup // all goroutines
-	quit       chan struct{}
+
+	maxPacketSize atomic.Int64  // may change while connections read
+	rechecks      atomic.Uint32 // times that Recheck was called
+
+	quit chan struct{}
 
 	mu        sync.Mutex
 	listeners []*Listener
@@ -124,6 +131,7 @@ func New(config Config) *Transport {
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
+	t.maxPacketSize.Store(int64(t.limits.MaxPacketSize))
 	t.table.init(t.limits.MaxConnections)
 	t.handshakes.limit = t.limits.MaxHandshakes
 	t.crowd.came = make(chan struct{}, 1)
