@@ -65,7 +65,9 @@ func checkFile(name string) (settings.Problems, error) {
 	if s == nil {
 		return problems, nil
 	}
-	return append(problems, server.Check(s, server.Opening{Now: time.Now(), Dir: filepath.Dir(name)})...), nil
+	problems = append(problems, server.Check(s, server.Opening{Now: time.Now(), Dir: filepath.Dir(name)})...)
+	problems.Sort()
+	return problems, nil
 }
 
 func printProblems(out io.Writer, name string, problems settings.Problems) error {
@@ -131,10 +133,10 @@ func newConfigSchema() *cobra.Command {
 		Use:   "schema",
 		Short: "Print the JSON schema of the configuration file, for editors",
 		Long: `Print the JSON schema (draft 2020-12) of the configuration file. Editors with a YAML language server use it if the file
-begins with the line
+begins with this line and the schema is beside it:
 
   # yaml-language-server: $schema=vouchmq.schema.json`,
-		Example: `  vouchmq config schema > vouchmq.schema.json`,
+		Example: `  vouchmq config schema`,
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			b, err := settings.Schema(server.Defaults())

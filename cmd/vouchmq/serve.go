@@ -153,24 +153,18 @@ func (f *serveFlags) moduleBytes(engine server.Engine) ([]byte, error) {
 	return module.Bytes()
 }
 
-// opener returns what reads the whole configuration, now and at each reload.
-func (f *serveFlags) opener(c *cobra.Command, sockets *server.Sockets, log *logging) func() (*server.Opened, error) {
-	return func() (*server.Opened, error) {
-		s, err := f.read(c.Flags())
-		if err != nil {
-			return nil, err
-		}
-		if err := log.open(c.ErrOrStderr(), s.Log); err != nil {
-			return nil, err
-		}
-		wasm, err := f.moduleBytes(server.Engine(s.Engine))
-		if err != nil {
-			return nil, err
-		}
-		return server.Open(s, server.Opening{
-			Module: wasm, Now: time.Now(), Log: log.Logger, Level: &log.level, Sockets: sockets, Dir: f.folder(),
-		})
+// open opens what settings name, and the log.
+func (f *serveFlags) open(s *settings.Settings, c *cobra.Command, sockets *server.Sockets, log *logging) (*server.Opened, error) {
+	if err := log.open(c.ErrOrStderr(), s.Log); err != nil {
+		return nil, err
 	}
+	wasm, err := f.moduleBytes(server.Engine(s.Engine))
+	if err != nil {
+		return nil, err
+	}
+	return server.Open(s, server.Opening{
+		Module: wasm, Now: time.Now(), Log: log.Logger, Level: &log.level, Sockets: sockets, Dir: f.folder(),
+	})
 }
 
 // logging is the log of the process: its level may change, its form stays.
@@ -179,11 +173,8 @@ type logging struct {
 	level slog.LevelVar
 }
 
-// open makes the log when it is called first.
+// open makes the log.
 func (l *logging) open(w io.Writer, settings settings.Log) error {
-	if l.Logger != nil {
-		return nil
-	}
 	if err := l.level.UnmarshalText([]byte(settings.Level)); err != nil {
 		return err
 	}
@@ -200,8 +191,12 @@ func (f *serveFlags) run(c *cobra.Command) error {
 		return err
 	}
 	sockets, log := server.NewSockets(passed), new(logging)
-	open := f.opener(c, sockets, log)
-	opened, err := open()
+	read := func() (*settings.Settings, error) { return f.read(c.Flags()) }
+	told, err := read()
+	if err != nil {
+		return explainSettings(err)
+	}
+	opened, err := f.open(told, c, sockets, log)
 	if err != nil {
 		return explainSettings(err)
 	}
@@ -226,7 +221,8 @@ func (f *serveFlags) run(c *cobra.Command) error {
 		defer os.Remove(f.readyFile)
 	}
 	keeper := server.NewKeeper(server.KeeperConfig{
-		Server: broker, Opened: opened, Source: open, Log: log.Logger, Reloaded: func(o *server.Opened) error { return rewriteBundle(broker, o, log) },
+		Server: broker, Opened: opened, Read: read, Log: log.Logger,
+		Reloaded: func(o *server.Opened) error { return rewriteBundle(broker, o, log) },
 	})
 	return serveUntilSignal(c.Context(), c.OutOrStdout(), broker, keeper, systemd.Notifier{Log: log.Logger})
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/server/settings"
@@ -96,6 +97,7 @@ type Opening struct {
 	Level   *slog.LevelVar // of Log, set at each reload; may be nil
 	Sockets *Sockets       // that systemd has opened; may be nil
 	Dir     string         // folder that paths are relative to
+	running *Opened        // what a broker runs with already; nil at a start
 }
 
 // Opened is a configuration with what it was made from.
@@ -114,6 +116,7 @@ func Open(s *settings.Settings, o Opening) (*Opened, error) {
 	config := work.config()
 	p := work.policy()
 	work.listeners(&config)
+	work.fixed()
 	if err := work.problems.Err(); err != nil {
 		return nil, err
 	}
@@ -121,7 +124,7 @@ func Open(s *settings.Settings, o Opening) (*Opened, error) {
 	if err != nil {
 		return nil, work.fail("state", err)
 	}
-	if config.Runtime, err = RuntimeDigest(); err != nil {
+	if config.Runtime, err = work.runtime(); err != nil {
 		return nil, err
 	}
 	state.Configure(&config)
@@ -133,6 +136,48 @@ func Open(s *settings.Settings, o Opening) (*Opened, error) {
 	opened := &Opened{Config: config, State: state, Settings: s, opening: o}
 	opened.Watched = append(work.watched, state.Path(BrokerCertFile), state.Path(BrokerKeyFile))
 	return opened, nil
+}
+
+// Reopen is Open for a broker that runs with o: what cannot change while it runs is a problem, with its place.
+func (o *Opened) Reopen(s *settings.Settings, now time.Time) (*Opened, error) {
+	opening := o.opening
+	opening.Now, opening.running = now, o
+	return Open(s, opening)
+}
+
+// fixed notes what differs from what runs and cannot. It comes before the state folder is touched, whose certificate
+// is of the service.
+func (o *opener) fixed() {
+	if o.opening.running == nil {
+		return
+	}
+	before, now := &o.opening.running.Settings.File, &o.settings.File
+	for _, f := range []struct {
+		key     string
+		differs bool
+	}{
+		{"service", before.Service != now.Service}, {"public_name", before.PublicName != now.PublicName},
+		{"state", before.State != now.State}, {"tee", before.TEE != now.TEE}, {"engine", before.Engine != now.Engine},
+		{"memory", before.Memory != now.Memory},
+	} {
+		if f.differs {
+			o.wrong(f.key, ErrFixed)
+		}
+	}
+	for i := range now.Listeners {
+		same := func(l settings.Listener) bool { return l.Name == now.Listeners[i].Name }
+		if j := slices.IndexFunc(before.Listeners, same); j >= 0 && before.Listeners[j].Kind != now.Listeners[i].Kind {
+			o.wrong(fmt.Sprintf("listeners[%d].kind", i), ErrFixed)
+		}
+	}
+}
+
+// runtime returns the digest of this program, which stays the same while it runs.
+func (o *opener) runtime() (attest.Digest, error) {
+	if o.opening.running != nil {
+		return o.opening.running.Config.Runtime, nil
+	}
+	return RuntimeDigest()
 }
 
 // Warn says in the log what the configuration does not protect.

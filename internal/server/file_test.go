@@ -45,13 +45,18 @@ func writeFiles(t *testing.T, config string) string {
 	return filepath.Join(dir, "vouchmq.yaml")
 }
 
-// openFile opens a configuration file as `vouchmq serve --config` does.
-func openFile(path string, o server.Opening) (*server.Opened, error) {
+// readSettings reads a configuration file as `vouchmq serve --config` does.
+func readSettings(path string) (*settings.Settings, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	s, err := settings.Read(settings.Source{Name: path, Text: text, Base: server.Defaults()})
+	return settings.Read(settings.Source{Name: path, Text: text, Base: server.Defaults()})
+}
+
+// openFile opens it.
+func openFile(path string, o server.Opening) (*server.Opened, error) {
+	s, err := readSettings(path)
 	if err != nil {
 		return nil, err
 	}

@@ -12,14 +12,16 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/vouchmq/vouchmq/internal/server/settings"
 )
 
 // KeeperConfig says how a Keeper works. Zero times are defaults.
 type KeeperConfig struct {
 	Server *Server
 	Opened *Opened // what the server runs with
-	// Source reads settings and files anew, for a whole reload.
-	Source func() (*Opened, error)
+	// Read reads the settings anew, for a whole reload.
+	Read func() (*settings.Settings, error)
 	// Reloaded is called after a whole reload has come into force; may be nil. Its error is logged.
 	Reloaded func(*Opened) error
 	Log      *slog.Logger
@@ -68,7 +70,11 @@ func (k *Keeper) Reload(ctx context.Context) error {
 }
 
 func (k *Keeper) reload(ctx context.Context) error {
-	opened, err := k.config.Source()
+	read, err := k.config.Read()
+	if err != nil {
+		return err
+	}
+	opened, err := k.opened.Reopen(read, k.config.Now())
 	if err != nil {
 		return err
 	}

@@ -1,8 +1,10 @@
 package settings
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -77,6 +79,13 @@ func (p Problems) Unwrap() []error {
 		errs[i] = p[i]
 	}
 	return errs
+}
+
+// Sort puts the problems into the order in which a reader of the file meets them.
+func (p Problems) Sort() {
+	slices.SortStableFunc(p, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Origin.Where, b.Origin.Where), cmp.Compare(a.Origin.Line, b.Origin.Line), cmp.Compare(a.Origin.Column, b.Origin.Column))
+	})
 }
 
 // Err returns the problems as an error, nil if there are none.

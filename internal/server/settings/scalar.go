@@ -13,7 +13,7 @@ import (
 // setScalar parses one word into v. The error says what is wrong with the word.
 func setScalar(v reflect.Value, f *field, word string) error {
 	if len(f.enum) > 0 && !slices.Contains(f.enum, word) {
-		return fmt.Errorf("%q is none of %s%s", short(word), strings.Join(f.enum, ", "), didYouMean(word, f.enum))
+		return fmt.Errorf("%q is not known: use %s", short(word), alternatives(f.enum))
 	}
 	parsed := reflect.New(v.Type()).Elem()
 	if err := parseWord(parsed, word); err != nil {
@@ -24,6 +24,15 @@ func setScalar(v reflect.Value, f *field, word string) error {
 	}
 	v.Set(parsed)
 	return nil
+}
+
+// alternatives returns "a, b or c".
+func alternatives(words []string) string {
+	last := len(words) - 1
+	if last == 0 {
+		return words[0]
+	}
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 func parseWord(v reflect.Value, word string) error {

@@ -3,7 +3,6 @@ package settings
 import (
 	"fmt"
 	"reflect"
-	"sort"
 	"strings"
 )
 
@@ -48,19 +47,8 @@ func Read(source Source) (*Settings, error) {
 		s.required(root, source.Optional)
 		s.check()
 	}
-	sort.SliceStable(s.problems, func(i, j int) bool { return s.problems[i].Origin.before(s.problems[j].Origin) })
+	s.problems.Sort()
 	return s, s.problems.Err()
-}
-
-// before orders places as a reader meets them.
-func (o Origin) before(other Origin) bool {
-	if o.Where != other.Where {
-		return o.Where < other.Where
-	}
-	if o.Line != other.Line {
-		return o.Line < other.Line
-	}
-	return o.Column < other.Column
 }
 
 func (s *Settings) add(p Problem) { s.problems = append(s.problems, p) }

@@ -71,9 +71,9 @@ func TestProblemsHaveTheirPlace(t *testing.T) {
 		{"text that is a number", "service: broker.plant.example", "service: 12", "vouchmq.yaml:2:10: service: text (in quotes"},
 		{"no service", "service: broker.plant.example", "", "vouchmq.yaml: service: it is missing: name of the service"},
 		{"no policy", "policy: policy.yaml", "", "policy: it is missing"},
-		{"other TEE", "tee: sim", "tee: oak", `vouchmq.yaml:4:6: tee: "oak" is none of sim`},
+		{"other TEE", "tee: sim", "tee: oak", `vouchmq.yaml:4:6: tee: "oak" is not known: use sim`},
 		{"no TEE", "tee: sim", "", "tee: it is missing"},
-		{"level", "level: debug", "level: wran", `log.level: "wran" is none of debug, info, warn, error; did you mean warn?`},
+		{"level", "level: debug", "level: wran", `log.level: "wran" is not known: use debug, info, warn or error`},
 		{"negative", "max_connections: 10", "max_connections: -10", "-10 is less than 1"},
 		{"long", "stall_timeout: 2s", "stall_timeout: 48h", "48h0m0s is more than 24h"},
 		{"no unit", "stall_timeout: 2s", "stall_timeout: 2", "a time, such as 10s, is expected here"},
@@ -146,7 +146,7 @@ func TestEnvironmentAndFlags(t *testing.T) {
 	}
 	for _, test := range []struct{ variable, want string }{
 		{"VOUCHMQ_LOG__LEVLE=warn", "VOUCHMQ_LOG__LEVLE: no key has this variable; did you mean VOUCHMQ_LOG__LEVEL?"},
-		{"VOUCHMQ_LOG__LEVEL=loud", `VOUCHMQ_LOG__LEVEL: log.level: "loud" is none of`},
+		{"VOUCHMQ_LOG__LEVEL=loud", `VOUCHMQ_LOG__LEVEL: log.level: "loud" is not known`},
 		{"VOUCHMQ_LIMITS__MAX_INFLIGHT=0", "VOUCHMQ_LIMITS__MAX_INFLIGHT: limits.max_inflight: 0 is less than 1"},
 		{"VOUCHMQ_LISTENERS__OTHER__ADDRESS=:1", "no key has this variable"},
 	} {
