@@ -336,6 +336,7 @@ func serveUntilSignal(ctx context.Context, out io.Writer, broker *server.Server,
 	if err := handleSignals(ctx, out, broker, keeper, manager); err != nil {
 		return err
 	}
+	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1) // they would end the process in the middle of its farewell
 	manager.Stopping()
 	return errors.Join(printStats(out, broker), broker.Shutdown(context.WithoutCancel(ctx)))
 }

@@ -608,6 +608,28 @@ func TestKeeperWarnsOnceADay(t *testing.T) {
 	}
 }
 
+// The certificate of the state folder is issued anew in time, and taken over.
+func TestCertificateOfTheStateFolderIsRenewed(t *testing.T) {
+	now := time.Now()
+	r := startKept(t, server.Native, func(c *server.KeeperConfig) { c.Now = func() time.Time { return now } })
+	loaded := func() int { return strings.Count(r.log.String(), "msg=\"certificate loaded\" listener=secure") }
+	run := func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		r.keeper.Run(ctx)
+		r.keeper.Look(context.Background())
+	}
+	run()
+	if n := loaded(); n != 1 {
+		t.Fatalf("loaded %d times while there is time", n)
+	}
+	now = now.Add(370 * 24 * time.Hour)
+	run()
+	if n := loaded(); n != 2 {
+		t.Fatalf("loaded %d times after a year", n)
+	}
+}
+
 func TestNotReadyWhileStopping(t *testing.T) {
 	r := startKept(t, server.Native, nil)
 	if !r.Ready() {
