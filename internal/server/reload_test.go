@@ -207,6 +207,9 @@ func TestReloadDisturbsNobody(t *testing.T) {
 			for i := range 8 {
 				r.change(i)
 				r.reload()
+				if want := []slog.Level{slog.LevelDebug, slog.LevelInfo}[i%2]; r.level.Level() != want {
+					t.Errorf("log level is %s, not %s", r.level.Level(), want)
+				}
 			}
 			close(stop)
 			count := <-sent
@@ -327,6 +330,7 @@ func TestRevokedClientIsRefused(t *testing.T) {
 		}
 	case <-time.After(patience):
 		t.Error("the revoked client's connection stays")
+		_ = live.Close()
 	}
 	<-session.Done()
 	if err := r.accepted(one); err != nil {
