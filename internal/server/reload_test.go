@@ -400,7 +400,12 @@ func TestRevocationLists(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	impostor, err := owner.New("CA of a test", time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, list := range map[string][]byte{
+		"of an impostor": r.pki.list(impostor, time.Now().Add(time.Hour)),
 		"of another CA": r.pki.list(other, time.Now().Add(time.Hour)), "damaged": []byte("x"), "a certificate": r.pki.ca.CertificatePEM(),
 	} {
 		r.pki.write("clients.crl", list)
