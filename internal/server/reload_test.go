@@ -406,7 +406,7 @@ func TestRevocationLists(t *testing.T) {
 	}
 	for name, list := range map[string][]byte{
 		"of an impostor": r.pki.list(impostor, time.Now().Add(time.Hour)),
-		"of another CA": r.pki.list(other, time.Now().Add(time.Hour)), "damaged": []byte("x"), "a certificate": r.pki.ca.CertificatePEM(),
+		"of another CA":  r.pki.list(other, time.Now().Add(time.Hour)), "damaged": []byte("x"), "a certificate": r.pki.ca.CertificatePEM(),
 	} {
 		r.pki.write("clients.crl", list)
 		if err := r.keeper.Reload(context.Background()); err == nil || !strings.Contains(err.Error(), "crl[0]: revocation list") {
