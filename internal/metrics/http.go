@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/vouchmq/vouchmq/internal/httpd"
 )
 
 // Config says where metrics are shown.
@@ -41,7 +43,7 @@ func (c Config) Check() error {
 		c.Address, ErrBeyondLoopback)
 }
 
-// Options are what a Server shows and how. All but Log must be set.
+// Options are what is shown, and where. All but Log must be set.
 type Options struct {
 	Config
 	Source Source
@@ -50,62 +52,26 @@ type Options struct {
 	Log    *slog.Logger     // nil is nowhere
 }
 
-// Bounds of what the server does for anybody.
+// Bounds of what is done for anybody, besides those of package httpd.
 const (
-	maxConnections = 64
-	maxScrapes     = 4 // at a time
-	maxHeaderBytes = 8 << 10
-	readTimeout    = 5 * time.Second
-	writeTimeout   = 10 * time.Second
-	idleTimeout    = time.Minute
-	healthTimeout  = time.Second
+	maxScrapes    = 4 // at a time
+	writeTimeout  = 10 * time.Second
+	healthTimeout = time.Second
 )
 
-// Server answers GET and HEAD of /metrics, /healthz and /readyz.
-type Server struct {
-	http *http.Server
-	addr net.Addr
-	done chan struct{}
-}
-
-// Listen opens the address and serves it until Close.
-func Listen(ctx context.Context, o Options) (*Server, error) {
+// Listen opens the address and answers GET and HEAD of /metrics, /healthz and /readyz, until the server is closed.
+func Listen(ctx context.Context, o Options) (*httpd.Server, error) {
 	if err := o.Check(); err != nil {
 		return nil, err
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
 	}
 	socket, err := new(net.ListenConfig).Listen(ctx, "tcp", o.Address)
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w (is another program there?)", err)
 	}
-	s := &Server{addr: socket.Addr(), done: make(chan struct{})}
-	s.http = &http.Server{
-		Handler: Handler(o), MaxHeaderBytes: maxHeaderBytes, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-		IdleTimeout: idleTimeout, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
-	}
-	go func() {
-		defer close(s.done)
-		_ = s.http.Serve(limit(socket, maxConnections)) // it ends with Close, or because the socket failed
-	}()
-	return s, nil
+	return httpd.Serve(socket, Handler(o), httpd.Options{WriteTimeout: writeTimeout, Log: o.Log}), nil
 }
 
-// Addr returns the address that the server listens on.
-func (s *Server) Addr() net.Addr { return s.addr }
-
-// Close ends the server: what is being answered is answered until ctx ends.
-func (s *Server) Close(ctx context.Context) error {
-	err := s.http.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(err, s.http.Close())
-	}
-	<-s.done
-	return err
-}
-
-// Handler returns what a Server serves.
+// Handler returns what answers.
 func Handler(o Options) http.Handler {
 	source := NewCached(o.Source, DefaultMaxAge, o.Now)
 	mux := http.NewServeMux()

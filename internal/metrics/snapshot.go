@@ -25,9 +25,8 @@ type Snapshot struct {
 
 // Traffic is what went over all connections since the broker started.
 type Traffic struct {
-	PacketsIn, PacketsOut           uint64 // MQTT packets of any type
-	BytesIn, BytesOut               uint64 // of these packets
-	PublishBytesIn, PublishBytesOut uint64 // payloads of PUBLISH packets
+	PacketsIn, PacketsOut uint64 // MQTT packets of any type
+	BytesIn, BytesOut     uint64 // of these packets
 }
 
 // Facts do not change while a broker runs.

@@ -145,8 +145,6 @@ func (t *topics) messages(s *Snapshot) {
 	t.number("messages/sent", s.Traffic.PacketsOut)
 	t.number("bytes/received", s.Traffic.BytesIn)
 	t.number("bytes/sent", s.Traffic.BytesOut)
-	t.number("publish/bytes/received", s.Traffic.PublishBytesIn)
-	t.number("publish/bytes/sent", s.Traffic.PublishBytesOut)
 }
 
 func (t *topics) loads(s *Snapshot, h *History) {

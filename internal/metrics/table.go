@@ -81,8 +81,6 @@ func connections() []metric {
 		traffic("vouchmq_sent_packets_total", "MQTT packets sent.", func(t *Traffic) uint64 { return t.PacketsOut }),
 		traffic("vouchmq_received_bytes_total", "Bytes of MQTT packets received.", func(t *Traffic) uint64 { return t.BytesIn }),
 		traffic("vouchmq_sent_bytes_total", "Bytes of MQTT packets sent.", func(t *Traffic) uint64 { return t.BytesOut }),
-		traffic("vouchmq_received_payload_bytes_total", "Bytes of payloads of messages received.", func(t *Traffic) uint64 { return t.PublishBytesIn }),
-		traffic("vouchmq_sent_payload_bytes_total", "Bytes of payloads of messages sent.", func(t *Traffic) uint64 { return t.PublishBytesOut }),
 	}
 }
 
