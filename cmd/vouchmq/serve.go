@@ -26,6 +26,8 @@ type serveFlags struct {
 	config, state, module, engine, readyFile string
 	plain, listen                            string
 	logLevel, logFormat                      string
+	adminSocket, metrics                     string
+	level                                    slog.LevelVar // of the log, while the broker runs
 }
 
 func newServe() *cobra.Command {
@@ -38,7 +40,8 @@ protects nothing, and everybody may do everything. It makes what it needs in a f
 owner CA, keys, a policy, a bundle for attested clients. It says which commands to try next.
 
 SIGINT and SIGTERM end it in good order: clients are told, and get what was still to be written. A second signal ends
-it at once. SIGUSR1 prints statistics as one line of JSON.
+it at once. SIGUSR1 prints statistics as one line of JSON. Look at it, and administer it, with: vouchmq status, clients,
+subscriptions, retained, log-level, reload.
 
 Exit status: 0 after a signal; 1 otherwise; 70 if the module did not come back from a step.`,
 		Example: `  vouchmq serve
@@ -58,10 +61,14 @@ Exit status: 0 after a signal; 1 otherwise; 70 if the module did not come back f
 	fs.StringVar(&f.module, "module", "", "run this module instead of the one in the program")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	fs.StringVar(&f.adminSocket, "admin-socket", "", "socket of a development broker for administration (default: admin.sock in its folder), - for none")
+	fs.StringVar(&f.metrics, "metrics", "", "address of a development broker for metrics and health, on this machine (default: none)")
 	fs.StringVar(&f.readyFile, "ready-file", "", "write addresses and files to this file, as JSON, once the listeners are open")
 	c.MarkFlagsMutuallyExclusive("config", "state")
 	c.MarkFlagsMutuallyExclusive("config", "listen")
 	c.MarkFlagsMutuallyExclusive("config", "listen-plain")
+	c.MarkFlagsMutuallyExclusive("config", "admin-socket")
+	c.MarkFlagsMutuallyExclusive("config", "metrics")
 	return c
 }
 
@@ -85,7 +92,7 @@ func (f *serveFlags) load(c *cobra.Command) (settings, error) {
 			*value = c.Flag(name).Value.String()
 		}
 	}
-	log, err := newLogger(c.ErrOrStderr(), file.Log.Level, file.Log.Format)
+	log, err := newLogger(c.ErrOrStderr(), file.Log.Level, file.Log.Format, &f.level)
 	if err != nil {
 		return settings{}, err
 	}
@@ -94,12 +101,13 @@ func (f *serveFlags) load(c *cobra.Command) (settings, error) {
 		return settings{}, err
 	}
 	config, state, err := file.Open(wasm, time.Now(), log)
+	config.Sight.Version, config.Sight.Level = version, &f.level
 	return settings{config, state}, err
 }
 
 // development is a broker without a file.
 func (f *serveFlags) development(logTo io.Writer) (settings, error) {
-	log, err := newLogger(logTo, f.logLevel, f.logFormat)
+	log, err := newLogger(logTo, f.logLevel, f.logFormat, &f.level)
 	if err != nil {
 		return settings{}, err
 	}
@@ -109,17 +117,19 @@ func (f *serveFlags) development(logTo io.Writer) (settings, error) {
 	}
 	config, state, err := server.Development(server.DevelopmentOptions{
 		Dir: f.state, Plain: f.plain, Attested: f.listen, Engine: server.Engine(f.engine), Module: wasm, Log: log,
+		Sight: f.sight(log),
 	})
 	return settings{config, state}, err
 }
 
-func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
+func newLogger(w io.Writer, level, format string, now *slog.LevelVar) (*slog.Logger, error) {
 	options := new(slog.HandlerOptions)
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		return nil, fmt.Errorf("--log-level %q: use debug, info, warn or error", level)
 	}
-	options.Level = l
+	now.Set(l)
+	options.Level = now
 	switch format {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, options)), nil
@@ -250,13 +260,16 @@ func serveUntilSignal(ctx context.Context, out io.Writer, broker *server.Server)
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGUSR1)
 	defer signal.Stop(asked)
-	for ctx.Err() == nil {
+	for going := true; going; {
 		select {
 		case <-asked:
 			if err := printStats(out, broker); err != nil {
 				return err
 			}
+		case <-broker.Stopped():
+			going = false
 		case <-ctx.Done():
+			going = false
 		}
 	}
 	return errors.Join(printStats(out, broker), broker.Shutdown(context.WithoutCancel(ctx)))

@@ -21,8 +21,8 @@ type Config struct {
 // SocketFile is the usual name of the socket, in the state folder.
 const SocketFile = "admin.sock"
 
-// maxSocketPath is what the address of a Unix socket has room for (unix(7)), with the name it has at first.
-const maxSocketPath = 107 - len(beforeRename)
+// MaxSocketPath is how many bytes the address of a Unix socket has room for (unix(7)), with the name it has at first.
+const MaxSocketPath = 107 - len(beforeRename)
 
 // beforeRename ends the name of a socket that does not have its mode yet.
 const beforeRename = ".new"
@@ -40,9 +40,9 @@ type Server struct {
 // Listen makes the socket, with mode 0600, and serves it until Close. A socket that nobody listens to any more is
 // replaced; anything else in its place is an error.
 func Listen(ctx context.Context, path string, o Options) (*Server, error) {
-	if len(path) > maxSocketPath {
+	if len(path) > MaxSocketPath {
 		return nil, fmt.Errorf("admin.socket %s: the path of a socket has at most %d bytes, this one has %d: choose a shorter one",
-			path, maxSocketPath, len(path))
+			path, MaxSocketPath, len(path))
 	}
 	if err := removeStale(ctx, path); err != nil {
 		return nil, fmt.Errorf("admin.socket %s: %w", path, err)

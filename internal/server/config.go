@@ -75,6 +75,7 @@ type Config struct {
 
 	ShutdownTimeout time.Duration // time to say farewell; 0 is 10 s
 	Log             *slog.Logger  // nil is nowhere
+	Sight           Sight
 }
 
 // DefaultLimits returns limits for a broker that strangers can reach.
@@ -133,6 +134,9 @@ func (c *Config) check() error {
 			return fmt.Errorf("listener %q is configured twice", l.Name)
 		}
 		names[l.Name] = true
+	}
+	if err := c.Sight.check(); err != nil {
+		return err
 	}
 	return c.checkEngine()
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/admin"
+	"github.com/vouchmq/vouchmq/internal/metrics"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
 
@@ -42,6 +44,10 @@ type File struct {
 	Log        FileLog        `yaml:"log"`
 	Listeners  []FileListener `yaml:"listeners"`
 	Limits     FileLimits     `yaml:"limits"`
+
+	Metrics metrics.Config    `yaml:"metrics"`
+	Admin   admin.Config      `yaml:"admin"`
+	Sys     metrics.SysConfig `yaml:"sys"`
 }
 
 // FileLog says what is logged, and how.
@@ -88,6 +94,7 @@ type FileLimits struct {
 // with line and column.
 func ParseFile(name string, text []byte) (*File, error) {
 	f := &File{PublicName: DefaultPublicName, State: "state", Log: FileLog{Level: "info", Format: "text"}}
+	f.Sys.Interval = metrics.DefaultSysInterval
 	if err := decodeStrictly(text, f); err != nil {
 		return nil, fmt.Errorf("%s:%s", name, yaml.FormatError(err, false, false))
 	}
@@ -178,6 +185,9 @@ func LoadFile(path string) (*File, error) {
 		return nil, err
 	}
 	f.State, f.Policy = beside(path, f.State), beside(path, f.Policy)
+	if f.Admin.Socket != "" {
+		f.Admin.Socket = beside(path, f.Admin.Socket)
+	}
 	return f, nil
 }
 
@@ -210,6 +220,7 @@ func (f *File) Open(module []byte, now time.Time, log *slog.Logger) (Config, *St
 	config := Config{
 		Service: f.Service, Policy: p, Limits: f.Limits.limits(), Engine: f.Engine, Module: module, MemoryLimit: f.Memory,
 		Runtime: runtime, ShutdownTimeout: f.Shutdown, Log: log,
+		Sight: Sight{Metrics: f.Metrics, Admin: f.Admin, Sys: f.Sys},
 	}
 	for _, l := range f.Listeners {
 		config.Listeners = append(config.Listeners, Listener(l))

@@ -33,6 +33,9 @@ type Server struct {
 
 	statsMu      sync.Mutex
 	statsWaiters []chan abi.Stats
+
+	questions questions
+	sight     sight
 }
 
 // Stats is what a broker has counted, and holds now.
@@ -50,6 +53,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	s := &Server{config: config, listeners: map[string]*transport.Listener{}}
+	s.sight.started, s.sight.stopped = time.Now(), make(chan struct{})
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
@@ -77,7 +81,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 			return fmt.Errorf("listener %s: %w", l.Name, err)
 		}
 	}
-	return nil
+	return s.startSight(ctx)
 }
 
 // cores returns what makes the core.
@@ -180,7 +184,7 @@ func (s *Server) Stats(ctx context.Context) (Stats, error) {
 	s.statsWaiters = append(s.statsWaiters, answer)
 	s.statsMu.Unlock()
 	if !s.engine.PostNow(abi.EventStats, 0, 0, 0, nil) {
-		return Stats{}, errors.New("the broker has been shut down")
+		return Stats{}, errShutDown
 	}
 	select {
 	case core := <-answer:
@@ -209,10 +213,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 func (s *Server) shutdown(ctx context.Context) error {
 	began := time.Now()
+	s.sight.closed.Store(true)
 	ctx, cancel := context.WithTimeout(ctx, s.config.ShutdownTimeout)
 	defer cancel()
 	err := s.transport.CloseListeners()
-	s.engine.PostNow(abi.EventShutdown, 0, 0, 0, nil)
+	s.sayFarewell()
 	if waitErr := s.transport.Wait(ctx); waitErr != nil {
 		s.config.Log.Warn("some connections did not end in time and are cut", "connections", s.transport.Stats().Connections)
 	}
@@ -230,7 +235,7 @@ func logged(err error) slog.Value {
 
 // release ends whatever has been started.
 func (s *Server) release() error {
-	var errs []error
+	errs := []error{s.stopSight()}
 	if s.engine != nil {
 		errs = append(errs, s.transport.Close())
 		s.engine.Close()

@@ -1,0 +1,209 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/admin"
+	"github.com/vouchmq/vouchmq/internal/httpd"
+	"github.com/vouchmq/vouchmq/internal/metrics"
+)
+
+// Sight says how operators see into a broker, and administer it. The zero value shows nothing.
+type Sight struct {
+	Metrics metrics.Config
+	Admin   admin.Config
+	Sys     metrics.SysConfig
+	Version string                   // of the program
+	Level   *slog.LevelVar           // of Log, for those who change it; may be nil
+	Redact  func(name string) string // shows client ids and filters in the log; nil leaves them out of lines about administration
+}
+
+func (c *Sight) check() error { return errors.Join(c.Metrics.Check(), c.Sys.Check()) }
+
+// sight is what of a server operators see.
+type sight struct {
+	started time.Time
+	reload  atomic.Pointer[func(context.Context) error]
+	closed  atomic.Bool // no connection is let in any more
+
+	metrics *httpd.Server
+	admin   *admin.Server
+	endSys  func() // nil if nothing is published
+
+	stopOnce sync.Once
+	stopped  chan struct{} // closed when an administrator asked for the end
+	farewell atomic.Pointer[farewell]
+}
+
+// farewell is what clients are told at the end.
+type farewell struct {
+	reason    uint8  // 0 is that of a shutdown
+	reference string // server reference
+}
+
+// startSight opens what the configuration asks for. The listeners are open by then.
+func (s *Server) startSight(ctx context.Context) (err error) {
+	c := &s.config.Sight
+	if c.Metrics.Address != "" {
+		options := metrics.Options{Config: c.Metrics, Source: s, Ready: s.ready, Now: time.Now, Log: s.config.Log}
+		if s.sight.metrics, err = metrics.Listen(ctx, options); err != nil {
+			return err
+		}
+		s.config.Log.Info("metrics", "address", s.sight.metrics.Addr().String(), "paths", "/metrics /healthz /readyz")
+	}
+	if c.Admin.Socket != "" {
+		options := admin.Options{Broker: s, Level: c.Level, Redact: c.Redact, Log: s.config.Log}
+		if s.sight.admin, err = admin.Listen(ctx, c.Admin.Socket, options); err != nil {
+			return err
+		}
+		s.config.Log.Info("administration", "socket", s.sight.admin.Path())
+	}
+	s.startSys(c.Sys.Interval)
+	return nil
+}
+
+// startSys publishes below $SYS, if that is wanted.
+func (s *Server) startSys(interval time.Duration) {
+	if interval <= 0 {
+		return
+	}
+	publish := func(data []byte) bool { return s.engine.PostNow(abi.EventPublish, 0, 0, 0, data) }
+	publisher := metrics.NewPublisher(s, publish, s.config.Log)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		publisher.Run(ctx, ticker.C)
+	}()
+	s.sight.endSys = func() { cancel(); <-done }
+}
+
+// sightTimeout bounds how long the end waits for answers to operators.
+const sightTimeout = 2 * time.Second
+
+// stopSight closes what startSight opened, as far as it came.
+func (s *Server) stopSight() error {
+	ctx, cancel := context.WithTimeout(context.Background(), sightTimeout)
+	defer cancel()
+	var errs []error
+	if s.sight.endSys != nil {
+		s.sight.endSys()
+	}
+	if s.sight.admin != nil {
+		errs = append(errs, s.sight.admin.Close(ctx))
+	}
+	if s.sight.metrics != nil {
+		errs = append(errs, s.sight.metrics.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// MetricsAddr returns the address that metrics are shown at, "" if they are not.
+func (s *Server) MetricsAddr() string {
+	if s.sight.metrics == nil {
+		return ""
+	}
+	return s.sight.metrics.Addr().String()
+}
+
+// Snapshot implements metrics.Source.
+func (s *Server) Snapshot(ctx context.Context) (metrics.Snapshot, error) {
+	stats, err := s.Stats(ctx)
+	if err != nil {
+		return metrics.Snapshot{}, err
+	}
+	return metrics.Snapshot{
+		At: time.Now(), Core: stats.Core, Engine: stats.Engine, Transport: stats.Transport, Facts: s.facts(),
+	}, nil
+}
+
+func (s *Server) facts() metrics.Facts {
+	f := metrics.Facts{
+		Version: s.config.Sight.Version, Go: runtime.Version(), Started: s.sight.started,
+		Module: s.identity.Module.String(), Config: s.identity.Config.String(), Runtime: s.identity.Runtime.String(),
+	}
+	if s.config.Attester != nil {
+		platform := s.config.Attester.Platform()
+		f.TEE, f.Simulated = string(platform), platform.Simulated()
+	}
+	return f
+}
+
+// ready says why clients cannot connect, nil if they can.
+func (s *Server) ready() error {
+	if s.sight.closed.Load() {
+		return errors.New("the broker lets no connection in any more")
+	}
+	return nil
+}
+
+// sayFarewell has the core end all connections.
+func (s *Server) sayFarewell() {
+	f := s.sight.farewell.Load()
+	if f == nil {
+		f = new(farewell)
+	}
+	s.engine.PostNow(abi.EventShutdown, 0, 0, uint32(f.reason), []byte(f.reference))
+}
+
+// OnReload says what a reload by an administrator does. Without it there is nothing to reload.
+func (s *Server) OnReload(reload func(ctx context.Context) error) { s.sight.reload.Store(&reload) }
+
+// Stopped returns a channel that is closed once an administrator has asked for the end. Shutdown then ends the broker.
+func (s *Server) Stopped() <-chan struct{} { return s.sight.stopped }
+
+// The rest makes a Server an admin.Broker.
+
+// Connection returns what is known of a connection beside its session, and false if there is none of that number.
+func (s *Server) Connection(abi.Conn) (admin.Connection, bool) { return admin.Connection{}, false }
+
+// Listeners returns the listeners that are open.
+func (s *Server) Listeners() []admin.Listener {
+	open := []admin.Listener{}
+	if s.Draining() {
+		return open
+	}
+	for _, l := range s.config.Listeners {
+		if address := s.Addr(l.Name); address != nil {
+			open = append(open, admin.Listener{Name: l.Name, Kind: string(l.Kind), Address: address.String()})
+		}
+	}
+	return open
+}
+
+// Draining reports whether no connection is let in any more.
+func (s *Server) Draining() bool { return s.sight.closed.Load() }
+
+// Reload reads the configuration anew, see OnReload.
+func (s *Server) Reload(ctx context.Context) error {
+	reload := s.sight.reload.Load()
+	if reload == nil {
+		return fmt.Errorf("%w: it was started without a configuration file", admin.ErrUnavailable)
+	}
+	return (*reload)(ctx)
+}
+
+// Drain closes the listeners. Connections stay; Shutdown ends them.
+func (s *Server) Drain(context.Context) error {
+	s.sight.closed.Store(true)
+	s.config.Log.Info("draining: no connection is let in any more")
+	return s.transport.CloseListeners()
+}
+
+// Stop notes what clients are to be told, and has Stopped say that it is time.
+func (s *Server) Stop(reason uint8, reference string) {
+	s.sight.stopOnce.Do(func() {
+		s.sight.farewell.Store(&farewell{reason, reference})
+		close(s.sight.stopped)
+	})
+}
