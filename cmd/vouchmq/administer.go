@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -64,12 +65,16 @@ func list[T any](a *administration, w io.Writer, all iter.Seq2[T, error], heads 
 	if a.asJSON {
 		return listJSON(w, all)
 	}
-	table := terminal.NewTable(w, heads...)
+	table := terminal.NewTable(w, heads...) // writes nothing yet
+	rows := 0
 	for item, err := range all {
-		if err != nil {
-			_ = table.Close() // what came before the error is still of use
+		switch {
+		case err != nil && rows == 0:
 			return err
+		case err != nil:
+			return errors.Join(err, table.Close()) // what came before is still of use
 		}
+		rows++
 		if err := table.Row(row(item)...); err != nil {
 			return err
 		}
