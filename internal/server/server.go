@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vouchmq/vouchmq/atls"
@@ -34,6 +35,7 @@ type Server struct {
 	statsMu      sync.Mutex
 	statsWaiters []chan abi.Stats
 
+	draining  atomic.Bool // no connection is let in any more
 	questions questions
 	sight     sight
 }
@@ -213,11 +215,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 func (s *Server) shutdown(ctx context.Context) error {
 	began := time.Now()
-	s.sight.closed.Store(true)
+	s.draining.Store(true)
 	ctx, cancel := context.WithTimeout(ctx, s.config.ShutdownTimeout)
 	defer cancel()
 	err := s.transport.CloseListeners()
-	s.sayFarewell()
+	s.tellEnd()
 	if waitErr := s.transport.Wait(ctx); waitErr != nil {
 		s.config.Log.Warn("some connections did not end in time and are cut", "connections", s.transport.Stats().Connections)
 	}

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -32,7 +31,6 @@ func (c *Sight) check() error { return errors.Join(c.Metrics.Check(), c.Sys.Chec
 type sight struct {
 	started time.Time
 	reload  atomic.Pointer[func(context.Context) error]
-	closed  atomic.Bool // no connection is let in any more
 
 	metrics *httpd.Server
 	admin   *admin.Server
@@ -51,32 +49,33 @@ type farewell struct {
 
 // startSight opens what the configuration asks for. The listeners are open by then.
 func (s *Server) startSight(ctx context.Context) (err error) {
-	c := &s.config.Sight
+	config := s.Config()
+	c, log := &config.Sight, config.Log
 	if c.Metrics.Address != "" {
-		options := metrics.Options{Config: c.Metrics, Source: s, Ready: s.ready, Now: time.Now, Log: s.config.Log}
+		options := metrics.Options{Config: c.Metrics, Source: s, Ready: s.ready, Now: time.Now, Log: log}
 		if s.sight.metrics, err = metrics.Listen(ctx, options); err != nil {
 			return err
 		}
-		s.config.Log.Info("metrics", "address", s.sight.metrics.Addr().String(), "paths", "/metrics /healthz /readyz")
+		log.Info("metrics", "address", s.sight.metrics.Addr().String(), "paths", "/metrics /healthz /readyz")
 	}
 	if c.Admin.Socket != "" {
-		options := admin.Options{Broker: s, Level: c.Level, Redact: c.Redact, Log: s.config.Log}
+		options := admin.Options{Broker: administered{s}, Level: c.Level, Redact: c.Redact, Log: log}
 		if s.sight.admin, err = admin.Listen(ctx, c.Admin.Socket, options); err != nil {
 			return err
 		}
-		s.config.Log.Info("administration", "socket", s.sight.admin.Path())
+		log.Info("administration", "socket", s.sight.admin.Path())
 	}
-	s.startSys(c.Sys.Interval)
+	s.startSys(c.Sys.Interval, log)
 	return nil
 }
 
 // startSys publishes below $SYS, if that is wanted.
-func (s *Server) startSys(interval time.Duration) {
+func (s *Server) startSys(interval time.Duration, log *slog.Logger) {
 	if interval <= 0 {
 		return
 	}
 	publish := func(data []byte) bool { return s.engine.PostNow(abi.EventPublish, 0, 0, 0, data) }
-	publisher := metrics.NewPublisher(s, publish, s.config.Log)
+	publisher := metrics.NewPublisher(s, publish, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -128,12 +127,13 @@ func (s *Server) Snapshot(ctx context.Context) (metrics.Snapshot, error) {
 }
 
 func (s *Server) facts() metrics.Facts {
+	config, identity := s.Config(), s.Identity()
 	f := metrics.Facts{
-		Version: s.config.Sight.Version, Go: runtime.Version(), Started: s.sight.started,
-		Module: s.identity.Module.String(), Config: s.identity.Config.String(), Runtime: s.identity.Runtime.String(),
+		Version: config.Sight.Version, Go: runtime.Version(), Started: s.sight.started,
+		Module: identity.Module.String(), Config: identity.Config.String(), Runtime: identity.Runtime.String(),
 	}
-	if s.config.Attester != nil {
-		platform := s.config.Attester.Platform()
+	if config.Attester != nil {
+		platform := config.Attester.Platform()
 		f.TEE, f.Simulated = string(platform), platform.Simulated()
 	}
 	return f
@@ -141,14 +141,14 @@ func (s *Server) facts() metrics.Facts {
 
 // ready says why clients cannot connect, nil if they can.
 func (s *Server) ready() error {
-	if s.sight.closed.Load() {
+	if s.draining.Load() {
 		return errors.New("the broker lets no connection in any more")
 	}
 	return nil
 }
 
-// sayFarewell has the core end all connections.
-func (s *Server) sayFarewell() {
+// tellEnd has the core end all connections.
+func (s *Server) tellEnd() {
 	f := s.sight.farewell.Load()
 	if f == nil {
 		f = new(farewell)
@@ -161,49 +161,3 @@ func (s *Server) OnReload(reload func(ctx context.Context) error) { s.sight.relo
 
 // Stopped returns a channel that is closed once an administrator has asked for the end. Shutdown then ends the broker.
 func (s *Server) Stopped() <-chan struct{} { return s.sight.stopped }
-
-// The rest makes a Server an admin.Broker.
-
-// Connection returns what is known of a connection beside its session, and false if there is none of that number.
-func (s *Server) Connection(abi.Conn) (admin.Connection, bool) { return admin.Connection{}, false }
-
-// Listeners returns the listeners that are open.
-func (s *Server) Listeners() []admin.Listener {
-	open := []admin.Listener{}
-	if s.Draining() {
-		return open
-	}
-	for _, l := range s.config.Listeners {
-		if address := s.Addr(l.Name); address != nil {
-			open = append(open, admin.Listener{Name: l.Name, Kind: string(l.Kind), Address: address.String()})
-		}
-	}
-	return open
-}
-
-// Draining reports whether no connection is let in any more.
-func (s *Server) Draining() bool { return s.sight.closed.Load() }
-
-// Reload reads the configuration anew, see OnReload.
-func (s *Server) Reload(ctx context.Context) error {
-	reload := s.sight.reload.Load()
-	if reload == nil {
-		return fmt.Errorf("%w: it was started without a configuration file", admin.ErrUnavailable)
-	}
-	return (*reload)(ctx)
-}
-
-// Drain closes the listeners. Connections stay; Shutdown ends them.
-func (s *Server) Drain(context.Context) error {
-	s.sight.closed.Store(true)
-	s.config.Log.Info("draining: no connection is let in any more")
-	return s.transport.CloseListeners()
-}
-
-// Stop notes what clients are to be told, and has Stopped say that it is time.
-func (s *Server) Stop(reason uint8, reference string) {
-	s.sight.stopOnce.Do(func() {
-		s.sight.farewell.Store(&farewell{reason, reference})
-		close(s.sight.stopped)
-	})
-}
