@@ -104,7 +104,7 @@ func (s *Server) listen(ctx context.Context, l Listener) error {
 	if err != nil {
 		return fmt.Errorf("%w (is another broker running there?)", err)
 	}
-	listener, err := s.transport.Listen(l.Name, socket, handshake)
+	listener, err := s.transport.Listen(socket, transport.ListenConfig{Name: l.Name, Handshake: handshake})
 	if err != nil {
 		return err
 	}

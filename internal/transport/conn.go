@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
 // Why connections end, as far as neither the client nor the core decided it.
@@ -28,6 +30,11 @@ type conn struct {
 	stream    net.Conn      // what is read and written: TLS or the socket
 	socket    net.Conn      // to end it at once
 	transport *Transport
+	listener  *Listener
+	guest     *guest    // of the listener; nil if it does not look at addresses
+	auth      *auth     // nil if the client need not log in
+	pace      *pace     // nil if it may send as fast as it can
+	since     time.Time // when it was accepted
 	log       *slog.Logger
 	gone      chan struct{} // closed when the connection is aborted or its pump has ended
 
@@ -37,20 +44,25 @@ type conn struct {
 	resume  chan struct{} // holds a token if the pump should look again whether to go on
 	alive   *time.Timer   // of the pump, see awaitResume
 
+	figures incoming
+
 	// These belong to the engine's goroutine.
 	dirty       bool
 	slowestMost int // backlog of slowest when it was stored
 
 	mu      sync.Mutex
-	pending *buffer  // to be written; nil if there is nothing
-	leaving int      // bytes that the writer has taken and not yet written
-	writing bool     // the writer runs
-	closing bool     // the core closed the connection: nothing is appended any more
-	dead    bool     // aborted
-	cause   error    // why it was aborted
-	left    uint64   // bytes that have been written
-	syncs   []uint64 // values of left at which the core wants to know
+	address netip.AddrPort // of the client; not valid for Unix sockets
+	pending *buffer        // to be written; nil if there is nothing
+	leaving int            // bytes that the writer has taken and not yet written
+	writing bool           // the writer runs
+	closing bool           // the core closed the connection: nothing is appended any more
+	dead    bool           // aborted
+	cause   error          // why it was aborted
+	left    uint64         // bytes that have been written
+	syncs   []uint64       // values of left at which the core wants to know
 	backlog backlogState
+
+	packetsOut, publishesOut uint64 // that were appended
 }
 
 // backlogState is what is known of a connection that has much to write. It is guarded by conn.mu.
@@ -98,6 +110,8 @@ func (c *conn) deliver(d *abi.Deliver, packetID uint16, payload []byte) int {
 	out := c.room(len(d.Head) + len(payload))
 	at := len(out.b)
 	out.b = append(append(out.b, d.Head...), payload...)
+	c.packetsOut++
+	c.publishesOut++
 	if d.QoS > 0 {
 		binary.BigEndian.PutUint16(out.b[at+int(d.PacketIDAt):], packetID)
 	}
@@ -117,6 +131,9 @@ func (c *conn) send(b []byte) {
 	}
 	out := c.room(len(b))
 	out.b = append(out.b, b...)
+	whole, _ := cut(b, mqtt.MaxPacketSize)
+	c.packetsOut += uint64(whole.packets)
+	c.publishesOut += uint64(whole.publishes)
 }
 
 // admit decides what becomes of a packet that would make a large backlog. c.mu is held.
@@ -192,6 +209,7 @@ func (c *conn) close(reason uint32, text []byte) {
 	}
 	c.closing = true
 	c.releaseWaiters()
+	c.goOn() // the pump may wait for others
 	level := slog.LevelDebug
 	if reason >= 0x80 {
 		level = slog.LevelInfo
@@ -215,6 +233,9 @@ func (c *conn) abortLocked(cause error) {
 	c.dead, c.closing, c.cause = true, true, cause
 	c.releaseWaiters()
 	close(c.gone)
+	if c.auth != nil && c.auth.cancel != nil {
+		c.auth.cancel()
+	}
 	_ = c.socket.Close() // its error is of no use to anybody
 }
 
@@ -238,11 +259,21 @@ func (c *conn) finish(cause error) {
 		c.pending = nil
 	}
 	c.mu.Unlock()
+	if w, ok := c.stream.(*webSocket); ok {
+		w.release()
+	}
 	c.postNow(abi.EventClosed)
-	c.transport.table.remove(c)
+	c.forget()
 	if cause != nil {
 		c.log.Info("connection ended", "cause", cause)
 		return
 	}
 	c.log.Debug("connection ended")
+}
+
+// setAddress is for a connection whose proxy has told whose it is.
+func (c *conn) setAddress(address netip.AddrPort) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.address = address
 }

@@ -194,7 +194,7 @@ func newBed(t testing.TB, limits Limits, handshake Handshake) *bed {
 		t.Fatal(err)
 	}
 	b.addr = socket.Addr().String()
-	if _, err := b.Listen("test", socket, handshake); err != nil {
+	if _, err := b.Listen(socket, ListenConfig{Name: "test", Handshake: handshake}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
