@@ -235,8 +235,7 @@ func (l *Listener) serve(c *conn, leave func()) {
 	}
 	c.stream = secured.Stream
 	peer := abi.Peer{Listener: l.config.Name, Address: addressText(c.address), Identities: secured.Identities, User: secured.User}
-	c.auth = l.newAuth(c, &peer)
-	peer.Authenticate = c.auth != nil
+	peer.Authenticate = l.setAuth(c, &peer)
 	epoch, ok := l.transport.engine.Open(c.id, abi.AppendPeer(nil, &peer))
 	if !ok {
 		c.abort(nil)

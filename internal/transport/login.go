@@ -30,16 +30,19 @@ type auth struct {
 	cancel context.CancelFunc // ends the step that runs; nil if none does. It is guarded by conn.mu.
 }
 
-// newAuth returns nil if the client of c need not log in.
-func (l *Listener) newAuth(c *conn, peer *abi.Peer) *auth {
+// setAuth prepares the login of c's client, and says whether it must log in.
+func (l *Listener) setAuth(c *conn, peer *abi.Peer) bool {
 	if l.config.Login == nil {
-		return nil
+		return false
 	}
 	login := l.config.Login(Client{Listener: peer.Listener, Address: c.address, User: peer.User, Identities: peer.Identities})
 	if login == nil {
-		return nil
+		return false
 	}
-	return &auth{login: login, gate: gate{credit: true}}
+	c.mu.Lock() // somebody may abort the connection
+	defer c.mu.Unlock()
+	c.auth = &auth{login: login, gate: gate{credit: true}}
+	return true
 }
 
 // authenticate runs one step of the login. data is an abi.AuthRequest. The engine's goroutine calls it.

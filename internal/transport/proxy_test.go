@@ -256,4 +256,3 @@ func TestProxyConfigThatIsWrong(t *testing.T) {
 		}
 	}
 }
-

@@ -17,6 +17,9 @@ import (
 //
 // A socket that lies there and that nobody answers on is replaced. Anything else that lies there is an error.
 func ListenUnix(path string, mode fs.FileMode) (net.Listener, error) {
+	if len(path) > maxUnixPath {
+		return nil, fmt.Errorf("unix socket %s: the path is longer than %d bytes", path, maxUnixPath)
+	}
 	if err := checkStale(path); err != nil {
 		return nil, fmt.Errorf("unix socket %s: %w", path, err)
 	}
@@ -26,6 +29,9 @@ func ListenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 	}
 	return listener, nil
 }
+
+// maxUnixPath is how long the path of a Unix socket may be on all systems.
+const maxUnixPath = 103
 
 // checkStale says why there can be no socket at path. One that is left over is no reason.
 func checkStale(path string) error {
@@ -58,7 +64,7 @@ func listenAside(path string, mode fs.FileMode) (_ net.Listener, err error) {
 	temporary := filepath.Join(aside, "s")
 	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
 	if err != nil {
-		return nil, fmt.Errorf("%w (paths of sockets may have some 90 bytes)", err)
+		return nil, fmt.Errorf("%w (the path of its folder may have some 85 bytes)", err)
 	}
 	socket.SetUnlinkOnClose(false)
 	l := &unixListener{UnixListener: socket, path: path}
