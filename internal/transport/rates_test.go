@@ -203,7 +203,7 @@ func TestGuests(t *testing.T) {
 			g.leave(c.guest)
 		}
 	}
-	if n := len(g.known); n > 4*mostKnown {
+	if n := len(g.known); n > 2*mostKnown {
 		t.Fatalf("%d addresses are known", n)
 	}
 	if _, v := enter("2001:db8:0:1::2", now.Add(time.Hour)); v != welcome {

@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -457,6 +458,21 @@ func TestHandshakeHasItsTime(t *testing.T) {
 	if b.hubs.count(abi.EventOpen) != 0 {
 		t.Fatal("the core heard of a connection without handshake")
 	}
+}
+
+// The time for a handshake ends with it.
+func TestHandshakeTimeIsOver(t *testing.T) {
+	b := newBed(t, Limits{HandshakeTimeout: 200 * time.Millisecond}, withTLS(t))
+	c := tls.Client(b.dial(t), &tls.Config{InsecureSkipVerify: true})
+	write(t, c, []byte{0xC0, 0})
+	expect(t, c, 2)
+	_ = c.SetReadDeadline(time.Now().Add(400 * time.Millisecond))
+	if _, err := c.Read(make([]byte, 1)); !isTimeout(err) {
+		t.Fatalf("the connection ended: %v", err)
+	}
+	_ = c.SetDeadline(time.Time{})
+	write(t, c, []byte{0xC0, 0})
+	expect(t, c, 2)
 }
 
 // failingListener fails to accept at first.
