@@ -31,9 +31,11 @@
 //     packets led there posts nothing more until the target with the largest backlog among those that it
 //     wrote to has come down to half. The pump then does not read either, TCP's window closes, and the flood
 //     is slowed where it comes from.
+//
 //   - A target that made no progress for Limits.StallAfter, or has not come down to half in ten times that, is
 //     stalled and loses this courtesy: nobody waits for it. The core is told with EventBlocked and keeps QoS 1
 //     and 2 messages in the session's queue. Its QoS 0 messages are dropped and counted until it has read half.
+//
 //   - Beyond Limits.HardBacklog QoS 0 is dropped whoever the target is; beyond twice that, the connection is
 //     closed: what is written then are answers to a client that asks and does not read.
 //
