@@ -30,8 +30,8 @@ type conn struct {
 	stream    net.Conn      // what is read and written: TLS or the socket
 	socket    net.Conn      // to end it at once
 	transport *Transport
-	listener  *Listener
-	guest     *guest    // of the listener; nil if it does not look at addresses
+	entrance  *entrance
+	guest     *guest    // of the entrance; nil if it does not look at addresses
 	auth      *auth     // nil if the client need not log in
 	pace      *pace     // nil if it may send as fast as it can
 	since     time.Time // when it was accepted

@@ -57,7 +57,7 @@ func (c *conn) info() ConnectionInfo {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return ConnectionInfo{
-		Conn: c.id, Listener: c.listener.config.Name, Address: c.address, Since: c.since,
+		Conn: c.id, Listener: c.entrance.config.Name, Address: c.address, Since: c.since,
 		Figures: c.total(), Backlog: c.size(), Stalled: c.backlog.stalled,
 	}
 }

@@ -31,11 +31,11 @@ type auth struct {
 }
 
 // setAuth prepares the login of c's client, and says whether it must log in.
-func (l *Listener) setAuth(c *conn, peer *abi.Peer) bool {
-	if l.config.Login == nil {
+func (e *entrance) setAuth(c *conn, peer *abi.Peer) bool {
+	if e.config.Login == nil {
 		return false
 	}
-	login := l.config.Login(Client{Listener: peer.Listener, Address: c.address, User: peer.User, Identities: peer.Identities})
+	login := e.config.Login(Client{Listener: peer.Listener, Address: c.address, User: peer.User, Identities: peer.Identities})
 	if login == nil {
 		return false
 	}

@@ -54,6 +54,8 @@ func guarded(t testing.TB, config ListenConfig, limits Limits) (*bed, *guard) {
 	g := &guard{answers: make(chan mqtt.ReasonCode, 10)}
 	b := newBed(t, limits, nil)
 	config.Login = func(c Client) Login {
+		g.mu.Lock()
+		defer g.mu.Unlock()
 		g.client = c
 		return g
 	}
@@ -90,6 +92,8 @@ func TestLogin(t *testing.T) {
 	if g.client.Listener != "more" || g.client.Address.Addr() != netip.MustParseAddr("127.0.0.1") {
 		t.Fatalf("client %+v", g.client)
 	}
+	b.hubs.mu.Lock()
+	defer b.hubs.mu.Unlock()
 	if a := b.hubs.answers; len(a) != 2 || a[1].User != "alice" || string(a[1].Data) != "data" {
 		t.Fatalf("answers %+v", a)
 	}
@@ -103,6 +107,8 @@ func TestLoginRefused(t *testing.T) {
 	if got := expectEnd(t, c); !bytes.Equal(got, []byte{0x20, 1, 0x87}) {
 		t.Fatalf("got % x", got)
 	}
+	b.hubs.mu.Lock()
+	defer b.hubs.mu.Unlock()
 	if string(b.hubs.gated) != string(connect) {
 		t.Fatalf("the core got % x", b.hubs.gated)
 	}
@@ -262,6 +268,8 @@ func TestLoginOverWebSocketAndTLS(t *testing.T) {
 	if got := receiveBytes(t, c, 4); !bytes.Equal(got, []byte{0x20, 0, 0xD0, 0}) {
 		t.Fatalf("got % x", got)
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.client.User != "tls" {
 		t.Fatalf("client %+v", g.client)
 	}

@@ -71,17 +71,17 @@ func (h *proxyHeader) quieten(err error) error {
 }
 
 // meetProxy reads the header, gives the connection the address that stands there, and returns the stream behind it.
-func (l *Listener) meetProxy(c *conn) (net.Conn, proxyHeader, error) {
+func (e *entrance) meetProxy(c *conn) (net.Conn, proxyHeader, error) {
 	reader := bufio.NewReaderSize(c.socket, 512)
-	header, err := readProxyHeader(reader, l.config.Proxy)
+	header, err := readProxyHeader(reader, e.config.Proxy)
 	if err != nil {
 		return nil, header, err
 	}
 	if !header.local {
-		c.log = l.log.With("conn", uint32(c.id), "address", addressText(header.address), "proxy", addressText(c.address))
+		c.log = e.log.With("conn", uint32(c.id), "address", addressText(header.address), "proxy", addressText(c.address))
 		c.setAddress(header.address)
 	}
-	if !l.greet(c) {
+	if !e.greet(c) {
 		return nil, header, errNotAdmitted
 	}
 	return unread(c.socket, reader), header, nil

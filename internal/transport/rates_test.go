@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"strings"
@@ -236,4 +237,35 @@ func TestListenerCloseLeavesConnections(t *testing.T) {
 	if len(b.listeners) != 1 {
 		t.Fatalf("%d listeners", len(b.listeners))
 	}
+}
+
+// A reload changes what happens to those who come, and nothing for those who are there.
+func TestReconfigure(t *testing.T) {
+	b := newBed(t, Limits{}, nil)
+	l := b.listen(t, ListenConfig{Rates: Rates{MaxPerAddress: 1}})
+	first := b.subscriber(t)
+	expectEnd(t, b.dial(t))
+	if err := l.Reconfigure(ListenConfig{WebSocket: &WebSocket{Path: "wrong"}}); err == nil {
+		t.Fatal("a configuration that is wrong is accepted")
+	}
+	expectEnd(t, b.dial(t))
+	if err := l.Reconfigure(ListenConfig{Handshake: withTLS(t), Rates: Rates{MaxPerAddress: 2}}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		c := tls.Client(b.dial(t), &tls.Config{InsecureSkipVerify: true})
+		write(t, c, []byte{0xC0, 0})
+		expect(t, c, 2)
+	}
+	expectEnd(t, b.dial(t))
+	write(t, first, []byte{0xC0, 0})
+	expect(t, first, 2)
+	for _, c := range b.Connections() {
+		if c.Listener != "more" {
+			t.Fatalf("connection %+v", c)
+		}
+	}
+	_ = first.Close() // it leaves where it came in
+	await(t, "the first to leave", func() bool { return b.Stats().Connections == 2 })
+	expectEnd(t, b.dial(t))
 }

@@ -541,7 +541,7 @@ func TestDeliverDoesNotAllocate(t *testing.T) {
 	tr := New(Config{Limits: Limits{SoftBacklog: 1 << 30}})
 	var targets []*conn
 	for range 10 {
-		c := &conn{transport: tr, listener: new(Listener), gone: make(chan struct{}), log: tr.log, dirty: true, writing: true}
+		c := &conn{transport: tr, entrance: new(entrance), gone: make(chan struct{}), log: tr.log, dirty: true, writing: true}
 		if !tr.table.add(c) {
 			t.Fatal("no room")
 		}
@@ -635,7 +635,7 @@ func FuzzApply(f *testing.F) {
 		defer ours.Close()
 		defer theirs.Close()
 		tr.engine = deafEngine{}
-		c := &conn{stream: ours, socket: ours, transport: tr, listener: new(Listener), gone: make(chan struct{}), resume: make(chan struct{}, 1), log: tr.log, writing: true}
+		c := &conn{stream: ours, socket: ours, transport: tr, entrance: new(entrance), gone: make(chan struct{}), resume: make(chan struct{}, 1), log: tr.log, writing: true}
 		tr.table.add(c)
 		_ = tr.Apply(effects, boundedMemory(make([]byte, 100)))
 	})
