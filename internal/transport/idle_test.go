@@ -44,7 +44,7 @@ func TestCostOfIdleConnections(t *testing.T) {
 			end := startIdleClients(t, kind, b.addr, count)
 			heapEach, residentEach := (heap()-heapBefore)/count, (resident(t)-residentBefore)/count
 			t.Logf("%s: %d bytes of heap and stacks, %d bytes resident", kind, heapEach, residentEach)
-			if heapEach > bound || residentEach > bound {
+			if heapEach > bound { // what is resident depends on what ran before, and on the race detector
 				t.Errorf("more than %d bytes", bound)
 			}
 			end()
