@@ -105,6 +105,7 @@ func (c *Core) launch(s *session, n uint32, d *delivery) uint16 {
 	s.lastInflight = n
 	s.inflight++
 	s.outstanding++
+	c.stats.Inflight++
 	return d.packetID
 }
 
@@ -223,6 +224,7 @@ func (c *Core) land(s *session, n uint32) {
 	c.passAgain(s, n, d)
 	s.outstanding--
 	s.inflight--
+	c.stats.Inflight--
 	binary.LittleEndian.PutUint32(c.store.bytes(s.slots)[4*(uint32(d.packetID)-1):], 0)
 	if d.previous != 0 {
 		c.deliveries.at(d.previous).next = d.next
@@ -331,6 +333,7 @@ func (c *Core) dropOutbound(s *session) {
 		c.discard(n, d)
 		n = next
 	}
+	c.stats.Inflight -= uint64(s.inflight)
 	c.store.release(s.slots)
 }
 

@@ -1,6 +1,9 @@
 package broker
 
-import "github.com/vouchmq/vouchmq/internal/mqtt"
+import (
+	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+)
 
 // handleSubscribe handles a SUBSCRIBE (3.8).
 func (c *Core) handleSubscribe(p *connection, frame []byte) {
@@ -17,7 +20,9 @@ func (c *Core) handleSubscribe(p *connection, frame []byte) {
 	scans := len(c.scans)
 	var f mqtt.Filter
 	for rest := req.Filters; mqtt.NextFilter(&rest, &f); {
-		c.reasons = append(c.reasons, byte(c.subscribeTo(p, &f, identifier)))
+		reason := c.subscribeTo(p, &f, identifier)
+		c.reasons = append(c.reasons, byte(reason))
+		c.noteSubscription(abi.NoteSubscribed, p, f.Topic, reason)
 		c.work++
 	}
 	c.acks = mqtt.AppendSuback(c.acks, p.version, req.PacketID, nil, c.reasons) // [MQTT-3.8.4-6]
@@ -78,6 +83,7 @@ func (c *Core) handleUnsubscribe(p *connection, frame []byte) {
 			}
 		}
 		c.reasons = append(c.reasons, byte(reason))
+		c.noteSubscription(abi.NoteUnsubscribed, p, filter, 0)
 		c.work++
 	}
 	c.acks = mqtt.AppendUnsuback(c.acks, p.version, req.PacketID, nil, c.reasons) // [MQTT-3.10.4-4]

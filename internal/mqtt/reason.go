@@ -162,6 +162,33 @@ func (r ReasonCode) ConnackV3() byte {
 	return 3
 }
 
+// ForConnack gives the code as a CONNACK may carry it (3.2.2.2): itself, or the
+// one that says the same of a connection that has not begun [MQTT-3.2.2-8].
+func (r ReasonCode) ForConnack() ReasonCode {
+	switch {
+	case r.allowedIn(inConnack):
+		return r
+	case r == ServerShuttingDown || r == MaximumConnectTime:
+		return ServerUnavailable
+	}
+	return UnspecifiedError
+}
+
+// ForDisconnect gives the code as a DISCONNECT of a server may carry it
+// (3.14.2.1): itself, or the one that says the same of a connection that ends
+// [MQTT-3.14.2-1].
+func (r ReasonCode) ForDisconnect() ReasonCode {
+	switch {
+	case r.allowedIn(byServer):
+		return r
+	case r == BadUserNameOrPassword || r == Banned:
+		return NotAuthorized
+	case r == ServerUnavailable:
+		return ServerBusy
+	}
+	return UnspecifiedError
+}
+
 // SubackV3 translates the code into a return code of an MQTT 3.1.1 SUBACK: the
 // granted QoS, or 0x80 for every failure (MQTT 3.1.1 [MQTT-3.9.3-2]).
 func (r ReasonCode) SubackV3() byte {

@@ -43,6 +43,9 @@ func scanText(b []byte) textScan {
 // zeroByte is not zero if and only if one of the eight bytes of x is zero.
 func zeroByte(x uint64) uint64 { return (x - lowBits) &^ x & highBits }
 
+// ValidText tells whether b can be a UTF-8 encoded string of a packet (1.5.4).
+func ValidText(b []byte) bool { return len(b) <= 0xFFFF && checkText(b) == nil }
+
 // checkText checks a UTF-8 encoded string (1.5.4). Control characters and
 // non-characters, which the standard discourages, pass.
 func checkText(b []byte) *Fault { return scanText(b).check(b) }
