@@ -26,6 +26,7 @@ type Crowd struct {
 type member struct {
 	conns   []*Conn // one in each rig; nil if it is not connected
 	version mqtt.Version
+	method  bool     // it has named a method of authentication
 	acks    [][]byte // what it owes to what it received
 	blocked bool
 }
@@ -39,7 +40,8 @@ func NewCrowd(r *rand.Rand, cores []Core, limits []abi.Limits) *Crowd {
 	for i, core := range cores {
 		rig := New(core)
 		rig.KeepTrace = true
-		rig.Configure(&abi.Config{Limits: limits[i], Rules: []abi.Rule{
+		rig.Authenticate = authenticate
+		rig.Configure(&abi.Config{Limits: limits[i], Options: abi.Options{Methods: []string{"m"}}, Rules: []abi.Rule{
 			{Who: []abi.Condition{{Anonymous: true}}, Publish: []string{"+/#", "$x/#"}, Subscribe: []string{"#", "$x/#"}},
 		}})
 		w.Rigs = append(w.Rigs, rig)
@@ -48,6 +50,18 @@ func NewCrowd(r *rand.Rand, cores []Core, limits []abi.Limits) *Crowd {
 		w.members = append(w.members, &member{})
 	}
 	return w
+}
+
+// authenticate decides who may join a crowd: nearly all. One who names a method is challenged as often as it says
+// "more".
+func authenticate(a *abi.AuthRequest) (reason uint32, answer abi.AuthAnswer) {
+	switch {
+	case a.User == "stranger":
+		return uint32(mqtt.BadUserNameOrPassword), abi.AuthAnswer{Reason: "who are you?"}
+	case string(a.Data) == "more":
+		return uint32(mqtt.ContinueAuthentication), abi.AuthAnswer{Data: []byte("go on")}
+	}
+	return 0, abi.AuthAnswer{Data: a.Data}
 }
 
 // Play makes some batches of random events and compares after each. The error is the first difference, or what
@@ -181,6 +195,11 @@ func (m *member) owe(packet []byte) {
 		} else if p.QoS == 2 {
 			m.acks = append(m.acks, mqtt.AppendAck(nil, m.version, mqtt.PUBREC, p.PacketID, 0, nil))
 		}
+	case mqtt.AUTH:
+		var auth mqtt.Auth
+		if mqtt.ParseServerAuth(packet, m.version, &auth); auth.Reason == mqtt.ContinueAuthentication {
+			m.acks = append(m.acks, authPacket(mqtt.ContinueAuthentication, "done"))
+		}
 	case mqtt.PUBREC:
 		mqtt.ParseAck(packet, m.version, &a)
 		m.acks = append(m.acks, mqtt.AppendAck(nil, m.version, mqtt.PUBREL, a.PacketID, 0, nil))
@@ -227,8 +246,35 @@ func (w *Crowd) act(i int) {
 		w.packets(m, mqtt.AppendPingreq(nil))
 	case n < 98:
 		w.packets(m, w.broken(m))
+	case n < 99 && m.method:
+		w.packets(m, authPacket(mqtt.ReAuthenticate, []string{"more", "done"}[w.r.IntN(2)]))
+	case n < 99:
+		w.own()
 	default:
 		w.packets(m, mqtt.AppendAck(nil, m.version, mqtt.PUBACK+mqtt.PacketType(w.r.IntN(4)), uint16(1+w.r.IntN(30)), 0, nil))
+	}
+}
+
+func authPacket(reason mqtt.ReasonCode, data string) []byte {
+	p := mqtt.Properties{AuthenticationMethod: []byte("m"), AuthenticationData: []byte(data)}
+	p.Has = p.Has.With(mqtt.PropAuthenticationMethod).With(mqtt.PropAuthenticationData)
+	return mqtt.AppendAuth(nil, reason, &p)
+}
+
+// own queues something that the host does without a client.
+func (w *Crowd) own() {
+	q := abi.Question{Kind: abi.QuestionKind(1 + w.r.IntN(7)), Limit: w.r.Uint32N(4), Text: fmt.Sprintf("c%d", w.r.IntN(crowdSize))}
+	if q.Kind == abi.AskRetained || q.Kind == abi.DoClearRetained {
+		q.Text = RandomFilter(w.r)
+	}
+	kind, data := abi.EventAsk, abi.AppendQuestion(nil, &q)
+	if w.r.IntN(2) == 0 {
+		kind, data = abi.EventPublish, abi.AppendPublication(nil, &abi.Publication{
+			Topic: RandomTopic(w.r), Payload: []byte("own"), QoS: byte(w.r.IntN(3)), Retain: w.r.IntN(3) == 0,
+		})
+	}
+	for _, rig := range w.Rigs {
+		rig.Event(kind, 0, 1, data)
 	}
 }
 
@@ -261,8 +307,16 @@ func (w *Crowd) connect(i int, m *member) {
 		p.Has = p.Has.With(mqtt.PropMaximumPacketSize)
 		p.MaximumPacketSize = 5 + w.r.Uint32N(60)
 	}
+	peer := abi.Peer{Listener: "plain", Authenticate: w.r.IntN(3) == 0}
+	if req.HasUsername = w.r.IntN(10) == 0; req.HasUsername {
+		req.Username = []byte("stranger")
+	}
+	if m.method = m.version == mqtt.V5 && w.r.IntN(4) == 0; m.method {
+		p.Has = p.Has.With(mqtt.PropAuthenticationMethod).With(mqtt.PropAuthenticationData)
+		p.AuthenticationMethod, p.AuthenticationData = []byte("m"), []byte([]string{"more", "done"}[w.r.IntN(2)])
+	}
 	for _, rig := range w.Rigs {
-		m.conns = append(m.conns, rig.Open(&abi.Peer{Listener: "plain"}))
+		m.conns = append(m.conns, rig.Open(&peer))
 	}
 	w.packets(m, mqtt.AppendConnect(nil, &req))
 }
