@@ -24,9 +24,15 @@ func FuzzStep(f *testing.F) {
 	f.Add(append(open, packets...))
 	f.Add(abi.AppendEvent(append(open, packets...), abi.EventShutdown, 0, 0, nil))
 	f.Add(abi.AppendEvent(packets, abi.EventConfigure, 0, 0, config))
-	for kind := abi.EventConfigure; kind <= abi.EventSynced+1; kind++ {
+	for kind := abi.EventConfigure; kind <= abi.EventAsk+1; kind++ {
 		f.Add(abi.AppendEvent(append(open, packets...), kind, 1, 0x97, nil))
 	}
+	asked := abi.AppendEvent(nil, abi.EventOpen, 1, 0, abi.AppendPeer(nil, &abi.Peer{Listener: "plain", Authenticate: true}))
+	asked = abi.AppendEvent(asked, abi.EventPackets, 1, 1, connect)
+	asked = abi.AppendEvent(asked, abi.EventAuthenticated, 1, 0, abi.AppendAuthAnswer(nil, &abi.AuthAnswer{}))
+	f.Add(asked)
+	f.Add(abi.AppendEvent(asked, abi.EventAsk, 0, 1, abi.AppendQuestion(nil, &abi.Question{Kind: abi.AskSessions})))
+	f.Add(abi.AppendEvent(asked, abi.EventPublish, 0, 0, abi.AppendPublication(nil, &abi.Publication{Topic: "t", Retain: true})))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		b := newBencher()
 		now := int64(1_000_000)

@@ -66,6 +66,12 @@ func (c *Conn) Packets(packets ...[]byte) {
 	c.Event(abi.EventPackets, uint32(len(packets)), all)
 }
 
+// Hasty queues a packet whether the core has asked for one or not.
+func (c *Conn) Hasty(packet []byte) {
+	c.credit = 0
+	c.Event(abi.EventPackets, 1, packet)
+}
+
 // Answer queues what the host has found out about the client. It need not make sense, nor have been asked for.
 func (c *Conn) Answer(reason uint32, data []byte) {
 	c.Asked = nil

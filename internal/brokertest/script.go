@@ -336,7 +336,7 @@ func (s *Script) client(text string) error {
 	case err != nil:
 		return err
 	case hasty:
-		c.conn.Event(abi.EventPackets, 1, packet)
+		c.conn.Hasty(packet)
 	default:
 		c.conn.Packets(packet)
 	}

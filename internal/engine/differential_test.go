@@ -126,7 +126,10 @@ func agree(t *testing.T, module *Module, seed uint64, rounds int) {
 		_, _ = entropy.Read(header.Entropy[:]) // never fails
 		p.step(events, header)
 	}
-	for _, kind := range []abi.EffectKind{abi.EffectSend, abi.EffectDeliver, abi.EffectClose, abi.EffectNote, abi.EffectStats} {
+	for _, kind := range []abi.EffectKind{
+		abi.EffectSend, abi.EffectDeliver, abi.EffectClose, abi.EffectNote, abi.EffectStats,
+		abi.EffectAuthenticate, abi.EffectProceed, abi.EffectAnswer,
+	} {
 		if p.kinds[kind] < rounds/200 {
 			t.Errorf("effects of kind %d came %d times only: the traffic is not what it should be", kind, p.kinds[kind])
 		}
