@@ -390,3 +390,30 @@ func TestNextUserOnDamagedRun(t *testing.T) {
 		}
 	}
 }
+
+func TestReasonsOfConnackAndDisconnect(t *testing.T) {
+	for r := range 256 {
+		code := ReasonCode(r)
+		if c := code.ForConnack(); !c.allowedIn(inConnack) || code.allowedIn(inConnack) && c != code || code.Failed() && !c.Failed() {
+			t.Errorf("%v is %v in CONNACK [MQTT-3.2.2-8]", code, c)
+		}
+		if d := code.ForDisconnect(); !d.allowedIn(byServer) || code.allowedIn(byServer) && d != code || code.Failed() && !d.Failed() {
+			t.Errorf("%v is %v in DISCONNECT [MQTT-3.14.2-1]", code, d)
+		}
+	}
+	if ServerShuttingDown.ForConnack() != ServerUnavailable || BadUserNameOrPassword.ForDisconnect() != NotAuthorized ||
+		Banned.ForDisconnect() != NotAuthorized || ServerUnavailable.ForDisconnect() != ServerBusy {
+		t.Error("a code has not become the one that says the same")
+	}
+}
+
+func TestValidText(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": true, "plain": true, "gr\u00fcn": true, "a\x00b": false, "a\xffb": false, "\xed\xa0\x80": false,
+		strings.Repeat("x", 0xFFFF): true, strings.Repeat("x", 0x10000): false,
+	} {
+		if ValidText([]byte(text)) != want {
+			t.Errorf("%.20q: not %v", text, want)
+		}
+	}
+}
