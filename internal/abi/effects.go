@@ -39,7 +39,8 @@ const (
 	// [AuthRequest].
 	EffectAuthenticate
 	// EffectProceed: the core has handled the packets of Conn so far and wants more. Arg: 0 for one more packet, 1 for
-	// all: the client has been accepted. Only for peers with Authenticate set.
+	// all: the client has been accepted. Only for peers with Authenticate set, and only until then. One packet is what
+	// the host hands over after EventOpen; it does so again, as an event of its own, for each EffectProceed with Arg 0.
 	EffectProceed
 	// EffectAnswer answers EventAsk. Arg: the number of the question. Data: see [Answer].
 	EffectAnswer

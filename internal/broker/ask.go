@@ -167,6 +167,7 @@ func (c *Core) tellChain(a *page, first, cursor uint32) {
 		}
 	}
 	slices.Sort(c.nodes)
+	c.work += scanWork
 	for _, id := range c.nodes {
 		if c.pageFull(a) {
 			a.cursor = id

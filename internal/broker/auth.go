@@ -28,7 +28,7 @@ func (c *Core) knowsMethod(method []byte) bool {
 // beginAuth keeps a CONNECT and asks the host about it.
 func (c *Core) beginAuth(p *connection, frame []byte, req *mqtt.Connect) {
 	if c.full() {
-		c.refuseFull(p)
+		c.refuseFull(p, abi.LimitMemory, req.ClientID)
 		return
 	}
 	p.held = c.store.keep(frame)

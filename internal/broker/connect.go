@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
+	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
@@ -61,8 +62,12 @@ func (c *Core) admit(p *connection, req *mqtt.Connect, authData []byte) {
 		return
 	}
 	id, hash := c.findSession(clientID)
-	if id == 0 && c.sessions.live >= c.config.Limits.MaxSessions || c.full() {
-		c.refuseFull(p)
+	switch {
+	case c.full():
+		c.refuseFull(p, abi.LimitMemory, clientID)
+		return
+	case id == 0 && c.sessions.live >= c.config.Limits.MaxSessions:
+		c.refuseFull(p, abi.LimitSessions, clientID)
 		return
 	}
 	present := false

@@ -29,8 +29,6 @@ func (c *Core) noteDisconnected(p *connection) {
 
 // noteSubscription tells the host of one filter of a SUBSCRIBE or an UNSUBSCRIBE.
 func (c *Core) noteSubscription(n abi.Note, p *connection, filter []byte, reason mqtt.ReasonCode) {
-	c.encoded = abi.AppendSubscribed(c.encoded[:0], &abi.Subscribed{
-		ClientID: string(c.store.bytes(c.sessions.at(p.session).clientID)), Filter: string(filter), Reason: uint8(reason),
-	})
+	c.encoded = abi.AppendSubscribed(c.encoded[:0], c.store.bytes(c.sessions.at(p.session).clientID), filter, uint8(reason))
 	c.note(n, p.conn, c.encoded)
 }
