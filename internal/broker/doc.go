@@ -31,6 +31,9 @@
 //	delivery     a message on its way to one session
 //	timer        a time at which a connection or a session must be looked at
 //
+// A CONNECT goes from connect.go through auth.go, if the host is to find out who the client is, to connack.go, which says
+// how it went; all that is said to a client that must go stands there too. Questions of the host are answered in ask.go.
+//
 // A PUBLISH goes from connection.go (packets) through publish.go (what the packet asks), routes.go (who gets
 // it) to deliver.go (one delivery for each form that the receivers need) and, for QoS 1 and 2, outbound.go
 // (what must be acknowledged). Each kind of durable state is changed in one file only: sessions in
