@@ -34,16 +34,16 @@ func (c *Core) ask(e *abi.Event) {
 	c.work++
 	switch q.Kind {
 	case abi.DoDisconnect:
-		c.answer1(e.Arg, q, c.disconnectByID(q))
+		c.answerDone(e.Arg, q, c.disconnectByID(q))
 	case abi.DoForget:
-		c.answer1(e.Arg, q, c.forgetByID(q))
+		c.answerDone(e.Arg, q, c.forgetByID(q))
 	default:
 		c.answerPage(e.Arg, q)
 	}
 }
 
-// answer1 answers a question that is about one thing and asks for no record.
-func (c *Core) answer1(number uint32, q *abi.Question, done bool) {
+// answerDone answers a question that is about one thing and asks for no record.
+func (c *Core) answerDone(number uint32, q *abi.Question, done bool) {
 	a := c.beginAnswer(number, q)
 	if done {
 		a.count = 1

@@ -25,12 +25,21 @@ func (c *Core) knowsMethod(method []byte) bool {
 	return len(method) > 0 && slices.Contains(c.config.Options.Methods, string(method))
 }
 
+// heldShare is which part of the memory for messages may be taken by CONNECTs of clients that nobody knows yet: they must
+// not be able to fill it.
+const heldShare = 8
+
 // beginAuth keeps a CONNECT and asks the host about it.
 func (c *Core) beginAuth(p *connection, frame []byte, req *mqtt.Connect) {
-	if c.full() {
+	switch {
+	case c.full():
 		c.refuseFull(p, abi.LimitMemory, req.ClientID)
 		return
+	case c.heldBytes+len(frame) > int(c.config.Limits.MaxMemory/heldShare):
+		c.refuse(p, mqtt.ServerBusy, "too many clients are being authenticated")
+		return
 	}
+	c.heldBytes += len(frame)
 	p.held = c.store.keep(frame)
 	if req.Props.Has.Has(mqtt.PropAuthenticationMethod) {
 		p.method = c.store.keep(req.Props.AuthenticationMethod)
@@ -244,6 +253,7 @@ func (c *Core) setUser(p *connection, user string) {
 
 // releaseHeld forgets the CONNECT of a connection, and the password in it.
 func (c *Core) releaseHeld(p *connection) {
+	c.heldBytes -= int(p.held.size)
 	clear(c.store.bytes(p.held))
 	c.store.release(p.held)
 	p.held = block{}

@@ -93,7 +93,7 @@ func (c *Core) checkEmpty(t *testing.T) {
 		c.forgetRoutes()
 	}
 	if c.sessions.live+c.deliveries.live+c.messages.live+c.received.live+c.subscriptions.live+c.timers.all.live != 0 ||
-		c.store.live != 0 || c.tree.nodes.live != 1 || c.stats.Connections != 0 || c.stats.Inflight != 0 {
+		c.store.live != 0 || c.tree.nodes.live != 1 || c.stats.Connections != 0 || c.stats.Inflight != 0 || c.heldBytes != 0 {
 		t.Errorf("left: %d sessions, %d deliveries, %d messages, %d received ids, %d subscriptions, %d timers, %d bytes, %d nodes, %d connections, %d in flight",
 			c.sessions.live, c.deliveries.live, c.messages.live, c.received.live, c.subscriptions.live, c.timers.all.live,
 			c.store.live, c.tree.nodes.live, c.stats.Connections, c.stats.Inflight)

@@ -32,6 +32,7 @@ type Core struct {
 	freed            []block // bodies of messages that effects of this step may still refer to
 	tree             tree
 	connections      []*connectionPage
+	heldBytes        int // of CONNECTs of clients that are being authenticated
 	sessions         slab[session]
 	byClientID       index
 	subscriptions    slab[subscription]

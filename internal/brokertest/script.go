@@ -447,19 +447,7 @@ func (s *Script) hostItself(w *words) error {
 		p.Topic, p.Payload = w.next("the topic"), w.payload(payload)
 		s.rig.Event(abi.EventPublish, 0, 0, abi.AppendPublication(nil, &p))
 	case "ask":
-		number := w.parse("number", w.next("the number of the question"))
-		kind, ok := questions[w.next("the question")]
-		if !ok {
-			return fmt.Errorf("unknown question")
-		}
-		q := abi.Question{Kind: kind}
-		q.Limit, _ = w.number("limit")
-		q.Arg, _ = w.number("arg")
-		q.Text, _ = w.value("text")
-		if w.flag("more") {
-			q.Cursor = s.cursor
-		}
-		s.rig.Event(abi.EventAsk, 0, number, abi.AppendQuestion(nil, &q))
+		s.askCore(w)
 	case "publishes", "asks": // what is not one
 		v, _ := w.value("raw")
 		data, err := hex.DecodeString(v)
@@ -471,6 +459,24 @@ func (s *Script) hostItself(w *words) error {
 		w.fail("unknown word %q", word)
 	}
 	return w.end()
+}
+
+// askCore queues a question: "7 sessions limit=2".
+func (s *Script) askCore(w *words) {
+	number := w.parse("number", w.next("the number of the question"))
+	word := w.next("the question")
+	q := abi.Question{Kind: questions[word]}
+	if q.Kind == 0 {
+		w.fail("unknown question %q", word)
+		return
+	}
+	q.Limit, _ = w.number("limit")
+	q.Arg, _ = w.number("arg")
+	q.Text, _ = w.value("text")
+	if w.flag("more") {
+		q.Cursor = s.cursor
+	}
+	s.rig.Event(abi.EventAsk, 0, number, abi.AppendQuestion(nil, &q))
 }
 
 var questions = map[string]abi.QuestionKind{

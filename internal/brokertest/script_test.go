@@ -48,6 +48,17 @@ func TestScriptsAreStrict(t *testing.T) {
 		{"back in time", "at 5s\nat 4s", "x.txt:8: it is 5s already"},
 		{"in a repetition", "repeat 1..3\nclient a: ping\nend repeat", "x.txt:8: a has received 1 items"},
 		{"repetition without end", "repeat 1..3\nclient a: ping", "x.txt:7: no range"},
+		{"a reason string may be left out", "client a: raw 00 00\nexpect a: disconnect malformed-packet\nexpect a: closed", ""},
+		{"unless it is exactly so", "client a: raw 00 00\nexpect a: disconnect malformed-packet exactly", "x.txt:8: a has received"},
+		{"another reason string", "client a: raw 00 00\nexpect a: disconnect malformed-packet reason-string=x", "x.txt:8: a has received"},
+		{"no answer", "expect host: answer 1 count=0", "x.txt:7: the core has answered nothing"},
+		{"another answer", "host: ask 1 session text=z\nexpect host: answer 1 count=1", `x.txt:8: the core has answered "answer 1 count=0"`},
+		{"an answer that is not expected", "host: ask 1 session text=a", "x.txt:7: at the end: the core has answered what was not expected"},
+		{"unknown question", "host: ask 1 weather", "x.txt:7: unknown question"},
+		{"unknown word of the host", "host: sing", "x.txt:7: unknown word"},
+		{"unknown option", "options joy", "x.txt:7: unknown words"},
+		{"authentication is to be expected", "client c: open authenticate v5\nclient c: connect v5", "x.txt:8: at the end: c has received 1 items"},
+		{"another note of a subscription", "client a: subscribe 2 u\nexpect a: suback 2 granted0\nexpect note subscribed a u 1", "x.txt:9: no such note"},
 		{"end of nothing", "end", "x.txt:7: end of nothing"},
 	}
 	for _, test := range tests {
