@@ -203,8 +203,9 @@ func TestGrowth(t *testing.T) {
 		"leak":    {func(i int) float64 { return (100 + 0.2*float64(i)) * mib }, true},
 		"shrinks": {func(i int) float64 { return (200 - float64(i)) * mib }, false},
 		"sawleak": {func(i int) float64 { return (100 + 20*float64(i%10)/10 + 0.2*float64(i)) * mib }, true},
+		"backlog": {func(i int) float64 { return (100 + float64(i%10)*float64(i)) * mib }, false},
 	} {
-		got, bound := growth(samples(c.at), DefaultMaxGrowth)
+		got, bound := growth(floor(samples(c.at), 10*time.Second), DefaultMaxGrowth)
 		if (got > bound) != c.grows || math.IsNaN(got) {
 			t.Errorf("%s: grew %.0f, bound %.0f", name, got, bound)
 		}
