@@ -66,7 +66,7 @@ const (
 	keepAlive  = 60        // seconds
 	chunkSize  = 16 << 10  // bytes that a publisher writes at a time: one TLS record
 	readSize   = 128 << 10 // bytes that a subscriber reads at most at a time
-	window     = 64        // messages in flight at QoS 1 and 2
+	window     = 256       // messages in flight at QoS 1 and 2, in each direction
 	dialTime   = 30 * time.Second
 	drainQuiet = 500 * time.Millisecond // without a delivery the pipeline counts as empty
 	drainTime  = 20 * time.Second       // a pipeline that is not empty by then never will be
@@ -252,24 +252,24 @@ func listen(p *benchPublisher) error {
 // publishAcknowledged keeps window messages at QoS 1 or 2 in flight until the measurement stops, and then waits
 // for the last of them.
 func (m *measurement) publishAcknowledged(p *benchPublisher, topic string) error {
-	w := newSendWindow(topic, m.load.QoS, m.load.Payload)
-	out := w.fill(nil, window)
+	a := newAcknowledged(topic, m.load.QoS, m.load.Payload)
+	out := a.fill(nil)
 	for {
 		if len(out) > 0 {
 			if _, err := p.conn.Write(out); err != nil {
 				return fmt.Errorf("publisher: %w", err)
 			}
 		}
-		p.sent.Store(w.sent)
-		if m.stopping.Load() && w.flying() == 0 {
+		p.sent.Store(a.sent)
+		if m.stopping.Load() && a.free == window {
 			return nil
 		}
 		var err error
-		if out, p.room, err = takeAll(p.buf, w.take, out[:0], p.room); err != nil {
+		if out, err = takeWhole(p.buf, a.take, out[:0]); err != nil {
 			return fmt.Errorf("publisher: %w", err)
 		}
 		if !m.stopping.Load() {
-			out = w.fill(out, window)
+			out = a.fill(out)
 		}
 	}
 }
@@ -310,12 +310,16 @@ func (m *measurement) receive(s *benchSubscriber) error {
 
 // receiveAcknowledged counts and acknowledges messages at QoS 1 and 2.
 func (m *measurement) receiveAcknowledged(s *benchSubscriber) error {
-	var room, out []byte
+	var out []byte
 	var err error
-	r := newReceiver(func(*mqtt.Publish) { s.got.Add(1) })
+	var a acknowledging
 	for {
-		if out, room, err = takeAll(s.buf, r.take, out[:0], room); err != nil {
+		if out, err = takeWhole(s.buf, a.take, out[:0]); err != nil {
 			return fmt.Errorf("subscriber: %w", err)
+		}
+		s.got.Store(uint64(a.got))
+		if len(out) == 0 {
+			continue
 		}
 		if _, err = s.conn.Write(out); err != nil {
 			return fmt.Errorf("subscriber: %w", err)
