@@ -115,11 +115,9 @@ func (c *Core) packets(e *abi.Event) (done bool) {
 			c.resume, c.resumeNum = at, left
 			return false
 		}
-		if c.batch[at] == publishPlain {
-			if next, handled := c.quickRun(p, at, end); handled > 0 {
-				at, left = next, left-handled
-				continue
-			}
+		if next, handled := c.quickly(p, at, end); handled > 0 {
+			at, left = next, left-handled
+			continue
 		}
 		size, ok, fault := mqtt.FrameSize(c.batch[at:end])
 		if fault != nil || !ok || uint32(size) > end-at {
@@ -137,6 +135,20 @@ func (c *Core) packets(e *abi.Event) (done bool) {
 	}
 	c.acks = c.acks[:0]
 	return true
+}
+
+// quickly handles packets from offset at on that can go a short way, and returns the offset of the first that cannot
+// and how many it handled.
+func (c *Core) quickly(p *connection, at, end uint32) (next, handled uint32) {
+	switch c.batch[at] {
+	case publishPlain:
+		return c.quickRun(p, at, end)
+	case publishPlain | 2, publishPlain | 4:
+		return c.quickAcked(p, at, end)
+	case firstPuback, firstPubrec, firstPubrel, firstPubcomp:
+		return c.quickAcks(p, at, end)
+	}
+	return at, 0
 }
 
 // packet handles one packet. The dispatch is long because MQTT has many packets.

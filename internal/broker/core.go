@@ -41,6 +41,7 @@ type Core struct {
 	routes           routes
 	messages         slab[message]
 	deliveries       slab[delivery]
+	waiting          uint64 // messages in them
 	received         slab[receivedID]
 	byReceivedID     index
 	timers           timers
@@ -235,7 +236,7 @@ func (c *Core) report() {
 	s.Sessions = uint64(c.sessions.live)
 	s.Subscriptions = uint64(c.subscriptions.live)
 	s.Retained = uint64(c.retained.count)
-	s.Queued = uint64(c.deliveries.live)
+	s.Queued = c.waiting
 	s.MessageBytes = c.store.live
 	c.encoded = abi.AppendStats(c.encoded[:0], &s)
 	c.effect(abi.EffectStats, 0, 0, c.encoded)

@@ -7,13 +7,18 @@ import (
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
-// delivery is a QoS 1 or 2 message on its way to a session: in the queue, or in flight under a packet id.
+// delivery is a QoS 1 or 2 message on its way to a session: in the queue, or in flight under a packet id. Or it is a
+// bundle of them, under packet ids that follow each other, see bundle.go.
 type delivery struct {
 	message  uint32 // 0 once the client has it and only the handshake of QoS 2 is left
 	next     uint32
 	previous uint32 // in flight only
 	ids      block  // subscription identifiers
-	packetID uint16
+	part     uint16 // which payload of the message; of a bundle the first
+	count    uint16 // how many payloads: more than 1 for a bundle
+	landed   uint16 // of a bundle in flight: how many the client has acknowledged wholly
+	has      uint16 // and how many of QoS 2 it has sent PUBREC for
+	packetID uint16 // of a bundle the first
 	qos      uint8
 	retain   bool // the flag in the packet
 	state    deliveryState
@@ -28,7 +33,10 @@ const (
 	deliveryAgain                  // PUBLISH or PUBREL must be sent again, on a new connection
 )
 
-const firstSlots = 16
+const (
+	firstSlots = 16
+	maxSlots   = 0xFFFF
+)
 
 // offer takes a QoS 1 or 2 message on for a session. If it can go at once it returns the packet id to send it
 // under, otherwise 0. size is that of the packet.
@@ -44,7 +52,7 @@ func (c *Core) offer(id uint32, s *session, m *content, qos uint8, ids []uint32,
 		return 0
 	}
 	n, d := c.deliveries.alloc()
-	d.message, d.qos, d.retain = c.keep(m), qos, m.retain && asPublished
+	d.message, d.count, d.qos, d.retain = c.keep(m), 1, qos, m.retain && asPublished
 	d.ids = c.keepIDs(ids)
 	if !ready {
 		c.enqueue(s, n, d)
@@ -75,8 +83,9 @@ func (c *Core) enqueue(s *session, n uint32, d *delivery) {
 		s.firstQueued = n
 	}
 	s.lastQueued = n
-	s.queued++
-	s.queuedBytes += c.messages.at(d.message).body.size
+	s.queued += uint32(d.count)
+	s.queuedBytes += c.weight(d)
+	c.waiting += uint64(d.count)
 }
 
 func (c *Core) dequeue(s *session) (n uint32, d *delivery) {
@@ -86,14 +95,55 @@ func (c *Core) dequeue(s *session) (n uint32, d *delivery) {
 	if s.firstQueued == 0 {
 		s.lastQueued = 0
 	}
-	s.queued--
-	s.queuedBytes -= c.messages.at(d.message).body.size
+	s.queued -= uint32(d.count)
+	s.queuedBytes -= c.weight(d)
+	c.waiting -= uint64(d.count)
 	return n, d
+}
+
+// weight is what a delivery counts for in a queue, see content.size.
+func (c *Core) weight(d *delivery) uint32 {
+	m := c.messages.at(d.message)
+	return uint32(d.count) * (m.topic + m.payload)
 }
 
 // launch puts a delivery in flight and returns its packet id.
 func (c *Core) launch(s *session, n uint32, d *delivery) uint16 {
-	d.packetID = c.takePacketID(s, n)
+	c.findPacketIDs(s)
+	c.takePacketIDs(s, n, d)
+	return d.packetID
+}
+
+// findPacketIDs looks for packet ids that are not in use [MQTT-2.2.1-4], and returns how many there are that follow
+// each other, at least one. Ids are places in the session's slots, from 1, taken in turn; there are twice as many places
+// as messages in flight, if MQTT allows that.
+func (c *Core) findPacketIDs(s *session) (free uint32) {
+	if s.inflight*8 >= s.slots.size {
+		c.growSlots(s)
+	}
+	slots, count := c.store.bytes(s.slots), s.slots.size/4
+	for binary.LittleEndian.Uint32(slots[4*s.nextSlot:]) != 0 {
+		if s.nextSlot++; s.nextSlot == count {
+			s.nextSlot = 0
+		}
+	}
+	most := min(s.nextSlot+max(count/2, s.inflight+1)-s.inflight, count)
+	for i := s.nextSlot; i < most && binary.LittleEndian.Uint32(slots[4*i:]) == 0; i++ {
+		free++
+	}
+	return free
+}
+
+// takePacketIDs puts a delivery in flight under the packet ids that findPacketIDs has found.
+func (c *Core) takePacketIDs(s *session, n uint32, d *delivery) {
+	slots := c.store.bytes(s.slots)
+	for i := range uint32(d.count) {
+		binary.LittleEndian.PutUint32(slots[4*(s.nextSlot+i):], n)
+	}
+	d.packetID = uint16(s.nextSlot + 1)
+	if s.nextSlot += uint32(d.count); s.nextSlot == s.slots.size/4 {
+		s.nextSlot = 0
+	}
 	d.state = deliverySent
 	d.previous = s.lastInflight
 	if s.lastInflight != 0 {
@@ -103,34 +153,18 @@ func (c *Core) launch(s *session, n uint32, d *delivery) uint16 {
 		s.ackedAt = c.now // the time to acknowledge begins
 	}
 	s.lastInflight = n
-	s.inflight++
-	s.outstanding++
-	return d.packetID
-}
-
-// takePacketID finds a packet id that is not in use [MQTT-2.2.1-4] for a delivery. Ids are places in the session's
-// slots, from 1, taken in turn; there are more places than messages in flight.
-func (c *Core) takePacketID(s *session, n uint32) uint16 {
-	if s.inflight*4 >= s.slots.size {
-		c.growSlots(s)
-	}
-	slots, count := c.store.bytes(s.slots), s.slots.size/4
-	for {
-		i := s.nextSlot
-		if s.nextSlot++; s.nextSlot == count {
-			s.nextSlot = 0
-		}
-		if binary.LittleEndian.Uint32(slots[4*i:]) == 0 {
-			binary.LittleEndian.PutUint32(slots[4*i:], n)
-			return uint16(i + 1)
-		}
-	}
+	s.inflight += uint32(d.count)
+	s.outstanding += uint32(d.count)
+	c.waiting += uint64(d.count)
 }
 
 func (c *Core) growSlots(s *session) {
 	count := s.slots.size / 4
+	if count == maxSlots {
+		return
+	}
 	s.nextSlot = count
-	count = min(max(2*count, firstSlots), 0xFFFF)
+	count = min(max(2*count, firstSlots), maxSlots)
 	grown := c.store.alloc(4 * count)
 	n := copy(c.store.bytes(grown), c.store.bytes(s.slots))
 	clear(c.store.bytes(grown)[n:])
@@ -160,6 +194,10 @@ func (c *Core) handleAck(p *connection, frame []byte, kind mqtt.PacketType) {
 	s := c.sessions.at(p.session)
 	s.ackedAt, s.stalled = c.now, false
 	n := c.inFlight(s, c.ack.PacketID)
+	if n != 0 && c.deliveries.at(n).count > 1 {
+		c.unbundle(s, n)
+		n = c.inFlight(s, c.ack.PacketID)
+	}
 	switch {
 	case kind == mqtt.PUBREC:
 		c.handlePubrec(p, s, n)
@@ -223,7 +261,14 @@ func (c *Core) land(s *session, n uint32) {
 	c.passAgain(s, n, d)
 	s.outstanding--
 	s.inflight--
+	c.waiting--
 	binary.LittleEndian.PutUint32(c.store.bytes(s.slots)[4*(uint32(d.packetID)-1):], 0)
+	c.unlink(s, d)
+	c.discard(n, d)
+}
+
+// unlink takes a delivery out of the list of those in flight.
+func (c *Core) unlink(s *session, d *delivery) {
 	if d.previous != 0 {
 		c.deliveries.at(d.previous).next = d.next
 	} else {
@@ -234,7 +279,6 @@ func (c *Core) land(s *session, n uint32) {
 	} else {
 		s.lastInflight = d.previous
 	}
-	c.discard(n, d)
 }
 
 // discard frees a delivery that is in no list.
@@ -283,7 +327,7 @@ func (c *Core) sendAgain(s *session) {
 		return
 	}
 	var m content
-	c.load(d.message, &m)
+	c.loadPart(d.message, d.part, &m)
 	m.dup = true // [MQTT-3.3.1-1]
 	ids := c.loadIDs(d.ids)
 	if c.sizeFor(s, &m, d.qos, d.retain, ids) > s.maxPacket { // [MQTT-3.1.2-25]
@@ -297,9 +341,13 @@ func (c *Core) sendAgain(s *session) {
 
 // sendQueued sends the first message of the queue, unless it has expired or the client would not take it.
 func (c *Core) sendQueued(s *session) {
+	if c.deliveries.at(s.firstQueued).count > 1 {
+		c.sendQueuedBundle(s)
+		return
+	}
 	n, d := c.dequeue(s)
 	var m content
-	c.load(d.message, &m)
+	c.loadPart(d.message, d.part, &m)
 	ids := c.loadIDs(d.ids)
 	if m.expired(c.now) || c.sizeFor(s, &m, d.qos, d.retain, ids) > s.maxPacket { // [MQTT-3.3.2-5]
 		c.discard(n, d)
@@ -310,6 +358,7 @@ func (c *Core) sendQueued(s *session) {
 
 // restartOutbound prepares what was in flight for being sent again on a new connection.
 func (c *Core) restartOutbound(s *session) {
+	c.unbundleAll(s)
 	s.again, s.outstanding = s.firstInflight, 0
 	s.ackedAt, s.stalled = c.now, false
 	for n := s.firstInflight; n != 0; {
@@ -328,6 +377,7 @@ func (c *Core) dropOutbound(s *session) {
 	for n := s.firstInflight; n != 0; {
 		d := c.deliveries.at(n)
 		next := d.next
+		c.waiting -= uint64(d.count - d.landed)
 		c.discard(n, d)
 		n = next
 	}

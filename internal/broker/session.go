@@ -43,8 +43,9 @@ type session struct {
 	stalled bool     // it has not for too long
 	paused  abi.Conn // the first of the connections that it has paused, see pace.go
 
-	firstReceived uint32 // QoS 2 messages that came and are not released
+	firstReceived uint32 // QoS 2 messages that came and are not released, see inbound.go
 	receivedCount uint32
+	receivedRange receivedRange
 
 	will      uint32 // message to publish when the connection is lost, 0 is none
 	willDelay uint32 // seconds
