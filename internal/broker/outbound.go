@@ -118,7 +118,7 @@ func (c *Core) launch(s *session, n uint32, d *delivery) uint16 {
 // each other, at least one. Ids are places in the session's slots, from 1, taken in turn; there are twice as many places
 // as messages in flight, if MQTT allows that.
 func (c *Core) findPacketIDs(s *session) (free uint32) {
-	if s.inflight*8 >= s.slots.size {
+	if s.slots.size == 0 {
 		c.growSlots(s)
 	}
 	slots, count := c.store.bytes(s.slots), s.slots.size/4
@@ -156,6 +156,9 @@ func (c *Core) takePacketIDs(s *session, n uint32, d *delivery) {
 	s.inflight += uint32(d.count)
 	s.outstanding += uint32(d.count)
 	c.waiting += uint64(d.count)
+	if s.inflight*8 >= s.slots.size {
+		c.growSlots(s)
+	}
 }
 
 func (c *Core) growSlots(s *session) {

@@ -28,6 +28,7 @@ type member struct {
 	version mqtt.Version
 	acks    [][]byte // what it owes to what it received
 	blocked bool
+	lastID  uint16 // of the packets that differ in little else, see alike
 }
 
 const crowdSize = 7
@@ -295,14 +296,21 @@ func (w *Crowd) publishes(m *member) (packets [][]byte) {
 	return packets
 }
 
-// alike makes plain PUBLISH packets that differ in their payloads alone, and now and then in their topic.
+// alike makes plain PUBLISH packets that differ in their payloads and packet ids alone, and now and then in their topic.
 func (w *Crowd) alike(m *member, topic []byte) (packets [][]byte) {
 	other := bytes.Clone(topic)
 	if len(other) > 0 {
 		other[len(other)-1] = 'c'
 	}
+	qos := byte(w.r.IntN(3))
 	for range 2 + w.r.IntN(30) {
-		p := mqtt.Publish{Topic: topic, Payload: fmt.Appendf(nil, "%04d", w.r.IntN(10_000))}
+		p := mqtt.Publish{Topic: topic, Payload: fmt.Appendf(nil, "%04d", w.r.IntN(10_000)), QoS: qos}
+		if qos > 0 {
+			if m.lastID++; m.lastID%250 < 10 || w.r.IntN(40) == 0 {
+				m.lastID += 10 // the lowest are for publishes
+			}
+			p.PacketID = m.lastID
+		}
 		if w.r.IntN(10) == 0 {
 			p.Topic = other
 		}
