@@ -43,7 +43,8 @@ func (c *Core) sendQueuedBundle(s *session) {
 		c.discard(c.dequeue(s)) // [MQTT-3.1.2-25]: all are of the same size
 		return
 	}
-	count := min(uint32(first.count), s.window-s.outstanding, c.findPacketIDs(s))
+	count := min(uint32(first.count), s.window-s.outstanding)
+	count = min(count, c.findPacketIDs(s, count))
 	n, d := c.splitQueued(s, count)
 	c.takePacketIDs(s, n, d)
 	c.deliverBundle(s, &m, d, ids)

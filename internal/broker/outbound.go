@@ -109,15 +109,15 @@ func (c *Core) weight(d *delivery) uint32 {
 
 // launch puts a delivery in flight and returns its packet id.
 func (c *Core) launch(s *session, n uint32, d *delivery) uint16 {
-	c.findPacketIDs(s)
+	c.findPacketIDs(s, 1)
 	c.takePacketIDs(s, n, d)
 	return d.packetID
 }
 
 // findPacketIDs looks for packet ids that are not in use [MQTT-2.2.1-4], and returns how many there are that follow
-// each other, at least one. Ids are places in the session's slots, from 1, taken in turn; there are twice as many places
+// each other, at least one and as many as are wanted at most. Ids are places in the session's slots, from 1, taken in turn; there are twice as many places
 // as messages in flight, if MQTT allows that.
-func (c *Core) findPacketIDs(s *session) (free uint32) {
+func (c *Core) findPacketIDs(s *session, wanted uint32) (free uint32) {
 	if s.slots.size == 0 {
 		c.growSlots(s)
 	}
@@ -127,7 +127,7 @@ func (c *Core) findPacketIDs(s *session) (free uint32) {
 			s.nextSlot = 0
 		}
 	}
-	most := min(s.nextSlot+max(count/2, s.inflight+1)-s.inflight, count)
+	most := min(s.nextSlot+min(wanted, max(count/2, s.inflight+1)-s.inflight), count)
 	for i := s.nextSlot; i < most && binary.LittleEndian.Uint32(slots[4*i:]) == 0; i++ {
 		free++
 	}
@@ -201,14 +201,23 @@ func (c *Core) handleAck(p *connection, frame []byte, kind mqtt.PacketType) {
 		c.unbundle(s, n)
 		n = c.inFlight(s, c.ack.PacketID)
 	}
-	switch {
-	case kind == mqtt.PUBREC:
-		c.handlePubrec(p, s, n)
-	case n != 0 && c.deliveries.at(n).endsWith(kind):
-		c.land(s, n)
+	if c.handleSingleAck(p, s, n, kind) {
 		c.drain(p.session)
 	}
-	// An unexpected PUBACK or PUBCOMP means nothing: it may be late, for a message that was given up (4.3).
+}
+
+// handleSingleAck handles what a client says of one message in flight, which is none if n is 0. It says whether that is
+// no longer in flight. An unexpected PUBACK or PUBCOMP means nothing: it may be late, for a message that was given up
+// (4.3).
+func (c *Core) handleSingleAck(p *connection, s *session, n uint32, kind mqtt.PacketType) (landed bool) {
+	if kind == mqtt.PUBREC {
+		return c.handlePubrec(p, s, n)
+	}
+	if n == 0 || !c.deliveries.at(n).endsWith(kind) {
+		return false
+	}
+	c.land(s, n)
+	return true
 }
 
 // endsWith says whether an acknowledgement ends a delivery.
@@ -220,17 +229,16 @@ func (d *delivery) endsWith(kind mqtt.PacketType) bool {
 }
 
 // handlePubrec answers a PUBREC: from now on the client has the message [MQTT-4.3.3-4].
-func (c *Core) handlePubrec(p *connection, s *session, n uint32) {
+func (c *Core) handlePubrec(p *connection, s *session, n uint32) (landed bool) {
 	if n == 0 || c.deliveries.at(n).qos != 2 {
 		if !c.ack.Reason.Failed() {
 			c.reply(p, mqtt.PUBREL, c.ack.PacketID, mqtt.PacketIdentifierNotFound)
 		}
-		return
+		return false
 	}
 	if c.ack.Reason.Failed() { // the client refuses it: that ends the delivery (4.3.3)
 		c.land(s, n)
-		c.drain(p.session)
-		return
+		return true
 	}
 	d := c.deliveries.at(n)
 	if d.message != 0 {
@@ -240,6 +248,7 @@ func (c *Core) handlePubrec(p *connection, s *session, n uint32) {
 	c.passAgain(s, n, d)
 	d.state = deliveryReleased
 	c.reply(p, mqtt.PUBREL, d.packetID, mqtt.Success)
+	return false
 }
 
 // reply gathers an acknowledgement for the connection whose packets are being handled.

@@ -114,7 +114,8 @@ func (c *Core) roomForRun(p *connection, rt *route, r *publishRun) uint32 {
 		switch {
 		case m.form&3 == 0:
 		case s.ready():
-			room = min(room, s.window-s.outstanding, c.findPacketIDs(s))
+			room = min(room, s.window-s.outstanding)
+			room = c.findPacketIDs(s, room)
 		default:
 			room = min(room, c.queueRoom(s, r))
 		}

@@ -6,8 +6,8 @@ import (
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
-// The short way of acknowledgements: those of bundles that come in the order in which the messages went, in their
-// shortest form. The shape of this file, too, is forced by speed, see quick.go.
+// The short way of acknowledgements in their shortest form: those of bundles in the order in which the messages went, and
+// of single deliveries. What waits for the client is sent once for all of them, so that it is a bundle again. The shape of this file, too, is forced by speed, see quick.go.
 
 // First bytes of acknowledgements.
 const (
@@ -29,40 +29,40 @@ func (c *Core) quickAcks(p *connection, at, end uint32) (next, handled uint32) {
 		return c.quickReleases(p, at, end)
 	}
 	s := c.sessions.at(p.session)
+	landed := false
 	for c.work < c.config.Limits.StepWork {
-		n := c.ackedBundle(s, kind, at, end)
+		n := c.ackedDelivery(s, kind, at, end)
 		if n == 0 {
 			break
 		}
-		d := c.deliveries.at(n)
-		count := c.acksInOrder(kind, at, end, d)
-		if count == 0 {
+		count := uint32(1)
+		if d := c.deliveries.at(n); d.count == 1 {
+			c.ack.PacketID, c.ack.Reason = d.packetID, mqtt.Success
+			landed = c.handleSingleAck(p, s, n, mqtt.PacketType(kind>>4)) || landed
+		} else if count = c.acksInOrder(kind, at, end, d); count == 0 {
 			break
+		} else {
+			landed = c.acknowledge(s, n, d, kind, count) || landed
 		}
-		c.acknowledge(p, s, n, d, kind, count)
 		at += count * ackSize
 		handled += count
 		c.work += count
 	}
 	if handled > 0 {
 		s.ackedAt, s.stalled = c.now, false
-		if kind != firstPubrec {
-			c.drain(p.session)
-		}
+	}
+	if landed {
+		c.drain(p.session)
 	}
 	return at, handled
 }
 
-// ackedBundle returns the bundle in flight that the acknowledgement at offset at is for, or 0.
-func (c *Core) ackedBundle(s *session, kind byte, at, end uint32) uint32 {
+// ackedDelivery returns the delivery in flight that the acknowledgement at offset at is for, or 0.
+func (c *Core) ackedDelivery(s *session, kind byte, at, end uint32) uint32 {
 	if end-at < ackSize || c.batch[at] != kind || c.batch[at+1] != ackSize-2 {
 		return 0
 	}
-	n := c.inFlight(s, binary.BigEndian.Uint16(c.batch[at+2:]))
-	if n == 0 || c.deliveries.at(n).count == 1 {
-		return 0
-	}
-	return n
+	return c.inFlight(s, binary.BigEndian.Uint16(c.batch[at+2:]))
 }
 
 // acksInOrder returns how many acknowledgements from offset at on are the next that a bundle waits for.
@@ -90,15 +90,16 @@ func (c *Core) acksInOrder(kind byte, at, end uint32, d *delivery) (count uint32
 	return count
 }
 
-// acknowledge notes that the next count messages of a bundle have been acknowledged.
-func (c *Core) acknowledge(p *connection, s *session, n uint32, d *delivery, kind byte, count uint32) {
+// acknowledge notes that the next count messages of a bundle have been acknowledged, and says whether they are no longer
+// in flight.
+func (c *Core) acknowledge(s *session, n uint32, d *delivery, kind byte, count uint32) (landed bool) {
 	if kind == firstPubrec { // from now on the client has the messages [MQTT-4.3.3-4]
 		c.acks = appendAcks(c.acks, firstPubrel, d.packetID+d.has, count)
 		if d.has += uint16(count); d.has == d.count {
 			c.giveUp(d.message)
 			d.message = 0
 		}
-		return
+		return false
 	}
 	slots := c.store.bytes(s.slots)
 	first := 4 * uint32(d.packetID+d.landed-1)
@@ -110,6 +111,7 @@ func (c *Core) acknowledge(p *connection, s *session, n uint32, d *delivery, kin
 		c.unlink(s, d)
 		c.discard(n, d)
 	}
+	return true
 }
 
 // appendAcks appends acknowledgements for count packet ids that follow each other.
