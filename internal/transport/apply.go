@@ -9,18 +9,34 @@ import (
 )
 
 // Apply carries out effects: an effects header, which the engine has looked at, and effects. It is called by
-// the engine's goroutine. An error says that they do not follow package abi. It is the hot path: no allocation, no map, no waiting; and
-// each writer is woken once.
+// the engine's goroutine. An error says that they do not follow package abi. It is the hot path: no allocation, no map,
+// no waiting; and a writer is woken only for as much as makes a full record of TLS, until Flush.
 func (t *Transport) Apply(effects []byte, memory Memory) error {
-	slots := *t.table.slots.Load()
-	err := t.applyAll(effects, memory, slots)
+	err := t.applyAll(effects, memory, *t.table.slots.Load())
+	left := t.dirty[:0]
+	for _, c := range t.dirty {
+		if !c.wakeWriter(recordSize) {
+			left = append(left, c)
+			continue
+		}
+		c.dirty = false
+	}
+	clear(t.dirty[len(left):])
+	t.dirty = left
+	return err
+}
+
+// recordSize is the size of the largest record of TLS (RFC 8446, 5.1).
+const recordSize = 16 << 10
+
+// Flush wakes the writers of all connections that something has been written to.
+func (t *Transport) Flush() {
 	for i, c := range t.dirty {
 		c.dirty = false
-		c.wakeWriter()
+		c.wakeWriter(0)
 		t.dirty[i] = nil
 	}
 	t.dirty = t.dirty[:0]
-	return err
 }
 
 func (t *Transport) applyAll(effects []byte, memory Memory, slots []slot) error {
