@@ -2,7 +2,6 @@ package broker
 
 import (
 	"encoding/binary"
-	"slices"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
 )
@@ -80,47 +79,18 @@ func (c *Core) deliverBundle(s *session, m *content, d *delivery, ids []uint32) 
 	open := 0
 	c.out, open = abi.BeginDeliver(c.out, m.source, d.qos, at, m.payload, c.head)
 	c.out = abi.AppendTarget(c.out, s.conn, d.packetID)
-	c.repeatDelivery(open, uint32(d.count), c.messages.at(d.message).stride)
+	c.endRun(open, uint32(d.count), c.messages.at(d.message).stride)
 }
 
-// repeatDelivery completes the delivery that begins at open and is the last effect, and appends it again until there
-// are count: each with the payload and the packet ids that follow those of the one before.
-func (c *Core) repeatDelivery(open int, count, stride uint32) {
-	targets := abi.EndDeliver(c.out, open)
-	size := len(c.out) - open
-	end := open + size*int(count)
-	if end > cap(c.out) {
-		c.out = slices.Grow(c.out, end-len(c.out))
+// endRun completes the delivery that begins at open, if one does, for count messages.
+func (c *Core) endRun(open int, count, stride uint32) int {
+	if open >= 0 {
+		targets := abi.EndDeliver(c.out, open)
+		abi.SetRun(c.out, open, count, stride)
+		c.work += 1 + count*uint32(targets)/quickly
+		c.stats.Sent += uint64(count) * uint64(targets)
 	}
-	out := c.out[:end]
-	for done := open + size; done < end; {
-		done += copy(out[done:], out[open:done])
-	}
-	c.out = out
-	qos := out[open+1]
-	offset := binary.LittleEndian.Uint32(out[open+quickOffset:])
-	for at := open + size; at < end; at += size {
-		offset += stride
-		binary.LittleEndian.PutUint32(out[at+quickOffset:], offset)
-	}
-	if qos > 0 {
-		numberTargets(out[open:end], size, targets)
-	}
-	c.work += count * uint32(targets)
-	c.stats.Sent += uint64(count) * uint64(targets)
-}
-
-// numberTargets gives each delivery but the first of several the packet ids that follow those of the one before. They
-// are of the same size and have the same targets.
-func numberTargets(out []byte, size, targets int) {
-	first := size - targets*abi.TargetSize + 4
-	for at := size; at < len(out); at += size {
-		before, these := out[at-size:at], out[at:at+size]
-		for i := first; i < size; i += abi.TargetSize {
-			id := binary.LittleEndian.Uint16(before[i:])
-			binary.LittleEndian.PutUint16(these[i:], id+1)
-		}
-	}
+	return -1
 }
 
 // unbundle makes single deliveries of what a client has not yet acknowledged of a bundle in flight.

@@ -115,7 +115,7 @@ func (c *Core) packets(e *abi.Event) (done bool) {
 			c.resume, c.resumeNum = at, left
 			return false
 		}
-		if next, handled := c.quickly(p, at, end); handled > 0 {
+		if next, handled := c.shortWay(p, at, end); handled > 0 {
 			at, left = next, left-handled
 			continue
 		}
@@ -137,9 +137,9 @@ func (c *Core) packets(e *abi.Event) (done bool) {
 	return true
 }
 
-// quickly handles packets from offset at on that can go a short way, and returns the offset of the first that cannot
+// shortWay handles packets from offset at on that can go a short way, and returns the offset of the first that cannot
 // and how many it handled.
-func (c *Core) quickly(p *connection, at, end uint32) (next, handled uint32) {
+func (c *Core) shortWay(p *connection, at, end uint32) (next, handled uint32) {
 	switch c.batch[at] {
 	case publishPlain:
 		return c.quickRun(p, at, end)

@@ -98,7 +98,7 @@ const maxRun = 1 << 12
 // into its queue; 0 if there is anything unusual about one of them.
 func (c *Core) roomForRun(p *connection, rt *route, r *publishRun) uint32 {
 	l := &c.config.Limits
-	room := min(maxRun, 1+(l.StepWork-c.work)/uint32(len(rt.matches)+1))
+	room := min(maxRun, 1+(l.StepWork-c.work)*quickly/uint32(len(rt.matches)+1))
 	if r.qos == 2 {
 		room = min(room, uint32(l.ReceiveMaximum)-min(c.sessions.at(p.session).receivedCount, uint32(l.ReceiveMaximum)))
 	}
@@ -166,7 +166,7 @@ func (c *Core) measureRun(p *connection, end uint32, r *publishRun) (count uint3
 // publishRun hands a run to the receivers of a route and acknowledges it.
 func (c *Core) publishRun(p *connection, rt *route, r *publishRun) {
 	c.sendAt = 0
-	c.work += r.count
+	c.work += 1 + r.count/quickly
 	m := content{topic: r.topic, qos: r.qos, source: p.conn, session: p.session}
 	m.payload = abi.Ref{Offset: r.payload, Size: r.size}
 	message, open := uint32(0), -1
@@ -177,7 +177,7 @@ func (c *Core) publishRun(p *connection, rt *route, r *publishRun) {
 		mt := &rt.matches[i]
 		s := c.sessions.at(mt.session)
 		if last == nil || !rt.sameForm(last, mt) {
-			open = c.endRun(open, r)
+			open = c.endRun(open, r.count, r.stride)
 			qos = min(r.qos, mt.form&3)
 			packetIDAt = c.buildHead(&m, versionOf(mt.form), qos, false, rt.idsOf(*mt))
 			last = mt
@@ -194,7 +194,7 @@ func (c *Core) publishRun(p *connection, rt *route, r *publishRun) {
 		}
 		c.out = abi.AppendTarget(c.out, s.conn, id)
 	}
-	c.endRun(open, r)
+	c.endRun(open, r.count, r.stride)
 	c.pauseSource()
 	c.ackRun(r)
 }
@@ -217,14 +217,6 @@ func (c *Core) offerRun(id uint32, s *session, message uint32, r *publishRun, qo
 	}
 	c.takePacketIDs(s, n, d)
 	return d.packetID, true
-}
-
-// endRun completes the delivery that begins at open, if one does, for all messages of a run.
-func (c *Core) endRun(open int, r *publishRun) int {
-	if open >= 0 {
-		c.repeatDelivery(open, r.count, r.stride)
-	}
-	return -1
 }
 
 // ackRun acknowledges the messages of a run.

@@ -94,17 +94,18 @@ func (t *Transport) touch(c *conn) {
 	}
 }
 
-// applyDeliver appends a PUBLISH packet to the backlog of each target, and remembers in the source which of
+// applyDeliver appends PUBLISH packets to the backlog of each target, and remembers in the source which of
 // them is furthest behind.
 func (t *Transport) applyDeliver(effect *abi.Effect, memory Memory, slots []slot) error {
 	d := &t.deliver
 	if err := abi.ReadDeliver(effect, d); err != nil {
 		return err
 	}
-	payload, err := memory.Range(d.Payload)
+	span, err := memory.Range(d.Span())
 	if err != nil {
 		return err
 	}
+	run := publishes{d: d, span: span, whole: isWhole(d, span)}
 	var slowest *conn
 	most := t.limits.SoftBacklog
 	for list := d.Targets; len(list) >= abi.TargetSize; list = list[abi.TargetSize:] {
@@ -112,7 +113,7 @@ func (t *Transport) applyDeliver(effect *abi.Effect, memory Memory, slots []slot
 		if c == nil {
 			continue
 		}
-		backlog := c.deliver(d, binary.LittleEndian.Uint16(list[4:]), payload)
+		backlog := c.deliver(&run, binary.LittleEndian.Uint16(list[4:]))
 		if backlog > most {
 			slowest, most = c, backlog
 		}
