@@ -45,7 +45,8 @@ var rooms = map[string][]string{
 	"internal/sign1":    {"internal/dcbor"},
 	"internal/archtest": {},
 
-	"internal/brokertest": {"internal/abi", "internal/mqtt"}, // for tests
+	"internal/brokertest":    {"internal/abi", "internal/mqtt"}, // for tests
+	"internal/mqtt/mqtttest": {},                                // for tests
 }
 
 // roomOf gives the room of a package folder, or "" if no row covers it.

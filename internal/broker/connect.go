@@ -33,13 +33,17 @@ func (c *Core) refuseSilently(p *connection, reason mqtt.ReasonCode, text string
 	c.drop(p, reason, text)
 }
 
-// refuse answers a CONNECT with a failure and ends the connection [MQTT-3.2.2-7].
+// refuse answers a CONNECT with a failure and ends the connection [MQTT-3.2.2-7]. Where MQTT 3.1.1 has no word for the
+// failure there is no answer [MQTT311-3.2.2-6].
 func (c *Core) refuse(p *connection, reason mqtt.ReasonCode, text string) {
-	c.beginSend(p.conn)
 	c.connack.SessionPresent, c.connack.Reason = false, reason
 	c.connack.Props.Reset()
-	c.out = mqtt.AppendConnack(c.out, p.version, &c.connack)
-	c.endSend()
+	c.encoded = mqtt.AppendConnack(c.encoded[:0], p.version, &c.connack)
+	if len(c.encoded) > 0 {
+		c.beginSend(p.conn)
+		c.out = append(c.out, c.encoded...)
+		c.endSend()
+	}
 	c.refuseSilently(p, reason, text)
 }
 
@@ -47,7 +51,7 @@ func (c *Core) refuse(p *connection, reason mqtt.ReasonCode, text string) {
 func (c *Core) connectClient(p *connection, req *mqtt.Connect) {
 	clientID, made := req.ClientID, false
 	if len(clientID) == 0 {
-		if req.Version != mqtt.V5 && !req.CleanStart { // [MQTT-3.1.3-8] of MQTT 3.1.1
+		if req.Version != mqtt.V5 && !req.CleanStart { // [MQTT311-3.1.3-8]
 			c.refuse(p, mqtt.ClientIdentifierNotValid, "a client id is needed to keep a session")
 			return
 		}
@@ -67,6 +71,9 @@ func (c *Core) connectClient(p *connection, req *mqtt.Connect) {
 	}
 	if req.HasWill && tooDeep(req.Will.Topic, c.config.Limits.MaxTopicLevels) {
 		c.refuse(p, mqtt.TopicNameInvalid, "the topic of the will has too many levels")
+		return
+	}
+	if !c.takesConnack(p, req, clientID, made) {
 		return
 	}
 	id, hash := c.findSession(clientID)
@@ -120,16 +127,11 @@ func (c *Core) enter(id uint32, p *connection, req *mqtt.Connect) {
 	c.resumeSession(id, p)
 	s, limits := c.sessions.at(id), &c.config.Limits
 	s.expiry = min(requestedExpiry(req), limits.MaxSessionExpiry)
-	s.window, s.maxPacket = uint32(limits.MaxInflight), ^uint32(0)
-	if has := req.Props.Has; req.Version == mqtt.V5 {
-		if has.Has(mqtt.PropReceiveMaximum) { // [MQTT-3.3.4-9]
-			s.window = min(s.window, uint32(req.Props.ReceiveMaximum))
-		}
-		if has.Has(mqtt.PropMaximumPacketSize) {
-			s.maxPacket = req.Props.MaximumPacketSize
-		}
+	s.window, s.maxPacket = uint32(limits.MaxInflight), packetMaximum(req)
+	if req.Version == mqtt.V5 && req.Props.Has.Has(mqtt.PropReceiveMaximum) { // [MQTT-3.3.4-9]
+		s.window = min(s.window, uint32(req.Props.ReceiveMaximum))
 	}
-	p.aliasMost = limits.TopicAliasMaximum
+	p.aliasMost, p.receiveMost = limits.TopicAliasMaximum, limits.ReceiveMaximum
 	p.overdue = int64(c.keepAlive(req)) * 1500 // one and a half times [MQTT-3.1.2-22]
 	p.lastSeen = c.now
 	c.watch(p)
@@ -163,20 +165,54 @@ func (c *Core) keepAlive(req *mqtt.Connect) uint16 {
 // accept answers a CONNECT with success.
 func (c *Core) accept(p *connection, req *mqtt.Connect, present, madeID bool) {
 	s := c.sessions.at(p.session)
-	clientID := c.store.bytes(s.clientID)
 	c.noteConnected(p, s, req, present)
-	c.connack.SessionPresent, c.connack.Reason = present, mqtt.Success
-	c.connack.Props.Reset()
-	if req.Version == mqtt.V5 {
-		c.announce(&c.connack.Props, req, s)
-		if madeID { // [MQTT-3.2.2-16]
-			c.connack.Props.Has = c.connack.Props.Has.With(mqtt.PropAssignedClientIdentifier)
-			c.connack.Props.AssignedClientIdentifier = clientID
-		}
-	}
+	c.fillConnack(req, s.expiry, c.store.bytes(s.clientID), madeID)
+	c.connack.SessionPresent = present
 	c.beginSend(p.conn)
 	c.out = mqtt.AppendConnack(c.out, p.version, &c.connack)
 	c.endSend()
+}
+
+// fillConnack prepares a CONNACK with success.
+func (c *Core) fillConnack(req *mqtt.Connect, expiry uint32, clientID []byte, madeID bool) {
+	c.connack.SessionPresent, c.connack.Reason = false, mqtt.Success
+	c.connack.Props.Reset()
+	if req.Version != mqtt.V5 {
+		return
+	}
+	c.announce(&c.connack.Props, req, expiry)
+	if madeID { // [MQTT-3.2.2-16]
+		c.connack.Props.Has = c.connack.Props.Has.With(mqtt.PropAssignedClientIdentifier)
+		c.connack.Props.AssignedClientIdentifier = clientID
+	}
+}
+
+// smallestConnack is the size of a CONNACK of MQTT 5 with nothing but a reason.
+const smallestConnack = 5
+
+// takesConnack refuses a client whose maximum packet size is less than its CONNACK [MQTT-3.1.2-24]. All other packets
+// that have no list in them are smaller.
+func (c *Core) takesConnack(p *connection, req *mqtt.Connect, clientID []byte, madeID bool) bool {
+	most := packetMaximum(req)
+	c.fillConnack(req, min(requestedExpiry(req), c.config.Limits.MaxSessionExpiry), clientID, madeID)
+	c.encoded = mqtt.AppendConnack(c.encoded[:0], req.Version, &c.connack)
+	switch {
+	case uint32(len(c.encoded)) <= most:
+		return true
+	case most < smallestConnack:
+		c.refuseSilently(p, mqtt.PacketTooLarge, "the client takes no CONNACK")
+	default:
+		c.refuse(p, mqtt.PacketTooLarge, "the CONNACK is larger than the client takes")
+	}
+	return false
+}
+
+// packetMaximum returns the size of the largest packet that a client takes.
+func packetMaximum(req *mqtt.Connect) uint32 {
+	if req.Version == mqtt.V5 && req.Props.Has.Has(mqtt.PropMaximumPacketSize) {
+		return req.Props.MaximumPacketSize
+	}
+	return ^uint32(0)
 }
 
 // noteConnected tells the host that a client has been accepted.
@@ -191,7 +227,7 @@ func (c *Core) noteConnected(p *connection, s *session, req *mqtt.Connect, prese
 }
 
 // announce tells an MQTT 5 client what the broker grants (3.2.2.3).
-func (c *Core) announce(props *mqtt.Properties, req *mqtt.Connect, s *session) {
+func (c *Core) announce(props *mqtt.Properties, req *mqtt.Connect, expiry uint32) {
 	l := &c.config.Limits
 	props.Has = props.Has.With(mqtt.PropReceiveMaximum).With(mqtt.PropMaximumPacketSize).
 		With(mqtt.PropTopicAliasMaximum).With(mqtt.PropSharedSubscriptionAvailable)
@@ -199,9 +235,9 @@ func (c *Core) announce(props *mqtt.Properties, req *mqtt.Connect, s *session) {
 	props.MaximumPacketSize = l.MaxPacketSize
 	props.TopicAliasMaximum = l.TopicAliasMaximum
 	props.SharedSubscriptionAvailable = false
-	if s.expiry != requestedExpiry(req) {
+	if expiry != requestedExpiry(req) {
 		props.Has = props.Has.With(mqtt.PropSessionExpiryInterval)
-		props.SessionExpiryInterval = s.expiry
+		props.SessionExpiryInterval = expiry
 	}
 	if keepAlive := c.keepAlive(req); keepAlive != req.KeepAlive {
 		props.Has = props.Has.With(mqtt.PropServerKeepAlive)

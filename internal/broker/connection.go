@@ -22,6 +22,7 @@ type connection struct {
 	ended       mqtt.ReasonCode // why the core has ended it
 	aliases     block           // topics by alias, see alias.go
 	aliasMost   uint16          // the topic alias maximum that the client was told
+	receiveMost uint16          // the receive maximum that it was told
 
 	pausedBy   uint32   // the session that has paused it, see pace.go
 	pausedNext abi.Conn // the next connection that the same session has paused

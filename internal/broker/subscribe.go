@@ -9,6 +9,9 @@ func (c *Core) handleSubscribe(p *connection, frame []byte) {
 		c.failFault(p, fault)
 		return
 	}
+	if !c.takesCodes(p, req.Count) {
+		return
+	}
 	var identifier uint32
 	if len(req.Props.SubscriptionIDs) > 0 {
 		identifier = req.Props.SubscriptionIDs[0]
@@ -23,6 +26,21 @@ func (c *Core) handleSubscribe(p *connection, frame []byte) {
 	c.acks = mqtt.AppendSuback(c.acks, p.version, req.PacketID, nil, c.reasons) // [MQTT-3.8.4-6]
 	c.flushAcks(p.conn)
 	c.startScans(scans)
+}
+
+// takesCodes ends the connection of a client that takes no SUBACK or UNSUBACK with so many reason codes
+// [MQTT-3.1.2-24]: there is no other answer.
+func (c *Core) takesCodes(p *connection, count int) bool {
+	remaining := uint32(2 + 1 + count) // packet identifier, property length, codes
+	size := 2 + remaining
+	for ; remaining >= 128; remaining >>= 7 {
+		size++
+	}
+	if size <= c.sessions.at(p.session).maxPacket {
+		return true
+	}
+	c.fail(p, mqtt.PacketTooLarge, "the acknowledgement is larger than the client takes")
+	return false
 }
 
 // subscribeTo makes one subscription, and returns the granted QoS or why there is none.
@@ -65,6 +83,9 @@ func (c *Core) handleUnsubscribe(p *connection, frame []byte) {
 	req := &c.unsubscribe
 	if fault := mqtt.ParseUnsubscribe(frame, p.version, req); fault != nil {
 		c.failFault(p, fault)
+		return
+	}
+	if !c.takesCodes(p, req.Count) {
 		return
 	}
 	c.reasons = c.reasons[:0]

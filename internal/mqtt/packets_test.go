@@ -8,7 +8,8 @@ import (
 
 // goodPackets are packets as other implementations write them, what they say,
 // and that writing them again gives the same bytes. The properties stand in the
-// order of their identifiers, which is the order of the builders.
+// order of their identifiers, which is the order of the builders. The fields of CONNECT stand in the order of
+// [MQTT-3.1.3-1] and [MQTT311-3.1.3-1]; a packet without properties has a property length of 0 [MQTT-2.2.2-1].
 var goodPackets = []struct {
 	name    string
 	version Version
@@ -304,6 +305,7 @@ func TestBuildersRefuseWhatDoesNotFit(t *testing.T) {
 	}
 }
 
+// [MQTT-4.7.3-3], [MQTT311-4.7.3-3]: the length of a string has 16 bits, so that no longer one can come.
 func TestLongestString(t *testing.T) {
 	long := bytes.Repeat([]byte("x"), MaxStringLength)
 	in := Publish{Topic: long, Props: Properties{Has: 1 << PropCorrelationData, CorrelationData: long}}

@@ -79,7 +79,7 @@ const (
 func checkOptions(v Version, topic []byte, options byte) *Fault {
 	if v < V5 {
 		if options > 2 {
-			return faultOptionsReservedV3 // MQTT 3.1.1 [MQTT-3-8.3-4]
+			return faultOptionsReservedV3 // [MQTT311-3.8.3-4]
 		}
 		return nil
 	}
