@@ -66,11 +66,13 @@ func readKeys(path string) (keys, error) {
 func parsePEM(text []byte) (keys, error) {
 	var found plainKeys
 	for rest := text; ; {
-		var block *pem.Block
-		line := 1 + bytes.Count(text[:len(text)-len(rest)], []byte("\n"))
-		if block, rest = pem.Decode(rest); block == nil {
+		block, after := pem.Decode(rest)
+		if block == nil {
 			break
 		}
+		begin := len(text) - len(rest) + max(0, bytes.Index(rest, []byte("-----BEGIN")))
+		line := 1 + bytes.Count(text[:begin], []byte("\n"))
+		rest = after
 		key, err := publicKey(block)
 		if err != nil {
 			return nil, fmt.Errorf("the block %s from line %d on: %w", block.Type, line, err)
