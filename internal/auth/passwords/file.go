@@ -182,3 +182,22 @@ func (f *File) addSCRAM(i int, verifier *SCRAM) error {
 	f.scram = append(f.scram, verifier)
 	return nil
 }
+
+// Kinds names what the user's password can be checked with, for people.
+func (u *User) Kinds() string {
+	var kinds []string
+	switch u.Hash.(type) {
+	case *argon2Hash:
+		kinds = append(kinds, "argon2id")
+	case bcryptHash:
+		kinds = append(kinds, "bcrypt")
+	case *pbkdf2Hash:
+		kinds = append(kinds, "pbkdf2-sha512")
+	case *sha512Hash:
+		kinds = append(kinds, "sha512")
+	}
+	if u.SCRAM != nil {
+		kinds = append(kinds, "scram-sha-256")
+	}
+	return strings.Join(kinds, ",")
+}
