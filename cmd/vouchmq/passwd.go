@@ -32,7 +32,7 @@ there is made, for nobody else to read.
 
 The broker takes over a changed file when it reloads its configuration.`,
 		Example: `  vouchmq passwd users alice
-  vouchmq passwd users alice --scram --password-stdin < password.txt
+  vouchmq passwd users alice --scram --password-stdin
   vouchmq passwd users alice -D
   vouchmq passwd users --list`,
 		Args: cobra.RangeArgs(1, 2),

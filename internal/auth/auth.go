@@ -129,8 +129,14 @@ func (a *Authenticator) Methods() []string {
 	return nil
 }
 
-// closeExcept ends the sets of keys that other has not taken over.
+// closeExcept ends what sources do in the background, unless other has taken it over, and closes connections that they
+// do not use.
 func (s *state) closeExcept(other *state) {
+	for _, b := range s.sources {
+		if h, ok := b.source.(*httpSource); ok {
+			h.client.CloseIdleConnections()
+		}
+	}
 	kept := other.keySets()
 	for _, k := range s.keySets() {
 		if !slices.Contains(kept, k) {

@@ -61,18 +61,7 @@ func serve(t testing.TB, h http.Handler) string {
 
 func ask(t *testing.T, c HTTP, options ...Option) *Authenticator {
 	t.Helper()
-	a := open(t, Config{Sources: []Source{{HTTP: &c}}}, options...)
-	t.Cleanup(func() { a.state.Load().closeIdle() })
-	return a
-}
-
-// closeIdle ends connections that tests need no more.
-func (s *state) closeIdle() {
-	for _, b := range s.sources {
-		if h, ok := b.source.(*httpSource); ok {
-			h.client.CloseIdleConnections()
-		}
-	}
+	return open(t, Config{Sources: []Source{{HTTP: &c}}}, options...)
 }
 
 func TestHTTPAnswers(t *testing.T) {
@@ -130,8 +119,6 @@ func TestHTTPIgnoreAsksTheNext(t *testing.T) {
 	expect(t, a, Client{}, connect("alice", []byte("secret")), mqtt.Success, "alice")
 	b := open(t, Config{Sources: []Source{{HTTP: &HTTP{URL: broken}}, next}})
 	expect(t, b, Client{}, connect("alice", []byte("secret")), mqtt.ServerUnavailable, "")
-	a.state.Load().closeIdle()
-	b.state.Load().closeIdle()
 }
 
 func TestHTTPTroubleIsLoggedNowAndThen(t *testing.T) {
@@ -149,29 +136,40 @@ func TestHTTPTroubleIsLoggedNowAndThen(t *testing.T) {
 	}
 }
 
-// TestHTTPIsBounded has a service that does not answer: only so many ask it at once, and all get an answer in time.
+// TestHTTPIsBounded has a service that keeps all waiting: only so many are asked about at once.
 func TestHTTPIsBounded(t *testing.T) {
 	var now, most atomic.Int32
 	release := make(chan struct{})
-	url := serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		for n, m := now.Add(1), most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 		}
-		defer now.Add(-1)
-		select {
-		case <-release:
-		case <-r.Context().Done():
-		}
+		<-release
+		now.Add(-1)
+		io.WriteString(w, `{"result":"allow"}`)
 	}))
-	defer close(release)
-	a := ask(t, HTTP{URL: url, MaxRequests: 2, Timeout: 200 * time.Millisecond})
+	a := ask(t, HTTP{URL: url, MaxRequests: 2, Timeout: 10 * time.Second})
 	var all sync.WaitGroup
 	for range 8 {
+		all.Go(func() { expect(t, a, Client{}, connect("alice", []byte("x")), mqtt.Success, "alice") })
+	}
+	await(t, "two questions at once", func() bool { return most.Load() == 2 })
+	close(release)
+	all.Wait()
+	if n := most.Load(); n != 2 {
+		t.Errorf("%d questions at once", n)
+	}
+}
+
+func TestHTTPTakesNoLongerThanItsTimeout(t *testing.T) {
+	release := make(chan struct{})
+	url := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	defer close(release)
+	a := ask(t, HTTP{URL: url, MaxRequests: 1, Timeout: 50 * time.Millisecond})
+	var all sync.WaitGroup
+	for range 3 { // one is asked about, the others wait for their turn
 		all.Go(func() { expect(t, a, Client{}, connect("alice", []byte("x")), mqtt.ServerUnavailable, "") })
 	}
 	all.Wait()
-	if n := most.Load(); n < 1 || n > 2 {
-		t.Errorf("%d questions at once", n)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if code, _ := a.Login(Client{}).Step(ctx, connect("alice", []byte("x"))); code != mqtt.ServerUnavailable {

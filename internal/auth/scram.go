@@ -54,7 +54,7 @@ func (l *login) beginSCRAM(r *abi.AuthRequest) result {
 func (l *login) finishSCRAM(r *abi.AuthRequest) result {
 	c := l.scram
 	l.scram = nil
-	if r.Method != scramMethod { // [MQTT-4.12.0-5]
+	if r.Method != "" && r.Method != scramMethod { // [MQTT-4.12.0-5]
 		return result{code: mqtt.ProtocolError, user: c.name, why: "another authentication method than before"}
 	}
 	if len(r.Data) > maxSCRAM {
