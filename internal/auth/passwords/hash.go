@@ -22,7 +22,7 @@ var hashForms = []struct {
 	{"$2y$", parseBcrypt},
 	{"$7$", parsePBKDF2},
 	{"$6$", parseSHA512},
-	{"$scram-sha-256$", func(s string) (Hash, error) { return ParseSCRAM(s) }},
+	{"$scram-sha-256$", parseVerifier},
 }
 
 // errForm says that a hash is in none of the known forms.
@@ -38,4 +38,12 @@ func ParseHash(text string) (Hash, error) {
 		}
 	}
 	return nil, errForm
+}
+
+func parseVerifier(text string) (Hash, error) {
+	s, err := ParseSCRAM(text)
+	if err != nil {
+		return nil, err // a nil *SCRAM would not be a nil Hash
+	}
+	return s, nil
 }
