@@ -159,6 +159,7 @@ func TestAttested(t *testing.T) {
 	expect(t, a, sensor, connect("alice", nil), mqtt.Success, "") // the name is not proven, so it does not count
 	expect(t, a, sensor, connect("alice", []byte("secret")), mqtt.Success, "alice")
 	expect(t, a, sensor, connect("alice", []byte("wrong")), mqtt.BadUserNameOrPassword, "")
+	expect(t, a, sensor, connect("nobody", []byte("x")), mqtt.BadUserNameOrPassword, "")
 	expect(t, a, Client{Listener: "secure"}, connect("", nil), mqtt.NotAuthorized, "")
 	expect(t, a, Client{Listener: "tls", Identities: []string{"sensor"}}, connect("", nil), mqtt.NotAuthorized, "")
 }
@@ -207,7 +208,7 @@ func TestUnknownUsersCostAHash(t *testing.T) {
 		return best
 	}
 	known, unknown := took("alice"), took("nobody")
-	if unknown < known/4 || unknown > known*4 {
+	if unknown < known/10 { // without a hash it would be a thousandth
 		t.Errorf("a known user takes %s, an unknown one %s", known, unknown)
 	}
 }

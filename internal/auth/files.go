@@ -38,7 +38,7 @@ const maxKeyFile = 1 << 20
 type tlsFiles struct{ ca, certificate, key string }
 
 // httpClient makes a client that follows no redirections, which could lead secrets elsewhere, and uses no proxy.
-func httpClient(files tlsFiles, timeout time.Duration, connections int) (*http.Client, error) {
+func httpClient(files tlsFiles, timeout time.Duration, idle int) (*http.Client, error) {
 	config, err := files.config()
 	if err != nil {
 		return nil, err
@@ -48,8 +48,7 @@ func httpClient(files tlsFiles, timeout time.Duration, connections int) (*http.C
 		Transport: &http.Transport{
 			TLSClientConfig: config, TLSHandshakeTimeout: timeout, ForceAttemptHTTP2: true,
 			DialContext:            (&net.Dialer{Timeout: timeout}).DialContext,
-			MaxConnsPerHost:        connections,
-			MaxIdleConnsPerHost:    min(connections, 16),
+			MaxIdleConnsPerHost:    min(idle, 16),
 			IdleConnTimeout:        90 * time.Second,
 			MaxResponseHeaderBytes: 64 << 10,
 		},

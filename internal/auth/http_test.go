@@ -160,6 +160,20 @@ func TestHTTPIsBounded(t *testing.T) {
 	}
 }
 
+func TestHTTPReadsNoEndlessAnswer(t *testing.T) {
+	const timeout = 20 * time.Second
+	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for err := error(nil); err == nil; {
+			_, err = w.Write(bytes.Repeat([]byte(" "), 1024))
+		}
+	}))
+	start := time.Now()
+	expect(t, ask(t, HTTP{URL: url, Timeout: timeout}), Client{}, connect("alice", []byte("x")), mqtt.ServerUnavailable, "")
+	if took := time.Since(start); took > timeout/2 {
+		t.Errorf("it was read for %s", took)
+	}
+}
+
 func TestHTTPTakesNoLongerThanItsTimeout(t *testing.T) {
 	release := make(chan struct{})
 	url := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))

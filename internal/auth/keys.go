@@ -145,6 +145,6 @@ func usable(m jwkset.JWKMarshal) (jwkset.JWK, bool) {
 	if err != nil {
 		return jwkset.JWK{}, false
 	}
-	_, secret := key.Key().([]byte)
+	_, secret := key.Key().([]byte) // the library leaves secrets out by itself; nothing must depend on that
 	return key, !secret
 }

@@ -83,8 +83,8 @@ func TestLockout(t *testing.T) {
 		t.Error("the neighbour is locked out")
 	}
 	clock.pass(30 * time.Minute)
-	fail(g, "203.0.113.7", 1) // was on its way; does not make it longer
-	if s := g.Stats(); s != (Stats{Failures: 4, Lockouts: 1, Locked: 1}) {
+	fail(g, "203.0.113.7", 4) // were on their way; they do not make it longer
+	if s := g.Stats(); s != (Stats{Failures: 7, Lockouts: 1, Locked: 1}) {
 		t.Errorf("statistics %+v", s)
 	}
 	clock.pass(30 * time.Minute)
