@@ -100,7 +100,8 @@ func (c *Core) roomForRun(p *connection, rt *route, r *publishRun) uint32 {
 	l := &c.config.Limits
 	room := min(maxRun, 1+(l.StepWork-c.work)*quickly/uint32(len(rt.matches)+1))
 	if r.qos == 2 {
-		room = min(room, uint32(l.ReceiveMaximum)-min(c.sessions.at(p.session).receivedCount, uint32(l.ReceiveMaximum)))
+		most := uint32(p.receiveMost)
+		room = min(room, most-min(c.sessions.at(p.session).receivedCount, most))
 	}
 	if left := uint64(l.MaxMemory) - min(uint64(l.MaxMemory), c.store.live); uint64(room+1)*uint64(r.stride) > left {
 		return 0
