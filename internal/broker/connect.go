@@ -234,7 +234,7 @@ func (c *Core) announce(props *mqtt.Properties, req *mqtt.Connect, expiry uint32
 	props.ReceiveMaximum = l.ReceiveMaximum
 	props.MaximumPacketSize = l.MaxPacketSize
 	props.TopicAliasMaximum = l.TopicAliasMaximum
-	props.SharedSubscriptionAvailable = false
+	props.SharedSubscriptionAvailable = true
 	if expiry != requestedExpiry(req) {
 		props.Has = props.Has.With(mqtt.PropSessionExpiryInterval)
 		props.SessionExpiryInterval = expiry

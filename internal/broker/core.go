@@ -36,7 +36,8 @@ type Core struct {
 	byClientID       index
 	subscriptions    slab[subscription]
 	bySessionAndNode index
-	generation       uint32 // changes whenever a subscription does
+	groups           groups
+	generation       uint32 // changes whenever a subscription that is not shared does, and whenever a group comes or goes
 	presence         uint32 // changes whenever a session with subscriptions comes, goes, or is blocked
 	routes           routes
 	messages         slab[message]
@@ -235,6 +236,7 @@ func (c *Core) report() {
 	s := c.stats
 	s.Sessions = uint64(c.sessions.live)
 	s.Subscriptions = uint64(c.subscriptions.live)
+	s.Shared = uint64(c.groups.members)
 	s.Retained = uint64(c.retained.count)
 	s.Queued = c.waiting
 	s.MessageBytes = c.store.live

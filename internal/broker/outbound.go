@@ -19,6 +19,8 @@ type delivery struct {
 	landed   uint16 // of a bundle in flight: how many the client has acknowledged wholly
 	has      uint16 // and how many of QoS 2 it has sent PUBREC for
 	packetID uint16 // of a bundle the first
+	group    uint32 // the group that it came by, see shared.go; 0 is none
+	serial   uint32 // of the group
 	qos      uint8
 	retain   bool // the flag in the packet
 	state    deliveryState
@@ -293,6 +295,13 @@ func (c *Core) unlink(s *session, d *delivery) {
 	}
 }
 
+// passOn gives a delivery of a session that ends to another member of its group, or frees it.
+func (c *Core) passOn(n uint32, d *delivery) {
+	if !d.mayGoElsewhere() || !c.giveBack(n, d) {
+		c.discard(n, d)
+	}
+}
+
 // discard frees a delivery that is in no list.
 func (c *Core) discard(n uint32, d *delivery) {
 	if d.message != 0 {
@@ -303,7 +312,7 @@ func (c *Core) discard(n uint32, d *delivery) {
 }
 
 // drain sends a session what waits for it, as far as its window lets: first again what was in flight when its
-// last connection ended [MQTT-4.4.0-1], then the queue.
+// last connection ended [MQTT-4.4.0-1], then the queue, then what waits with its groups.
 func (c *Core) drain(id uint32) {
 	s := c.sessions.at(id)
 	for s.conn != 0 && !s.blocked && s.outstanding < s.window {
@@ -311,7 +320,7 @@ func (c *Core) drain(id uint32) {
 			c.sendAgain(s)
 		} else if s.firstQueued != 0 {
 			c.sendQueued(s)
-		} else {
+		} else if !c.fetch(s) {
 			break
 		}
 		c.work++
@@ -380,18 +389,18 @@ func (c *Core) restartOutbound(s *session) {
 	}
 }
 
-// dropOutbound forgets all that waits for a session.
+// dropOutbound forgets all that waits for a session, but for what other members of its groups can get.
 func (c *Core) dropOutbound(s *session) {
-	for s.firstQueued != 0 {
-		n, d := c.dequeue(s)
-		c.discard(n, d)
-	}
 	for n := s.firstInflight; n != 0; {
 		d := c.deliveries.at(n)
 		next := d.next
 		c.waiting -= uint64(d.count - d.landed)
-		c.discard(n, d)
+		c.passOn(n, d)
 		n = next
+	}
+	for s.firstQueued != 0 {
+		n, d := c.dequeue(s)
+		c.passOn(n, d)
 	}
 	c.store.release(s.slots)
 }

@@ -169,6 +169,10 @@ func (c *Core) fillQuick(rt *route) {
 	q := &rt.quick
 	q.generation, q.presence = c.generation, c.presence
 	q.groups, q.usable, q.limit, q.targets, q.missing = q.groups[:0], true, maxRemaining, 0, 0
+	if len(rt.groups) > 0 { // who gets it is chosen for each message
+		q.usable = false
+		return
+	}
 	c.work += uint32(len(rt.matches))
 	group := -1
 	for i := range rt.matches {

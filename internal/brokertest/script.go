@@ -24,10 +24,11 @@ var ScriptLimits = abi.Limits{
 //
 //	# a comment; behind a line it needs two spaces before it
 //	limits max-queued=3 step-work=1     limits that differ from ScriptLimits, see limitFields
+//	options shared=sticky               options that differ from the zero value: see sharedNames
 //	rule identity=x user=y anonymous listener=z publish a/# b subscribe c/+
 //	                                    replaces "everybody may do everything"; several make a list, and
 //	                                    several of the words of who, separated by "or", several conditions
-//	apply                               gives the core limits and rules again, in the middle of a script
+//	apply                               gives the core limits, options and rules again, in the middle of a script
 //	at 12.5s                            lets time pass until 12.5 seconds after the beginning
 //	client a: open listener=tls identity=x,y user=u v5
 //	                                    connects the network only (the version is for reading answers to raw
@@ -51,6 +52,7 @@ var ScriptLimits = abi.Limits{
 type Script struct {
 	rig      *Rig
 	limits   abi.Limits
+	options  abi.Options
 	rules    []abi.Rule
 	ruled    bool
 	ready    bool
@@ -118,6 +120,8 @@ func (s *Script) runLine(line string) error {
 	switch word {
 	case "limits":
 		return s.setLimits(w)
+	case "options":
+		return s.setOptions(w)
 	case "rule":
 		return s.addRule(w)
 	case "expect":
@@ -183,7 +187,7 @@ func (s *Script) start() error {
 }
 
 func (s *Script) configure() {
-	s.rig.Configure(&abi.Config{Limits: s.limits, Rules: s.rules})
+	s.rig.Configure(&abi.Config{Limits: s.limits, Options: s.options, Rules: s.rules})
 	if s.ready {
 		s.ruled = false
 	}
@@ -196,6 +200,21 @@ func (s *Script) setLimits(w *words) error {
 		}
 	}
 	return w.end()
+}
+
+func (s *Script) setOptions(w *words) error {
+	if name, ok := w.value("shared"); ok {
+		if s.options.Shared, ok = sharedNames[name]; !ok {
+			w.fail("unknown strategy %q", name)
+		}
+	}
+	return w.end()
+}
+
+// sharedNames are the words that stand for strategies of shared subscriptions.
+var sharedNames = map[string]abi.SharedStrategy{
+	"round-robin": abi.SharedRoundRobin, "random": abi.SharedRandom, "sticky": abi.SharedSticky,
+	"hash-client": abi.SharedHashClient, "hash-topic": abi.SharedHashTopic,
 }
 
 // limitFields are the words that stand for limits.
@@ -479,6 +498,7 @@ var statFields = map[string]func(*abi.Stats) uint64{
 	"connections":   func(s *abi.Stats) uint64 { return s.Connections },
 	"sessions":      func(s *abi.Stats) uint64 { return s.Sessions },
 	"subscriptions": func(s *abi.Stats) uint64 { return s.Subscriptions },
+	"shared":        func(s *abi.Stats) uint64 { return s.Shared },
 	"retained":      func(s *abi.Stats) uint64 { return s.Retained },
 	"queued":        func(s *abi.Stats) uint64 { return s.Queued },
 	"received":      func(s *abi.Stats) uint64 { return s.Received },

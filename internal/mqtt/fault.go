@@ -43,8 +43,6 @@ var (
 	faultFilterEmpty    = &Fault{MalformedPacket, "topic filter is empty", "[MQTT-4.7.3-1]"}
 	faultFilterHash     = &Fault{MalformedPacket, "# does not stand alone in the last level", "[MQTT-4.7.1-1]"}
 	faultFilterPlus     = &Fault{MalformedPacket, "+ does not stand alone in its level", "[MQTT-4.7.1-2]"}
-	faultShareName      = &Fault{MalformedPacket, "share name is empty or no filter follows it", "[MQTT-4.8.2-1]"}
-	faultShareWildcard  = &Fault{MalformedPacket, "share name contains a wildcard", "[MQTT-4.8.2-2]"}
 	faultNotInV3        = &Fault{ProtocolError, "packet type exists in MQTT 5 only", ""}
 	faultReasonUnlisted = &Fault{ProtocolError, "reason code is not one of this packet and sender", ""}
 )
