@@ -27,7 +27,7 @@ func TestShortAndLongWay(t *testing.T) {
 		long, limits := New(), []abi.Limits{crowdLimits(1 << 20), wide}[i%2]
 		long.longWay = true
 		w := brokertest.NewCrowd(newRandom(t), []brokertest.Core{New(), long}, []abi.Limits{limits, limits})
-		if err := errors.Join(w.Play(300), w.CompareStats()); err != nil {
+		if err := errors.Join(w.Play(300), w.CompareStats(), long.checkGroups()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -37,10 +37,11 @@ const crowdSize = 7
 // each core.
 func NewCrowd(r *rand.Rand, cores []Core, limits []abi.Limits) *Crowd {
 	w := &Crowd{r: r, Same: bytes.Equal}
+	options := abi.Options{Shared: abi.SharedStrategy(r.IntN(5))}
 	for i, core := range cores {
 		rig := New(core)
 		rig.KeepTrace = true
-		rig.Configure(&abi.Config{Limits: limits[i], Rules: []abi.Rule{
+		rig.Configure(&abi.Config{Limits: limits[i], Options: options, Rules: []abi.Rule{
 			{Who: []abi.Condition{{Anonymous: true}}, Publish: []string{"+/#", "$x/#"}, Subscribe: []string{"#", "$x/#"}},
 		}})
 		w.Rigs = append(w.Rigs, rig)
@@ -212,7 +213,7 @@ func (w *Crowd) act(i int) {
 	case n < 83:
 		w.packets(m, mqtt.AppendSubscribe(nil, m.version, 1, w.subscribeProps(m), w.filters()))
 	case n < 86:
-		w.packets(m, mqtt.AppendUnsubscribe(nil, m.version, 2, nil, [][]byte{[]byte(RandomFilter(w.r))}))
+		w.packets(m, mqtt.AppendUnsubscribe(nil, m.version, 2, nil, [][]byte{[]byte(w.filter())}))
 	case n < 90:
 		m.blocked = !m.blocked
 		kind := abi.EventUnblocked
@@ -348,11 +349,20 @@ func (w *Crowd) subscribeProps(m *member) *mqtt.Properties {
 func (w *Crowd) filters() (list []mqtt.Filter) {
 	for range 1 + w.r.IntN(3) {
 		list = append(list, mqtt.Filter{
-			Topic: []byte(RandomFilter(w.r)), QoS: byte(w.r.IntN(3)), NoLocal: w.r.IntN(6) == 0,
+			Topic: []byte(w.filter()), QoS: byte(w.r.IntN(3)), NoLocal: w.r.IntN(6) == 0,
 			RetainAsPublished: w.r.IntN(3) == 0, RetainHandling: byte(w.r.IntN(3)),
 		})
 	}
 	return list
+}
+
+// filter returns a filter, now and then a shared one. Few of these, so that groups have members.
+func (w *Crowd) filter() string {
+	if w.r.IntN(4) > 0 {
+		return RandomFilter(w.r)
+	}
+	shared := []string{"$share/g/#", "$share/g/a/#", "$share/h/+/+", "$share/h/#", "$share/+/a", "$share/g/$x/#"}
+	return shared[w.r.IntN(len(shared))]
 }
 
 // broken is a packet with one byte changed.
