@@ -200,6 +200,7 @@ func (c *Core) owns(p *connection, session uint32) bool {
 
 // review ends the subscriptions of a connection that the rules do not allow any more.
 func (c *Core) review(p *connection) {
+	members := c.groups.members
 	for id := c.sessions.at(p.session).firstSubscription; id != 0; {
 		sub := c.subscriptions.at(id)
 		next := sub.following
@@ -210,6 +211,9 @@ func (c *Core) review(p *connection) {
 		}
 		c.work++
 		id = next
+	}
+	if c.groups.members < members {
+		c.giveQueueBack(p.session)
 	}
 }
 

@@ -103,7 +103,7 @@ func (c *Core) endEarly(id uint32) {
 func (c *Core) leave(id uint32) {
 	s := c.sessions.at(id)
 	s.conn, s.blocked, s.dropNoted = 0, false, false
-	c.leaveGroups(s)
+	c.leaveGroups(id)
 	if s.firstSubscription != 0 {
 		c.presence++
 	}

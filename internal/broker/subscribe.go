@@ -93,10 +93,14 @@ func (c *Core) handleUnsubscribe(p *connection, frame []byte) {
 		return
 	}
 	c.reasons = c.reasons[:0]
+	members := c.groups.members
 	rest := req.Filters
 	for filter, ok := mqtt.NextTopicFilter(&rest); ok; filter, ok = mqtt.NextTopicFilter(&rest) {
 		c.reasons = append(c.reasons, byte(c.unsubscribeFrom(p, filter)))
 		c.work++
+	}
+	if c.groups.members < members {
+		c.giveQueueBack(p.session)
 	}
 	c.acks = mqtt.AppendUnsuback(c.acks, p.version, req.PacketID, nil, c.reasons) // [MQTT-3.10.4-4]
 }

@@ -143,8 +143,8 @@ func (c *Core) moveBehindShared(id uint32, sub *subscription, sess *session) {
 	sess.lastShared = id
 }
 
-// removeSubscription ends the subscription of a session to a filter, and says whether there was one. What the session
-// has not been sent of a shared subscription goes to its other members; what is in flight stays [MQTT-3.10.4-3].
+// removeSubscription ends the subscription of a session to a filter, and says whether there was one. If it
+// is shared, giveQueueBack is to follow; what is in flight stays [MQTT-3.10.4-3].
 func (c *Core) removeSubscription(session uint32, filter []byte) bool {
 	name, filter, shared, _ := mqtt.ParseShared(filter)
 	node, group := c.findFilter(name, filter, shared)
@@ -156,9 +156,6 @@ func (c *Core) removeSubscription(session uint32, filter []byte) bool {
 		return false
 	}
 	c.dropSubscription(id)
-	if group != 0 {
-		c.giveQueueBack(c.sessions.at(session), group)
-	}
 	return true
 }
 

@@ -24,7 +24,7 @@ var ScriptLimits = abi.Limits{
 //
 //	# a comment; behind a line it needs two spaces before it
 //	limits max-queued=3 step-work=1     limits that differ from ScriptLimits, see limitFields
-//	options shared=sticky               options that differ from the zero value: see sharedNames
+//	options shared=sticky drop-oldest   options that differ from the zero value: see sharedNames
 //	rule identity=x user=y anonymous listener=z publish a/# b subscribe c/+
 //	                                    replaces "everybody may do everything"; several make a list, and
 //	                                    several of the words of who, separated by "or", several conditions
@@ -207,6 +207,9 @@ func (s *Script) setOptions(w *words) error {
 		if s.options.Shared, ok = sharedNames[name]; !ok {
 			w.fail("unknown strategy %q", name)
 		}
+	}
+	if w.flag("drop-oldest") {
+		s.options.Overflow = abi.DropOldest
 	}
 	return w.end()
 }

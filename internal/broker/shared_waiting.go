@@ -1,5 +1,7 @@
 package broker
 
+import "github.com/vouchmq/vouchmq/internal/abi"
+
 // Messages of a shared subscription that no member can take wait in the queue of the group: because no member has a
 // connection, or because all that have one are blocked or have as many messages in flight as they may. A member takes
 // from there as soon as it can, see drain.
@@ -20,8 +22,7 @@ func (c *Core) wait(id uint32, g *group, m *content, busy uint32) {
 	if busy == 0 && g.online > 0 && g.online == g.count {
 		return // it is too large for all of them: as if it had been sent [MQTT-3.1.2-25]
 	}
-	l := &c.config.Limits
-	if g.queued >= l.MaxQueued || g.queuedBytes+m.size() > l.MaxQueuedBytes {
+	if !c.mayWait(g, m) {
 		c.stats.DroppedQueue++
 		if busy != 0 {
 			c.noteDropped(c.sessions.at(c.subscriptions.at(busy).session))
@@ -35,6 +36,21 @@ func (c *Core) wait(id uint32, g *group, m *content, busy uint32) {
 		session := c.subscriptions.at(busy).session
 		c.pauseFor(session, c.sessions.at(session), m.source)
 	}
+}
+
+// mayWait says whether a message may wait with a group. The bounds are those of a session's queue.
+func (c *Core) mayWait(g *group, m *content) bool {
+	l := &c.config.Limits
+	if m.size() > l.MaxQueuedBytes {
+		return false
+	}
+	room := func() bool { return g.queued < l.MaxQueued && g.queuedBytes+m.size() <= l.MaxQueuedBytes }
+	for c.config.Options.Overflow == abi.DropOldest && g.firstQueued != 0 && !room() {
+		n, d := c.dequeueWaiting(g)
+		c.discard(n, d)
+		c.stats.DroppedQueue++
+	}
+	return room()
 }
 
 // longer says whether more waits with a group than so many messages, or bytes of them.
@@ -93,7 +109,11 @@ func (c *Core) fetch(s *session) bool {
 	if c.groups.waiting == 0 {
 		return false
 	}
+	looked := uint32(0)
 	for id := c.firstShared(s); id != 0; id = c.nextShared(id) {
+		if looked++; looked%chooseWork == 0 {
+			c.work++
+		}
 		sub := c.subscriptions.at(id)
 		if g := c.groups.all.at(sub.group); g.firstQueued != 0 && sub.options.qos() > 0 {
 			c.handWaiting(g, sub)
@@ -110,11 +130,15 @@ func (c *Core) handWaiting(g *group, sub *subscription) {
 	n, d := c.dequeueWaiting(g)
 	var m content
 	c.load(d.message, &m)
-	if m.expired(c.now) || !c.smallEnough(c.sessions.at(sub.session), sub, &m) { // [MQTT-3.3.2-5], [MQTT-3.1.2-25]
+	switch {
+	case m.expired(c.now): // [MQTT-3.3.2-5]
+		c.stats.Expired++
 		c.discard(n, d)
-		return
+	case !c.smallEnough(c.sessions.at(sub.session), sub, &m): // [MQTT-3.1.2-25]
+		c.discard(n, d)
+	default:
+		c.handDelivery(n, d, sub, &m)
 	}
-	c.handDelivery(n, d, sub, &m)
 }
 
 // feed hands out what waits with a group as long as there is a member that can take it.
@@ -158,15 +182,27 @@ func (c *Core) giveBack(n uint32, d *delivery) bool {
 	return true
 }
 
-// giveQueueBack gives what waits in the queue of a session to other members: what came by one group, or by any if
-// group is 0.
-func (c *Core) giveQueueBack(s *session, group uint32) {
+// giveQueueBack gives to other members what waits in the queue of a session: all that came by groups if it has no
+// connection, or else what came by those that it has left.
+func (c *Core) giveQueueBack(session uint32) {
+	s := c.sessions.at(session)
+	c.work += s.queued / chooseWork
 	for left := s.queued; left > 0; left-- {
 		n, d := c.dequeue(s)
-		if group != 0 && d.group != group || !c.giveBack(n, d) {
+		if s.conn != 0 && c.cameByOwn(session, d) || !c.giveBack(n, d) {
 			c.enqueue(s, n, d)
 		}
 	}
+}
+
+// cameByOwn says whether a delivery came by a group of which the session is a member.
+func (c *Core) cameByOwn(session uint32, d *delivery) bool {
+	g := c.groupOf(d)
+	if g == nil {
+		return false
+	}
+	id, _ := c.findSubscription(session, g.node, d.group)
+	return id != 0
 }
 
 // mayGoElsewhere says whether a delivery of a session that ends may go to another member: a message that was sent at
