@@ -296,6 +296,8 @@ func (c *Core) endByHost(conn abi.Conn, reason mqtt.ReasonCode) {
 
 // shutdown ends all connections without publishing wills.
 func (c *Core) shutdown() {
+	c.groups.closed = true
+	defer func() { c.groups.closed = false }()
 	for _, page := range c.connections {
 		if page == nil {
 			continue

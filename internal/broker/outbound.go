@@ -218,7 +218,7 @@ func (c *Core) handleSingleAck(p *connection, s *session, n uint32, kind mqtt.Pa
 	if n == 0 || !c.deliveries.at(n).endsWith(kind) {
 		return false
 	}
-	c.land(s, n)
+	c.land(s, n) // with whatever reason [MQTT-4.8.2-6]
 	return true
 }
 
@@ -238,7 +238,7 @@ func (c *Core) handlePubrec(p *connection, s *session, n uint32) (landed bool) {
 		}
 		return false
 	}
-	if c.ack.Reason.Failed() { // the client refuses it: that ends the delivery (4.3.3)
+	if c.ack.Reason.Failed() { // the client refuses it: that ends the delivery (4.3.3) [MQTT-4.8.2-6]
 		c.land(s, n)
 		return true
 	}

@@ -3,9 +3,9 @@ package broker
 import "github.com/vouchmq/vouchmq/internal/abi"
 
 // A session in whose queue messages pile up slows down those who publish to it: the core asks the host to read
-// nothing more from them until the queue is short again. So does one of the sessions of a shared subscription with which
-// messages pile up. A client that has stopped acknowledging loses this
-// courtesy after a while, and its queue overflows alone.
+// nothing more from them until the queue is short again. So does one of the sessions of a shared subscription with
+// which messages pile up. A client that has stopped acknowledging loses this courtesy after a while, and its queue
+// overflows alone.
 
 // slowAt returns how many queued messages, and bytes of them, make a session slow its publishers.
 func (c *Core) slowAt() (messages, bytes uint32) {

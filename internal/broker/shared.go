@@ -37,6 +37,7 @@ type groups struct {
 	members uint32 // of all groups
 	waiting uint32 // messages in the queues of all groups
 	draws   uint64 // random numbers drawn so far
+	closed  bool   // nothing is handed to other members: all connections are about to end
 }
 
 const firstMembers = 4

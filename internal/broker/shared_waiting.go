@@ -29,7 +29,7 @@ func (c *Core) wait(id uint32, g *group, m *content, busy uint32) {
 		}
 	} else {
 		n, d := c.deliveries.alloc()
-		d.message, d.group, d.serial = c.keep(m), id, g.serial
+		d.message, d.count, d.group, d.serial = c.keep(m), 1, id, g.serial
 		c.enqueueWaiting(g, n, d)
 	}
 	if messages, bytes := c.slowAt(); busy != 0 && g.longer(messages, bytes) {
@@ -79,7 +79,7 @@ func (c *Core) enqueueWaiting(g *group, n uint32, d *delivery) {
 	}
 	g.lastQueued = n
 	g.queued++
-	g.queuedBytes += c.messages.at(d.message).body.size
+	g.queuedBytes += c.weight(d)
 	c.groups.waiting++
 }
 
@@ -91,7 +91,7 @@ func (c *Core) dequeueWaiting(g *group) (n uint32, d *delivery) {
 		g.lastQueued = 0
 	}
 	g.queued--
-	g.queuedBytes -= c.messages.at(d.message).body.size
+	g.queuedBytes -= c.weight(d)
 	c.groups.waiting--
 	return n, d
 }
@@ -143,7 +143,7 @@ func (c *Core) handWaiting(g *group, sub *subscription) {
 
 // feed hands out what waits with a group as long as there is a member that can take it.
 func (c *Core) feed(g *group) {
-	for g.firstQueued != 0 {
+	for g.firstQueued != 0 && !c.groups.closed {
 		var m content
 		c.load(c.deliveries.at(g.firstQueued).message, &m)
 		member, _ := c.choose(g, &m, 1)
@@ -173,7 +173,7 @@ func (c *Core) giveBack(n uint32, d *delivery) bool {
 		return false
 	}
 	c.store.release(d.ids)
-	*d = delivery{message: d.message, group: d.group, serial: d.serial}
+	*d = delivery{message: d.message, count: 1, group: d.group, serial: d.serial}
 	idle := g.firstQueued == 0 // otherwise nobody can take it now
 	c.enqueueWaiting(g, n, d)
 	if idle {
