@@ -7,8 +7,9 @@ import "github.com/vouchmq/vouchmq/internal/abi"
 // from there as soon as it can, see drain.
 //
 // A message comes back to the queue, for another member, if its member's connection ends before the message has been
-// sent; if it was sent at QoS 1 and not acknowledged, when the session ends (4.8.2). One that was sent at QoS 2 never
-// goes to another member [MQTT-4.8.2-5], nor does one that a client has refused [MQTT-4.8.2-6].
+// sent; if it was sent at QoS 1 and not acknowledged, when the session ends (4.8.2). One that was sent at QoS 2
+// stays with its member [MQTT-4.8.2-4] and never goes to another [MQTT-4.8.2-5], nor does one that a client has refused
+// [MQTT-4.8.2-6].
 
 // wait keeps a message that no member of a group can take now. busy is the subscription of one that will be able to
 // when its connection goes on.
