@@ -238,7 +238,7 @@ func (c *Core) report() {
 	s.Subscriptions = uint64(c.subscriptions.live)
 	s.Shared = uint64(c.groups.members)
 	s.Retained = uint64(c.retained.count)
-	s.Queued = c.waiting
+	s.Queued = c.waiting + uint64(c.groups.waiting)
 	s.MessageBytes = c.store.live
 	c.encoded = abi.AppendStats(c.encoded[:0], &s)
 	c.effect(abi.EffectStats, 0, 0, c.encoded)

@@ -97,6 +97,9 @@ const maxRun = 1 << 12
 // roomForRun returns how many messages all receivers of a route can take, each into its window or, if it has to wait,
 // into its queue; 0 if there is anything unusual about one of them.
 func (c *Core) roomForRun(p *connection, rt *route, r *publishRun) uint32 {
+	if len(rt.matches) == 0 || len(rt.groups) > 0 { // of groups, who gets it is chosen for each message
+		return 0
+	}
 	l := &c.config.Limits
 	room := min(maxRun, 1+(l.StepWork-c.work)*quickly/uint32(len(rt.matches)+1))
 	if r.qos == 2 {
@@ -123,9 +126,6 @@ func (c *Core) roomForRun(p *connection, rt *route, r *publishRun) uint32 {
 		if room < 2 {
 			return 0
 		}
-	}
-	if len(rt.matches) == 0 {
-		return 0
 	}
 	return room
 }

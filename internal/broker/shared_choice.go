@@ -142,7 +142,7 @@ func (c *Core) hand(id uint32, m *content) {
 		return
 	}
 	n, d := c.deliveries.alloc()
-	d.message, d.group, d.serial = c.keep(m), sub.group, c.groups.all.at(sub.group).serial
+	d.message, d.count, d.group, d.serial = c.keep(m), 1, sub.group, c.groups.all.at(sub.group).serial
 	c.handDelivery(n, d, sub, m)
 }
 

@@ -188,8 +188,9 @@ func (c *Core) giveBack(n uint32, d *delivery) bool {
 func (c *Core) giveQueueBack(session uint32) {
 	s := c.sessions.at(session)
 	c.work += s.queued / chooseWork
-	for left := s.queued; left > 0; left-- {
-		n, d := c.dequeue(s)
+	for last, n := s.lastQueued, uint32(0); n != last; {
+		var d *delivery
+		n, d = c.dequeue(s)
 		if s.conn != 0 && c.cameByOwn(session, d) || !c.giveBack(n, d) {
 			c.enqueue(s, n, d)
 		}
