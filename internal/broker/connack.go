@@ -47,19 +47,6 @@ func (c *Core) sendRefusal(p *connection, reason mqtt.ReasonCode, text, referenc
 	return c.sendConnack(p)
 }
 
-// sendAcceptance sends c.connack, a success. What the client need not know is left out if it takes no packet of that
-// size. It returns false if even that does not help.
-func (c *Core) sendAcceptance(p *connection) bool {
-	const advice = 1<<mqtt.PropReceiveMaximum | 1<<mqtt.PropMaximumPacketSize | 1<<mqtt.PropTopicAliasMaximum |
-		1<<mqtt.PropSharedSubscriptionAvailable | 1<<mqtt.PropResponseInformation
-	if c.sendConnack(p) {
-		return true
-	}
-	c.connack.Props.Has &^= advice
-	p.aliasMost = 0
-	return c.sendConnack(p)
-}
-
 // sendConnack sends c.connack if the client takes a packet of that size.
 func (c *Core) sendConnack(p *connection) bool {
 	return c.sendBounded(p, mqtt.AppendConnack(c.encoded[:0], p.version, &c.connack))
@@ -109,44 +96,66 @@ func (c *Core) refer(props *mqtt.Properties, reference string) {
 	}
 }
 
-// accept answers a CONNECT with success. It returns false if it had to end the connection instead.
-func (c *Core) accept(p *connection, req *mqtt.Connect, present, madeID bool, authData []byte) bool {
+// accept answers a CONNECT with success.
+func (c *Core) accept(p *connection, req *mqtt.Connect, present, madeID bool, authData []byte) {
 	s := c.sessions.at(p.session)
 	c.noteConnected(p, s, req, present)
-	c.connack.SessionPresent, c.connack.Reason = present, mqtt.Success
-	props := &c.connack.Props
-	props.Reset()
-	if req.Version == mqtt.V5 {
-		c.announce(props, req, s)
-		c.announceAuth(p, props, authData)
-		c.announceResponse(p, props, req)
-		if madeID { // [MQTT-3.2.2-16]
-			props.Has = props.Has.With(mqtt.PropAssignedClientIdentifier)
-			props.AssignedClientIdentifier = c.store.bytes(s.clientID)
-		}
-	}
-	if !c.sendAcceptance(p) {
-		c.drop(p, mqtt.PacketTooLarge, "the client takes no packet as large as its CONNACK")
-		return false
-	}
+	c.fillConnack(p, req, c.store.bytes(s.clientID), madeID, authData)
+	c.connack.SessionPresent = present
+	c.sendConnack(p) // takesConnack has seen that it fits
 	if p.gated {
 		c.effect(abi.EffectProceed, p.conn, 1, nil)
 	}
-	return true
+}
+
+// smallestConnack is the size of a CONNACK of MQTT 5 with nothing but a reason.
+const smallestConnack = 5
+
+// takesConnack refuses a client whose maximum packet size is less than its CONNACK [MQTT-3.1.2-24]. All other packets
+// that have no list in them are smaller, or bounded when they are sent.
+func (c *Core) takesConnack(p *connection, req *mqtt.Connect, clientID []byte, madeID bool, authData []byte) bool {
+	c.fillConnack(p, req, clientID, madeID, authData)
+	c.encoded = mqtt.AppendConnack(c.encoded[:0], p.version, &c.connack)
+	switch {
+	case uint32(len(c.encoded)) <= p.maxPacket:
+		return true
+	case p.maxPacket < smallestConnack:
+		c.refuseSilently(p, mqtt.PacketTooLarge, "the client takes no CONNACK")
+	default:
+		c.refuse(p, mqtt.PacketTooLarge, "the CONNACK is larger than the client takes")
+	}
+	return false
+}
+
+// fillConnack prepares a CONNACK with success.
+func (c *Core) fillConnack(p *connection, req *mqtt.Connect, clientID []byte, madeID bool, authData []byte) {
+	c.connack.SessionPresent, c.connack.Reason = false, mqtt.Success
+	props := &c.connack.Props
+	props.Reset()
+	if req.Version != mqtt.V5 {
+		return
+	}
+	c.announce(props, req)
+	c.announceAuth(p, props, authData)
+	c.announceResponse(p, props, req, clientID)
+	if madeID { // [MQTT-3.2.2-16]
+		props.Has = props.Has.With(mqtt.PropAssignedClientIdentifier)
+		props.AssignedClientIdentifier = clientID
+	}
 }
 
 // announce tells an MQTT 5 client what the broker grants (3.2.2.3).
-func (c *Core) announce(props *mqtt.Properties, req *mqtt.Connect, s *session) {
+func (c *Core) announce(props *mqtt.Properties, req *mqtt.Connect) {
 	l := &c.config.Limits
 	props.Has = props.Has.With(mqtt.PropReceiveMaximum).With(mqtt.PropMaximumPacketSize).
 		With(mqtt.PropTopicAliasMaximum).With(mqtt.PropSharedSubscriptionAvailable)
 	props.ReceiveMaximum = l.ReceiveMaximum
 	props.MaximumPacketSize = l.MaxPacketSize
 	props.TopicAliasMaximum = l.TopicAliasMaximum
-	props.SharedSubscriptionAvailable = false
-	if s.expiry != requestedExpiry(req) {
+	props.SharedSubscriptionAvailable = true
+	if requested := requestedExpiry(req); requested > l.MaxSessionExpiry {
 		props.Has = props.Has.With(mqtt.PropSessionExpiryInterval)
-		props.SessionExpiryInterval = s.expiry
+		props.SessionExpiryInterval = l.MaxSessionExpiry
 	}
 	if keepAlive := c.keepAlive(req); keepAlive != req.KeepAlive {
 		props.Has = props.Has.With(mqtt.PropServerKeepAlive)
@@ -169,13 +178,13 @@ func (c *Core) announceAuth(p *connection, props *mqtt.Properties, data []byte) 
 }
 
 // announceResponse tells a client that asks for it below which topic it may have answers [MQTT-3.1.2-28].
-func (c *Core) announceResponse(p *connection, props *mqtt.Properties, req *mqtt.Connect) {
+func (c *Core) announceResponse(p *connection, props *mqtt.Properties, req *mqtt.Connect, clientID []byte) {
 	prefix := c.config.Options.ResponsePrefix
 	if prefix == "" || !req.Props.Has.Has(mqtt.PropRequestResponseInformation) || !req.Props.RequestResponseInformation {
 		return
 	}
 	peer := c.peerOf(p)
-	v := variables{clientID: c.store.bytes(c.sessions.at(p.session).clientID), user: peer.User}
+	v := variables{clientID: clientID, user: peer.User}
 	if len(peer.Identities) > 0 {
 		v.identity = peer.Identities[0]
 	}

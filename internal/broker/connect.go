@@ -61,6 +61,9 @@ func (c *Core) admit(p *connection, req *mqtt.Connect, authData []byte) {
 		c.refuse(p, reason, text)
 		return
 	}
+	if !c.takesConnack(p, req, clientID, made, authData) {
+		return
+	}
 	id, hash := c.findSession(clientID)
 	switch {
 	case c.full():
@@ -81,9 +84,8 @@ func (c *Core) admit(p *connection, req *mqtt.Connect, authData []byte) {
 	}
 	c.enter(id, p, req)
 	c.review(p)
-	if c.accept(p, req, present, made, authData) { // [MQTT-3.1.4-5]
-		c.drain(id)
-	}
+	c.accept(p, req, present, made, authData) // [MQTT-3.1.4-5]
+	c.drain(id)
 }
 
 // objection says why the rules do not let a client in, or its will.
@@ -153,7 +155,7 @@ func (c *Core) enter(id uint32, p *connection, req *mqtt.Connect) {
 	if req.Props.Has.Has(mqtt.PropReceiveMaximum) { // [MQTT-3.3.4-9]
 		s.window = min(s.window, uint32(req.Props.ReceiveMaximum))
 	}
-	p.aliasMost = limits.TopicAliasMaximum
+	p.aliasMost, p.receiveMost = limits.TopicAliasMaximum, limits.ReceiveMaximum
 	p.overdue = int64(c.keepAlive(req)) * 1500 // one and a half times [MQTT-3.1.2-22]
 	p.lastSeen = c.now
 	c.watch(p)

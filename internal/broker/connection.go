@@ -29,6 +29,7 @@ type connection struct {
 	ended       mqtt.ReasonCode // why the core has ended it
 	aliases     block           // topics by alias, see alias.go
 	aliasMost   uint16          // the topic alias maximum that the client was told
+	receiveMost uint16          // the receive maximum that it was told
 
 	pausedBy   uint32   // the session that has paused it, see pace.go
 	pausedNext abi.Conn // the next connection that the same session has paused
@@ -127,11 +128,9 @@ func (c *Core) packets(e *abi.Event) (done bool) {
 			c.resume, c.resumeNum = at, left
 			return false
 		}
-		if c.batch[at] == publishPlain {
-			if next, handled := c.quickRun(p, at, end); handled > 0 {
-				at, left = next, left-handled
-				continue
-			}
+		if next, handled := c.shortWay(p, at, end); handled > 0 {
+			at, left = next, left-handled
+			continue
 		}
 		size, ok, fault := mqtt.FrameSize(c.batch[at:end])
 		if fault != nil || !ok || uint32(size) > end-at {
@@ -151,6 +150,20 @@ func (c *Core) packets(e *abi.Event) (done bool) {
 	}
 	c.acks = c.acks[:0]
 	return true
+}
+
+// shortWay handles packets from offset at on that can go a short way, and returns the offset of the first that cannot
+// and how many it handled.
+func (c *Core) shortWay(p *connection, at, end uint32) (next, handled uint32) {
+	switch c.batch[at] {
+	case publishPlain:
+		return c.quickRun(p, at, end)
+	case publishPlain | 2, publishPlain | 4:
+		return c.quickAcked(p, at, end)
+	case firstPuback, firstPubrec, firstPubrel, firstPubcomp:
+		return c.quickAcks(p, at, end)
+	}
+	return at, 0
 }
 
 // packet handles one packet. The dispatch is long because MQTT has many packets.
@@ -297,6 +310,8 @@ func (c *Core) endByHost(conn abi.Conn, reason mqtt.ReasonCode) {
 
 // shutdown ends all connections without publishing wills. Clients are sent elsewhere if the host says where.
 func (c *Core) shutdown(reason mqtt.ReasonCode, reference string) {
+	c.groups.closed = true
+	defer func() { c.groups.closed = false }()
 	if reason == mqtt.Success {
 		reason = mqtt.ServerShuttingDown
 	}

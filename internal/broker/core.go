@@ -37,11 +37,13 @@ type Core struct {
 	byClientID       index
 	subscriptions    slab[subscription]
 	bySessionAndNode index
-	generation       uint32 // changes whenever a subscription does
+	groups           groups
+	generation       uint32 // changes whenever a subscription that is not shared does, and whenever a group comes or goes
 	presence         uint32 // changes whenever a session with subscriptions comes, goes, or is blocked
 	routes           routes
 	messages         slab[message]
 	deliveries       slab[delivery]
+	waiting          uint64 // messages in them
 	received         slab[receivedID]
 	byReceivedID     index
 	timers           timers
@@ -246,8 +248,9 @@ func (c *Core) report() {
 	s := c.stats
 	s.Sessions = uint64(c.sessions.live)
 	s.Subscriptions = uint64(c.subscriptions.live)
+	s.Shared = uint64(c.groups.members)
 	s.Retained = uint64(c.retained.count)
-	s.Queued = uint64(c.deliveries.live)
+	s.Queued = c.waiting + uint64(c.groups.waiting)
 	s.MessageBytes = c.store.live
 	s.RetainedBytes = uint64(c.retained.bytes)
 	c.encoded = abi.AppendStats(c.encoded[:0], &s)

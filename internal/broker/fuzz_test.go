@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
@@ -97,7 +98,9 @@ func FuzzPackets(f *testing.F) {
 		mqtt.AppendPublish(nil, v, &mqtt.Publish{Topic: []byte("t/1"), Payload: []byte("x"), QoS: 2, PacketID: 1, Retain: true}),
 		mqtt.AppendPublish(nil, v, &mqtt.Publish{Topic: []byte("t/1"), Payload: []byte("plain")}),
 		mqtt.AppendSubscribe(nil, v, 1, nil, filters),
+		mqtt.AppendSubscribe(nil, v, 1, nil, []mqtt.Filter{{Topic: []byte("$share/g/t/+"), QoS: 2}, {Topic: []byte("$share//t"), QoS: 2}}),
 		mqtt.AppendUnsubscribe(nil, v, 1, nil, [][]byte{[]byte("t/+")}),
+		mqtt.AppendUnsubscribe(nil, v, 1, nil, [][]byte{[]byte("$share/g/t/+"), []byte("$share/g")}),
 		mqtt.AppendAck(nil, v, mqtt.PUBACK, 1, 0, nil),
 		mqtt.AppendAck(nil, v, mqtt.PUBREC, 2, 0x80, nil),
 		mqtt.AppendAck(nil, v, mqtt.PUBREL, 1, 0, nil),
@@ -111,7 +114,8 @@ func FuzzPackets(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, version byte, data []byte) {
-		rig := brokertest.New(New())
+		core := New()
+		rig := brokertest.New(core)
 		limits := brokertest.ScriptLimits
 		limits.StepWork = 1 + uint32(version)/3
 		rig.Configure(&abi.Config{Limits: limits, Rules: []abi.Rule{{
@@ -146,7 +150,7 @@ func FuzzPackets(f *testing.F) {
 				}
 			}
 		}
-		if err := rig.Advance(3600e9); err != nil {
+		if err := errors.Join(rig.Advance(3600e9), core.checkGroups()); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -156,7 +160,7 @@ func fuzzClient(rig *brokertest.Rig, id string, v mqtt.Version) *brokertest.Conn
 	c := rig.Open(&abi.Peer{Listener: "plain"})
 	c.Packets(
 		mqtt.AppendConnect(nil, &mqtt.Connect{Version: v, ClientID: []byte(id), HasWill: true, Will: mqtt.Will{Topic: []byte("t/will"), QoS: 1}}),
-		mqtt.AppendSubscribe(nil, v, 1, nil, []mqtt.Filter{{Topic: []byte("t/#"), QoS: 2}}),
+		mqtt.AppendSubscribe(nil, v, 1, nil, []mqtt.Filter{{Topic: []byte("t/#"), QoS: 2}, {Topic: []byte("$share/g/t/+"), QoS: 1}}),
 	)
 	return c
 }

@@ -29,6 +29,7 @@ type member struct {
 	method  bool     // it has named a method of authentication
 	acks    [][]byte // what it owes to what it received
 	blocked bool
+	lastID  uint16 // of the packets that differ in little else, see alike
 }
 
 const crowdSize = 7
@@ -37,11 +38,12 @@ const crowdSize = 7
 // each core.
 func NewCrowd(r *rand.Rand, cores []Core, limits []abi.Limits) *Crowd {
 	w := &Crowd{r: r, Same: bytes.Equal}
+	options := abi.Options{Shared: abi.SharedStrategy(r.IntN(5)), Methods: []string{"m"}}
 	for i, core := range cores {
 		rig := New(core)
 		rig.KeepTrace = true
 		rig.Authenticate = authenticate
-		rig.Configure(&abi.Config{Limits: limits[i], Options: abi.Options{Methods: []string{"m"}}, Rules: []abi.Rule{
+		rig.Configure(&abi.Config{Limits: limits[i], Options: options, Rules: []abi.Rule{
 			{Who: []abi.Condition{{Anonymous: true}}, Publish: []string{"+/#", "$x/#"}, Subscribe: []string{"#", "$x/#"}},
 		}})
 		w.Rigs = append(w.Rigs, rig)
@@ -85,7 +87,8 @@ func (w *Crowd) Play(batches int) error {
 	return nil
 }
 
-// CompareStats asks all cores for their statistics, which must be the same.
+// CompareStats asks all cores for their statistics, which must be the same, but for the bytes of the messages that they
+// keep: messages that came in one run are kept together, and runs depend on where steps end.
 func (w *Crowd) CompareStats() error {
 	for _, rig := range w.Rigs {
 		rig.Event(abi.EventStats, 0, 0, nil)
@@ -94,6 +97,7 @@ func (w *Crowd) CompareStats() error {
 		return err
 	}
 	for k, rig := range w.Rigs[1:] {
+		rig.Stats.MessageBytes = w.Rigs[0].Stats.MessageBytes
 		if rig.Stats != w.Rigs[0].Stats {
 			return fmt.Errorf("core 0 has counted\n%+v\nand core %d\n%+v", w.Rigs[0].Stats, k+1, rig.Stats)
 		}
@@ -228,7 +232,7 @@ func (w *Crowd) act(i int) {
 	case n < 83:
 		w.packets(m, mqtt.AppendSubscribe(nil, m.version, 1, w.subscribeProps(m), w.filters()))
 	case n < 86:
-		w.packets(m, mqtt.AppendUnsubscribe(nil, m.version, 2, nil, [][]byte{[]byte(RandomFilter(w.r))}))
+		w.packets(m, mqtt.AppendUnsubscribe(nil, m.version, 2, nil, [][]byte{[]byte(w.filter())}))
 	case n < 90:
 		m.blocked = !m.blocked
 		kind := abi.EventUnblocked
@@ -347,14 +351,21 @@ func (w *Crowd) publishes(m *member) (packets [][]byte) {
 	return packets
 }
 
-// alike makes plain PUBLISH packets that differ in their payloads alone, and now and then in their topic.
+// alike makes plain PUBLISH packets that differ in their payloads and packet ids alone, and now and then in their topic.
 func (w *Crowd) alike(m *member, topic []byte) (packets [][]byte) {
 	other := bytes.Clone(topic)
 	if len(other) > 0 {
 		other[len(other)-1] = 'c'
 	}
+	qos := byte(w.r.IntN(3))
 	for range 2 + w.r.IntN(30) {
-		p := mqtt.Publish{Topic: topic, Payload: fmt.Appendf(nil, "%04d", w.r.IntN(10_000))}
+		p := mqtt.Publish{Topic: topic, Payload: fmt.Appendf(nil, "%04d", w.r.IntN(10_000)), QoS: qos}
+		if qos > 0 {
+			if m.lastID++; m.lastID%250 < 10 || w.r.IntN(40) == 0 {
+				m.lastID += 10 // the lowest are for publishes
+			}
+			p.PacketID = m.lastID
+		}
 		if w.r.IntN(10) == 0 {
 			p.Topic = other
 		}
@@ -392,11 +403,20 @@ func (w *Crowd) subscribeProps(m *member) *mqtt.Properties {
 func (w *Crowd) filters() (list []mqtt.Filter) {
 	for range 1 + w.r.IntN(3) {
 		list = append(list, mqtt.Filter{
-			Topic: []byte(RandomFilter(w.r)), QoS: byte(w.r.IntN(3)), NoLocal: w.r.IntN(6) == 0,
+			Topic: []byte(w.filter()), QoS: byte(w.r.IntN(3)), NoLocal: w.r.IntN(6) == 0,
 			RetainAsPublished: w.r.IntN(3) == 0, RetainHandling: byte(w.r.IntN(3)),
 		})
 	}
 	return list
+}
+
+// filter returns a filter, now and then a shared one. Few of these, so that groups have members.
+func (w *Crowd) filter() string {
+	if w.r.IntN(4) > 0 {
+		return RandomFilter(w.r)
+	}
+	shared := []string{"$share/g/#", "$share/g/a/#", "$share/h/+/+", "$share/h/#", "$share/+/a", "$share/g/$x/#"}
+	return shared[w.r.IntN(len(shared))]
 }
 
 // broken is a packet with one byte changed.

@@ -247,7 +247,7 @@ func (r *Rig) deliver(e *abi.Effect) error {
 	if err := abi.ReadDeliver(e, &d); err != nil {
 		return err
 	}
-	payload, err := r.payload(d.Payload)
+	payloads, err := r.payload(d.Span())
 	if err != nil {
 		return err
 	}
@@ -255,7 +255,7 @@ func (r *Rig) deliver(e *abi.Effect) error {
 		return fmt.Errorf("the delivery is for nobody")
 	}
 	if source := r.conns[d.Source]; source != nil {
-		source.Caused += d.NumTargets()
+		source.Caused += d.NumTargets() * int(d.Count)
 	} else if d.Source != 0 {
 		return fmt.Errorf("the source of the delivery is not known")
 	}
@@ -269,11 +269,13 @@ func (r *Rig) deliver(e *abi.Effect) error {
 		if (t.PacketID == 0) != (d.QoS == 0) {
 			return fmt.Errorf("packet id %d at QoS %d", t.PacketID, d.QoS)
 		}
-		if d.QoS > 0 {
-			binary.BigEndian.PutUint16(head[d.PacketIDAt:], t.PacketID)
+		for k := range d.Count {
+			if d.QoS > 0 {
+				binary.BigEndian.PutUint16(head[d.PacketIDAt:], t.PacketID+uint16(k))
+			}
+			c.write(head)
+			c.write(payloads[k*d.Stride : k*d.Stride+d.Payload.Size])
 		}
-		c.write(head)
-		c.write(payload)
 	}
 	return nil
 }

@@ -25,7 +25,8 @@ var ScriptLimits = abi.Limits{
 //
 //	# a comment; behind a line it needs two spaces before it
 //	limits max-queued=3 step-work=1     limits that differ from ScriptLimits, see limitFields
-//	options methods=SCRAM,x response-prefix=reply/%c server-reference=b:1883 check-payload failure-80 shared=2 overflow=1
+//	options methods=SCRAM,x response-prefix=reply/%c server-reference=b:1883 check-payload failure-80
+//	options shared=sticky drop-oldest   options that differ from none: see sharedNames
 //	rule identity=x user=y anonymous listener=z publish a/# b subscribe c/+
 //	                                    replaces "everybody may do everything"; several make a list, and
 //	                                    several of the words of who, separated by "or", several conditions
@@ -230,11 +231,22 @@ func (s *Script) setOptions(w *words) error {
 	}
 	o.ResponsePrefix, _ = w.value("response-prefix")
 	o.ServerReference, _ = w.value("server-reference")
-	shared, _ := w.number("shared")
-	overflow, _ := w.number("overflow")
-	o.Shared, o.Overflow = abi.SharedStrategy(shared), abi.Overflow(overflow)
+	if name, ok := w.value("shared"); ok {
+		if o.Shared, ok = sharedNames[name]; !ok {
+			w.fail("unknown strategy %q", name)
+		}
+	}
+	if w.flag("drop-oldest") {
+		o.Overflow = abi.DropOldest
+	}
 	s.options = o
 	return w.end()
+}
+
+// sharedNames are the words that stand for strategies of shared subscriptions.
+var sharedNames = map[string]abi.SharedStrategy{
+	"round-robin": abi.SharedRoundRobin, "random": abi.SharedRandom, "sticky": abi.SharedSticky,
+	"hash-client": abi.SharedHashClient, "hash-topic": abi.SharedHashTopic,
 }
 
 // limitFields are the words that stand for limits.
@@ -674,6 +686,7 @@ var statFields = map[string]func(*abi.Stats) uint64{
 	"connections":    func(s *abi.Stats) uint64 { return s.Connections },
 	"sessions":       func(s *abi.Stats) uint64 { return s.Sessions },
 	"subscriptions":  func(s *abi.Stats) uint64 { return s.Subscriptions },
+	"shared":         func(s *abi.Stats) uint64 { return s.Shared },
 	"retained":       func(s *abi.Stats) uint64 { return s.Retained },
 	"queued":         func(s *abi.Stats) uint64 { return s.Queued },
 	"received":       func(s *abi.Stats) uint64 { return s.Received },

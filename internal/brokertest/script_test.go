@@ -39,6 +39,8 @@ func TestScriptsAreStrict(t *testing.T) {
 		{"unknown packet", "client a: publsh t", "x.txt:7: unknown packet"},
 		{"unknown word", "client a: publish t retian", "x.txt:7: unknown words"},
 		{"unknown limit", "limits max-fun=1", "x.txt:7: unknown words"},
+		{"unknown strategy", "options shared=luck", "x.txt:7: unknown strategy"},
+		{"unknown option", "options fun=1", "x.txt:7: unknown words"},
 		{"unknown client", "client c: ping", "x.txt:7: c is not connected"},
 		{"unknown event", "host a: tickled", "x.txt:7: unknown event"},
 		{"unknown note", "expect note joy a", "x.txt:7: unknown note"},

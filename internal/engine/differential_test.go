@@ -76,8 +76,8 @@ func (p *pair) compareRanges(effects, batches [2][]byte) {
 			if err := abi.ReadDeliver(&e, &d); err != nil {
 				p.t.Fatal(err)
 			}
-			one, err1 := memories[0].Range(d.Payload)
-			two, err2 := memories[1].Range(d.Payload)
+			one, err1 := memories[0].Range(d.Span())
+			two, err2 := memories[1].Range(d.Span())
 			if err1 != nil || err2 != nil || !bytes.Equal(one, two) {
 				p.t.Fatalf("payload %+v differs: % x (%v), % x (%v)", d.Payload, one, err1, two, err2)
 			}

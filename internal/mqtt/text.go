@@ -100,16 +100,3 @@ func checkLevel(level []byte, more bool) *Fault {
 	}
 	return nil
 }
-
-// checkShared checks what a filter that begins with $share/ needs besides
-// (4.8.2).
-func checkShared(b []byte) *Fault {
-	group, filter, shared, ok := ParseShared(b)
-	if !shared || ok {
-		return nil
-	}
-	if len(group) == 0 || len(filter) == 0 {
-		return faultShareName // [MQTT-4.8.2-1], [MQTT-4.8.2-2]
-	}
-	return faultShareWildcard // [MQTT-4.8.2-2]
-}
