@@ -62,8 +62,8 @@ func TestAnswersAndNotes(t *testing.T) {
 	}
 	note(abi.NoteConnected, abi.AppendConnected(nil, &abi.Connected{ClientID: "secret"}))
 	note(abi.NoteDisconnected, abi.AppendDisconnected(nil, &abi.Disconnected{ClientID: "secret"}))
-	note(abi.NoteSubscribed, abi.AppendSubscribed(nil, &abi.Subscribed{ClientID: "secret", Filter: "secret"}))
-	note(abi.NoteUnsubscribed, abi.AppendSubscribed(nil, &abi.Subscribed{ClientID: "secret", Filter: "secret"}))
+	note(abi.NoteSubscribed, abi.AppendSubscribed(nil, []byte("secret"), []byte("secret"), 0))
+	note(abi.NoteUnsubscribed, abi.AppendSubscribed(nil, []byte("secret"), []byte("secret"), 0))
 	note(abi.NoteLimit, abi.AppendLimitMet(nil, &abi.LimitMet{ClientID: "secret"}))
 	note(abi.NoteDropped, []byte("secret"))
 	note(abi.NoteDenied, []byte("secret"))

@@ -104,7 +104,7 @@ func TestSlowedForLong(t *testing.T) {
 	})
 	began := time.Now()
 	b.table.all()[0].close(0x98, nil)
-	b.table.all()[0].wakeWriter()
+	b.table.all()[0].wakeWriter(0)
 	expectEnd(t, c)
 	_ = c.Close()
 	await(t, "the end", func() bool { return b.Stats().Connections == 0 })
