@@ -19,8 +19,8 @@ var notes = map[abi.Note][]byte{
 	abi.NoteDisconnected: abi.AppendDisconnected(nil, &abi.Disconnected{ClientID: secret, Reason: 0x8e}),
 	abi.NoteDropped:      []byte(secret),
 	abi.NoteDenied:       []byte(secret),
-	abi.NoteSubscribed:   abi.AppendSubscribed(nil, &abi.Subscribed{ClientID: secret, Filter: secret + "/#", Reason: 1}),
-	abi.NoteUnsubscribed: abi.AppendSubscribed(nil, &abi.Subscribed{ClientID: secret, Filter: secret + "/#"}),
+	abi.NoteSubscribed:   abi.AppendSubscribed(nil, []byte(secret), []byte(secret+"/#"), 1),
+	abi.NoteUnsubscribed: abi.AppendSubscribed(nil, []byte(secret), []byte(secret+"/#"), 0),
 	abi.NoteLimit:        abi.AppendLimitMet(nil, &abi.LimitMet{Limit: abi.LimitQueue, ClientID: secret}),
 }
 
@@ -46,7 +46,7 @@ func TestNamesAreHiddenUnlessAsked(t *testing.T) {
 }
 
 func TestLines(t *testing.T) {
-	refused := abi.AppendSubscribed(nil, &abi.Subscribed{ClientID: "c", Filter: "f", Reason: 0x87})
+	refused := abi.AppendSubscribed(nil, []byte("c"), []byte("f"), 0x87)
 	for _, c := range []struct {
 		note abi.Note
 		data []byte

@@ -12,7 +12,21 @@ import (
 type administered struct{ *Server }
 
 // Connection returns what is known of a connection beside its session, and false if there is none of that number.
-func (a administered) Connection(abi.Conn) (admin.Connection, bool) { return admin.Connection{}, false }
+func (a administered) Connection(conn abi.Conn) (admin.Connection, bool) {
+	c, ok := a.transport.Connection(conn)
+	if !ok {
+		return admin.Connection{}, false
+	}
+	f := &c.Figures
+	info := admin.Connection{
+		Listener: c.Listener, Since: c.Since.UTC(), BytesIn: f.BytesIn, BytesOut: f.BytesOut, PacketsIn: f.PacketsIn,
+		PacketsOut: f.PacketsOut, Backlog: uint64(c.Backlog), Stalled: c.Stalled,
+	}
+	if c.Address.IsValid() {
+		info.Address = c.Address.String()
+	}
+	return info, true
+}
 
 // Listeners returns the listeners that are open.
 func (a administered) Listeners() []admin.Listener {

@@ -70,7 +70,10 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.transport = transport.New(transport.Config{Limits: s.config.Limits.Transport, Log: s.config.Log, Stats: s.answerStats})
+	s.transport = transport.New(transport.Config{
+		Limits: s.config.Limits.Transport, Log: s.config.Log, Stats: s.answerStats, Answer: s.questions.answer,
+		Redact: s.config.Sight.Redact,
+	})
 	s.engine, err = engine.Start(engine.Config{
 		Core: cores, Applier: s.transport, Configuration: s.config.coreConfig(), Log: s.config.Log,
 	})
@@ -110,7 +113,7 @@ func (s *Server) listen(ctx context.Context, l Listener) error {
 	if err != nil {
 		return fmt.Errorf("%w (is another broker running there?)", err)
 	}
-	listener, err := s.transport.Listen(l.Name, socket, handshake)
+	listener, err := s.transport.Listen(socket, transport.ListenConfig{Name: l.Name, Handshake: handshake})
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/vouchmq/vouchmq/internal/admin"
 	"github.com/vouchmq/vouchmq/internal/httpd"
 	"github.com/vouchmq/vouchmq/internal/metrics"
+	"github.com/vouchmq/vouchmq/internal/transport"
 )
 
 // Sight says how operators see into a broker, and administer it. The zero value shows nothing.
@@ -121,9 +122,19 @@ func (s *Server) Snapshot(ctx context.Context) (metrics.Snapshot, error) {
 	if err != nil {
 		return metrics.Snapshot{}, err
 	}
+	f := &stats.Transport.Figures
 	return metrics.Snapshot{
 		At: time.Now(), Core: stats.Core, Engine: stats.Engine, Transport: stats.Transport, Facts: s.facts(),
+		Traffic: &metrics.Traffic{PacketsIn: f.PacketsIn, PacketsOut: f.PacketsOut, BytesIn: f.BytesIn, BytesOut: f.BytesOut},
+		Limits:  limitsOfTransport(&stats.Transport),
 	}, nil
+}
+
+// limitsOfTransport names how often each limit of the transport was met, as metrics show it.
+func limitsOfTransport(t *transport.Stats) map[string]uint64 {
+	return map[string]uint64{
+		"connections": t.Refused, "connect_rate": t.RefusedRate, "address_connections": t.RefusedAddress, "message_rate": t.Slowed,
+	}
 }
 
 func (s *Server) facts() metrics.Facts {
