@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,7 +22,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/local"
+	"github.com/vouchmq/vouchmq/internal/admin"
 	"github.com/vouchmq/vouchmq/internal/module"
+	"github.com/vouchmq/vouchmq/internal/redact"
 	"github.com/vouchmq/vouchmq/internal/server"
 	"github.com/vouchmq/vouchmq/internal/server/settings"
 	"github.com/vouchmq/vouchmq/internal/server/systemd"
@@ -31,6 +34,7 @@ type serveFlags struct {
 	config, state, module, engine, readyFile string
 	plain, listen                            string
 	logLevel, logFormat                      string
+	adminSocket, metrics                     string
 }
 
 func newServe() *cobra.Command {
@@ -45,7 +49,8 @@ owner CA, keys, a policy, a bundle for attested clients. It says which commands 
 SIGINT and SIGTERM end it in good order: clients are told, and get what was still to be written. A second signal ends
 it at once. SIGUSR1 prints statistics as one line of JSON. SIGHUP reads the configuration anew: certificates, policy,
 limits, listeners and log level change without a connection being dropped; what is wrong with it is logged, and the old
-one stays. Changed certificate files are noticed without a signal.
+one stays. Changed certificate files are noticed without a signal. Look at the broker, and administer it, with: vouchmq
+status, clients, subscriptions, retained, log-level, reload.
 
 Each key of the configuration can also be set by a variable, such as VOUCHMQ_LOG__LEVEL=debug. A flag counts more than a
 variable, and a variable more than the file. See: vouchmq config --help
@@ -76,6 +81,8 @@ func (f *serveFlags) define(c *cobra.Command) {
 	fs.StringVar(&f.engine, "engine", string(server.Wasm), "how the core runs: wasm, or native for comparison")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	fs.StringVar(&f.adminSocket, "admin-socket", "", "socket for administration (default of a development broker: admin.sock in its folder), - for none")
+	fs.StringVar(&f.metrics, "metrics", "", "address for metrics and health, on this machine (default: none)")
 	c.MarkFlagsMutuallyExclusive("config", "state")
 	c.MarkFlagsMutuallyExclusive("config", "listen")
 	c.MarkFlagsMutuallyExclusive("config", "listen-plain")
@@ -87,12 +94,14 @@ var keyFlags = []struct{ flag, path string }{
 	{"listen", "listeners[" + server.AttestedListener + "].address"},
 	{"listen-plain", "listeners[" + server.PlainListener + "].address"},
 	{"engine", "engine"},
+	{"admin-socket", "admin.socket"},
+	{"metrics", "metrics.address"},
 	{"log-level", "log.level"},
 	{"log-format", "log.format"},
 }
 
 // foreign are variables that begin as those of the configuration do, and are not.
-var foreign = []string{passwordEnv}
+var foreign = []string{passwordEnv, socketEnv}
 
 // read reads flags, environment and file. flags may be nil.
 func (f *serveFlags) read(flags *pflag.FlagSet) (*settings.Settings, error) {
@@ -100,6 +109,7 @@ func (f *serveFlags) read(flags *pflag.FlagSet) (*settings.Settings, error) {
 	if f.config == "" {
 		source.Base, source.Optional = server.DevelopmentDefaults(), []string{"policy"}
 		f.shape(&source.Base, flags)
+		source.Base.Admin.Socket = f.developmentSocket()
 	} else {
 		text, err := os.ReadFile(f.config)
 		if err != nil {
@@ -112,10 +122,26 @@ func (f *serveFlags) read(flags *pflag.FlagSet) (*settings.Settings, error) {
 			break
 		}
 		if flag := flags.Lookup(k.flag); flag != nil && flag.Changed && !(k.flag == "listen-plain" && f.plain == "-") {
-			source.Flags = append(source.Flags, settings.Flag{Path: k.path, Name: "--" + k.flag, Value: flag.Value.String()})
+			source.Flags = append(source.Flags, settings.Flag{Path: k.path, Name: "--" + k.flag, Value: valueOf(flag)})
 		}
 	}
 	return settings.Read(source)
+}
+
+// valueOf is what a flag says, as it would stand in the file: a path is relative to where the flag was given, and - is
+// nothing.
+func valueOf(flag *pflag.Flag) string {
+	value := flag.Value.String()
+	if flag.Name != "admin-socket" {
+		return value
+	}
+	if value == "-" {
+		return ""
+	}
+	if absolute, err := filepath.Abs(value); err == nil {
+		return absolute
+	}
+	return value
 }
 
 // shape makes the listeners of a development broker what --listen-plain says. To give its address is to mean it, also
@@ -128,6 +154,16 @@ func (f *serveFlags) shape(base *settings.File, flags *pflag.FlagSet) {
 	if flags.Changed("listen-plain") {
 		base.Listeners[0].Insecure = true
 	}
+}
+
+// developmentSocket is the socket for administration of a broker without a file, unless its folder has too long a name
+// for a socket.
+func (f *serveFlags) developmentSocket() string {
+	path := filepath.Join(f.state, admin.SocketFile)
+	if len(path) > admin.MaxSocketPath {
+		return ""
+	}
+	return path
 }
 
 // folder is what paths in the configuration are relative to.
@@ -162,9 +198,22 @@ func (f *serveFlags) open(s *settings.Settings, c *cobra.Command, sockets *serve
 	if err != nil {
 		return nil, err
 	}
+	shown, err := newRedactor()
+	if err != nil {
+		return nil, err
+	}
 	return server.Open(s, server.Opening{
-		Module: wasm, Now: time.Now(), Log: log.Logger, Level: &log.level, Sockets: sockets, Dir: f.folder(),
+		Module: wasm, Now: time.Now(), Log: log.Logger, Level: &log.level, Sockets: sockets, Dir: f.folder(), Version: version, Redact: shown,
 	})
+}
+
+// newRedactor returns what shows names in the log, with a key that nobody else has.
+func newRedactor() (redact.Func, error) {
+	key, err := redact.NewKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	return redact.With(key)
 }
 
 // logging is the log of the process: its level may change, its form stays.
@@ -224,6 +273,7 @@ func (f *serveFlags) run(c *cobra.Command) error {
 		Server: broker, Opened: opened, Read: read, Log: log.Logger,
 		Reloaded: func(o *server.Opened) error { return rewriteBundle(broker, o, log) },
 	})
+	broker.OnReload(keeper.Reload)
 	return serveUntilSignal(c.Context(), c.OutOrStdout(), broker, keeper, systemd.Notifier{Log: log.Logger})
 }
 
@@ -358,6 +408,8 @@ func handleSignals(ctx context.Context, out io.Writer, broker *server.Server, ke
 			if err := printStats(out, broker); err != nil {
 				return err
 			}
+		case <-broker.Stopped():
+			return nil
 		case <-ctx.Done():
 			return nil
 		}

@@ -35,7 +35,7 @@ func (c *Core) handlePublish(p *connection, frame []byte, start uint32) {
 
 // accepted says whether a connection may publish a message now.
 func (c *Core) accepted(p *connection, m *content) mqtt.ReasonCode {
-	if m.qos == 2 && c.sessions.at(p.session).receivedCount >= uint32(c.config.Limits.ReceiveMaximum) {
+	if m.qos == 2 && c.sessions.at(p.session).receivedCount >= uint32(p.receiveMost) {
 		return mqtt.ReceiveMaximumExceeded
 	}
 	if (m.qos > 0 || m.retain) && c.full() {
@@ -83,7 +83,7 @@ func (c *Core) answer(p *connection, qos uint8, packetID uint16, reason mqtt.Rea
 }
 
 // answerOld is answer for MQTT 3.1 and 3.1.1, which have no word for a refusal: what the rules refuse is
-// acknowledged and goes nowhere ([MQTT-3.3.5-2] of MQTT 3.1.1); what the broker has no room for is not
+// acknowledged and goes nowhere [MQTT311-3.3.5-2]; what the broker has no room for is not
 // acknowledged, and the connection ends.
 func (c *Core) answerOld(p *connection, qos uint8, packetID uint16, reason mqtt.ReasonCode) {
 	if reason.Failed() && reason != mqtt.NotAuthorized && qos > 0 {

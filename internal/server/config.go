@@ -15,7 +15,9 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/auth"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
+	"github.com/vouchmq/vouchmq/internal/guard"
 	"github.com/vouchmq/vouchmq/internal/server/settings"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
@@ -104,6 +106,11 @@ type Config struct {
 	Level    slog.Level
 	Sockets  *Sockets         // that were open before; may be nil
 	Clock    func() time.Time // for certificates; nil is time.Now
+	Sight    Sight
+	// Authentication says who is let in. nil: clients are who their certificate or their evidence says, or nobody, and
+	// the policy decides.
+	Authentication *auth.Config
+	Guard          guard.Config // what becomes of those who guess passwords
 }
 
 // DefaultLimits returns limits for a broker that strangers can reach.
@@ -165,6 +172,9 @@ func (c *Config) check() error {
 			return fmt.Errorf("listener %q is configured twice", l.Name)
 		}
 		names[l.Name] = true
+	}
+	if err := c.Sight.check(); err != nil {
+		return err
 	}
 	return c.checkEngine()
 }

@@ -37,6 +37,7 @@ type DevelopmentOptions struct {
 	Module      []byte
 	MemoryLimit uint64
 	Limits      Limits
+	Sight       Sight
 	Now         time.Time
 	Log         *slog.Logger
 }
@@ -71,7 +72,7 @@ func Development(o DevelopmentOptions) (Config, *State, error) {
 	}
 	config := Config{
 		Service: o.Service, Policy: p, Limits: o.Limits,
-		Engine: o.Engine, Module: o.Module, MemoryLimit: o.MemoryLimit, Runtime: runtime, Log: o.Log,
+		Engine: o.Engine, Module: o.Module, MemoryLimit: o.MemoryLimit, Runtime: runtime, Log: o.Log, Sight: o.Sight,
 	}
 	state.Configure(&config)
 	if o.Plain != "-" {

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -13,6 +12,10 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/admin"
+	"github.com/vouchmq/vouchmq/internal/auth"
+	"github.com/vouchmq/vouchmq/internal/metrics"
+	"github.com/vouchmq/vouchmq/internal/redact"
 	"github.com/vouchmq/vouchmq/internal/server/settings"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
@@ -21,7 +24,8 @@ import (
 func Defaults() settings.File {
 	return settings.File{
 		PublicName: DefaultPublicName, State: "state", Engine: string(Wasm), Memory: 1 << 30, Shutdown: 10 * time.Second,
-		Log:    settings.Log{Level: "info", Format: "text", Access: true},
+		Log:    settings.Log{Level: "info", Format: "text", Access: true, Redact: true},
+		Sys:    settings.Sys{Interval: metrics.DefaultSysInterval},
 		Limits: defaultFileLimits(),
 		MQTT:   settings.MQTT{Shared: "round_robin"},
 	}
@@ -96,6 +100,8 @@ type Opening struct {
 	Log     *slog.Logger
 	Level   *slog.LevelVar // of Log, set at each reload; may be nil
 	Sockets *Sockets       // that systemd has opened; may be nil
+	Version string         // of the program
+	Redact  redact.Func    // for names in the log, if the settings ask for it; nil shows them
 	Dir     string         // folder that paths are relative to
 	running *Opened        // what a broker runs with already; nil at a start
 }
@@ -158,7 +164,10 @@ func (o *opener) fixed() {
 	}{
 		{"service", before.Service != now.Service}, {"public_name", before.PublicName != now.PublicName},
 		{"state", before.State != now.State}, {"tee", before.TEE != now.TEE}, {"engine", before.Engine != now.Engine},
-		{"memory", before.Memory != now.Memory},
+		{"memory", before.Memory != now.Memory}, {"log.redact", before.Log.Redact != now.Log.Redact},
+		{"log.access", before.Log.Access != now.Log.Access}, {"metrics", before.Metrics != now.Metrics},
+		{"admin", before.Admin != now.Admin}, {"sys", before.Sys != now.Sys},
+		{"authentication", (before.Authentication == nil) != (now.Authentication == nil)},
 	} {
 		if f.differs {
 			o.wrong(f.key, ErrFixed)
@@ -256,15 +265,69 @@ func (o *opener) fail(key string, err error) error {
 
 func (o *opener) config() Config {
 	f := &o.settings.File
-	for _, u := range unwired(f) {
-		o.wrong(u, errors.New("this version does not carry it out"))
-	}
 	config := Config{
 		Service: f.Service, Limits: limitsOf(&f.Limits), Options: optionsOf(f), Engine: Engine(f.Engine), Module: o.opening.Module,
 		MemoryLimit: f.Memory, ShutdownTimeout: max(f.Shutdown, time.Millisecond), Log: o.opening.Log, LevelVar: o.opening.Level, Sockets: o.opening.Sockets,
 	}
 	_ = config.Level.UnmarshalText([]byte(f.Log.Level)) // was checked
+	config.Sight = o.sight()
+	o.logins(&config)
 	return config
+}
+
+// sight is how operators see into the broker.
+func (o *opener) sight() Sight {
+	f := &o.settings.File
+	s := Sight{
+		Metrics: metrics.Config{Address: f.Metrics.Address, Insecure: f.Metrics.Insecure}, Sys: metrics.SysConfig{Interval: f.Sys.Interval},
+		Admin: admin.Config{Socket: o.path(f.Admin.Socket)}, Version: o.opening.Version, Level: o.opening.Level, Quiet: !f.Log.Access,
+	}
+	if err := s.Metrics.Check(); err != nil {
+		o.wrong("metrics.address", err)
+	}
+	if err := s.Sys.Check(); err != nil {
+		o.wrong("sys.interval", err)
+	}
+	if f.Log.Redact {
+		s.Redact = o.opening.Redact
+	}
+	return s
+}
+
+// logins is who is let in.
+func (o *opener) logins(config *Config) {
+	f := &o.settings.File
+	config.Guard = f.Guard
+	if err := f.Guard.Check(); err != nil {
+		o.wrong("guard", err)
+	}
+	if f.Authentication == nil {
+		return
+	}
+	a := f.Authentication.Resolve(o.opening.Dir)
+	config.Authentication = &a
+	if err := a.Check(); err != nil {
+		o.wrong("authentication", err)
+		return
+	}
+	for _, name := range a.Listeners() {
+		if !slices.ContainsFunc(f.Listeners, func(l settings.Listener) bool { return l.Name == name }) {
+			o.wrong("authentication", fmt.Errorf("it names the listener %q, and there is none of that name", name))
+		}
+	}
+	if o.strict {
+		o.tryLogins(a)
+	}
+}
+
+// tryLogins reads the files of the sources.
+func (o *opener) tryLogins(a auth.Config) {
+	tried, err := auth.New(a)
+	if err != nil {
+		o.wrong("authentication", err)
+		return
+	}
+	tried.Close()
 }
 
 // policy reads the policy, nil if settings name none.
@@ -333,29 +396,4 @@ func (o *opener) checkState() {
 	if _, err := loadPair(state.Path(BrokerCertFile), state.Path(BrokerKeyFile)); err != nil {
 		o.wrong("state", err)
 	}
-}
-
-// unwired returns the keys that are set and that nothing carries out yet: better refused than silently without effect.
-func unwired(f *settings.File) (keys []string) {
-	refuse := func(key string, set bool) {
-		if set {
-			keys = append(keys, key)
-		}
-	}
-	refuse("metrics.address", f.Metrics.Address != "")
-	refuse("admin.socket", f.Admin.Socket != "")
-	refuse("sys.interval", f.Sys.Interval != 0)
-	refuse("log.redact", f.Log.Redact)
-	refuse("log.access", !f.Log.Access)
-	for i := range f.Listeners {
-		l := &f.Listeners[i]
-		path := fmt.Sprintf("listeners[%d].", i)
-		refuse(path+"kind", l.OverWebSocket())
-		refuse(path+"proxy_protocol", l.ProxyProtocol != nil)
-		refuse(path+"authentication", len(l.Authentication) > 0)
-		refuse(path+"anonymous", l.Anonymous != nil)
-		refuse(path+"max_connections", l.MaxConnections != 0)
-		refuse(path+"rates", l.Rates != settings.Rates{})
-	}
-	return slices.Clip(keys)
 }

@@ -109,6 +109,10 @@ func (s *Server) prepare(ctx context.Context, config *Config, identity attest.Id
 			return nil, fmt.Errorf("listener %s: %w", config.Listeners[i].Name, err)
 		}
 	}
+	if err := s.prepareLogins(config); err != nil {
+		c.abandon()
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -144,6 +148,7 @@ func (s *Server) isOpen(l *Listener) bool {
 // those are ended who were let in by terms that no longer hold.
 func (s *Server) commit(old, config *Config, c *change) error {
 	s.swapTerms(config, c)
+	err := s.reconfigure(config)
 	s.engine.Configure(config.coreConfig())
 	later := s.transport.SetLimits(config.Limits.Transport)
 	if config.LevelVar != nil {
@@ -152,7 +157,7 @@ func (s *Server) commit(old, config *Config, c *change) error {
 	s.mu.Lock()
 	s.config, s.identity = *config, c.identity
 	s.mu.Unlock()
-	err := errors.Join(s.closeRemoved(config, c), s.open(c))
+	err = errors.Join(err, s.closeRemoved(config, c), s.open(config, c))
 	ended := s.transport.Recheck()
 	s.logCertificates(old, config)
 	s.log.Info("configuration is in force", "changed", differences(old, config), "config", attestedDigest(c.identity), "ended", ended)
@@ -181,6 +186,20 @@ func (s *Server) swapTerms(config *Config, c *change) {
 	}
 }
 
+// reconfigure tells the listeners that stay open what happens to connections from now on.
+func (s *Server) reconfigure(config *Config) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for i := range config.Listeners {
+		l := &config.Listeners[i]
+		if running := s.listeners[l.Name]; running != nil && running.socket != nil {
+			errs = append(errs, running.socket.Reconfigure(s.listenConfig(config, l, running)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // closeRemoved closes the listeners that the configuration has no more, or at another address. Their connections stay.
 func (s *Server) closeRemoved(config *Config, c *change) error {
 	s.mu.Lock()
@@ -192,14 +211,14 @@ func (s *Server) closeRemoved(config *Config, c *change) error {
 			continue
 		}
 		s.log.Info("listener closed; its connections stay", "listener", name, "address", l.socket.Addr().String())
-		errs = append(errs, s.transport.CloseListener(l.socket))
+		errs = append(errs, l.socket.Close())
 		l.socket = nil
 	}
 	return errors.Join(errs...)
 }
 
 // open makes listeners of the sockets of a change.
-func (s *Server) open(c *change) error {
+func (s *Server) open(config *Config, c *change) error {
 	var errs []error
 	for _, o := range c.sockets {
 		s.mu.Lock()
@@ -208,7 +227,7 @@ func (s *Server) open(c *change) error {
 			l = newListener(o.listener.Kind, c.terms[o.listener.Name])
 			s.listeners[o.listener.Name] = l
 		}
-		socket, err := s.transport.Listen(o.listener.Name, o.socket, l.handshake())
+		socket, err := s.transport.Listen(o.socket, s.listenConfig(config, o.listener, l))
 		l.socket = socket
 		s.mu.Unlock()
 		if err != nil {

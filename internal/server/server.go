@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	crand "crypto/rand"
 	"errors"
@@ -25,8 +26,8 @@ type Server struct {
 	identity  attest.Identity
 	listeners map[string]*listener
 
-	reloading sync.Mutex // held while listeners come and go
-	draining  atomic.Bool
+	reloading sync.Mutex  // held while listeners come and go
+	draining  atomic.Bool // no connection is let in any more
 
 	log       *slog.Logger
 	module    *engine.Module // nil for the native engine
@@ -37,6 +38,10 @@ type Server struct {
 
 	statsMu      sync.Mutex
 	statsWaiters []chan abi.Stats
+
+	questions questions
+	sight     sight
+	logins    logins
 }
 
 // listener is what belongs to the name of a listener. It stays when the listener is closed, for its connections.
@@ -61,6 +66,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	s := &Server{config: config, log: config.Log, listeners: map[string]*listener{}}
+	s.sight.started, s.sight.stopped = time.Now(), make(chan struct{})
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
@@ -75,7 +81,10 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.transport = transport.New(transport.Config{Limits: s.config.Limits.Transport, Log: s.config.Log, Stats: s.answerStats})
+	s.transport = transport.New(transport.Config{
+		Limits: s.config.Limits.Transport, Log: s.config.Log, Stats: s.answerStats, Answer: s.questions.answer,
+		Redact: s.config.Sight.Redact, Quiet: s.config.Sight.Quiet,
+	})
 	s.engine, err = engine.Start(engine.Config{
 		Core: cores, Applier: s.transport, Configuration: s.config.coreConfig(), Log: s.config.Log,
 	})
@@ -88,7 +97,10 @@ func (s *Server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.logCertificates(nil, &s.config)
-	return s.open(change)
+	if err := s.open(&s.config, change); err != nil {
+		return err
+	}
+	return s.startSight(ctx)
 }
 
 // cores returns what makes the core.
@@ -150,7 +162,7 @@ func (s *Server) Stats(ctx context.Context) (Stats, error) {
 	s.statsWaiters = append(s.statsWaiters, answer)
 	s.statsMu.Unlock()
 	if !s.engine.PostNow(abi.EventStats, 0, 0, 0, nil) {
-		return Stats{}, errors.New("the broker has been shut down")
+		return Stats{}, errShutDown
 	}
 	select {
 	case core := <-answer:
@@ -202,8 +214,12 @@ func (s *Server) shutdown(ctx context.Context) error {
 	return err
 }
 
-// sayFarewell has the core end all connections.
+// sayFarewell has the core end all connections: as an administrator has said, or to another server if there is one.
 func (s *Server) sayFarewell(reference string) {
+	if f := s.sight.farewell.Load(); f != nil && f.reason != 0 {
+		s.engine.PostNow(abi.EventShutdown, 0, 0, uint32(f.reason), []byte(cmp.Or(f.reference, reference)))
+		return
+	}
 	if reference == "" {
 		s.engine.PostNow(abi.EventShutdown, 0, 0, reasonShuttingDown, nil)
 		return
@@ -220,11 +236,12 @@ func logged(err error) slog.Value {
 
 // release ends whatever has been started.
 func (s *Server) release() error {
-	var errs []error
+	errs := []error{s.stopSight()}
 	if s.engine != nil {
 		errs = append(errs, s.transport.Close())
 		s.engine.Close()
 	}
+	s.logins.close()
 	if s.module != nil {
 		errs = append(errs, s.module.Close())
 	}

@@ -1,8 +1,6 @@
 package transport
 
 import (
-	"slices"
-
 	"github.com/vouchmq/vouchmq/internal/abi"
 )
 
@@ -47,19 +45,6 @@ func (h *handshakes) setLimit(limit int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.limit = limit
-}
-
-// CloseListener stops accepting through one listener. Its connections stay.
-func (t *Transport) CloseListener(l *Listener) error {
-	t.mu.Lock()
-	i := slices.Index(t.listeners, l)
-	if i < 0 {
-		t.mu.Unlock()
-		return nil
-	}
-	t.listeners = slices.Delete(t.listeners, i, i+1)
-	t.mu.Unlock()
-	return l.close()
 }
 
 // Recheck asks of every connection whether it would still be let in, and has the core end those that would not. What

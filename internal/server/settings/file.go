@@ -1,6 +1,11 @@
 package settings
 
-import "time"
+import (
+	"time"
+
+	"github.com/vouchmq/vouchmq/internal/auth"
+	"github.com/vouchmq/vouchmq/internal/guard"
+)
 
 // File is vouchmq.yaml. Paths in it are relative to its folder.
 type File struct {
@@ -18,14 +23,19 @@ type File struct {
 	TLS       TLS        `yaml:"tls" doc:"certificate of the operator's own for listeners of kind tls and wss that name none themselves"`
 	Limits    Limits     `yaml:"limits" doc:"what clients may use"`
 	MQTT      MQTT       `yaml:"mqtt" doc:"what the broker answers where the standard leaves a choice"`
-	Metrics   Metrics    `yaml:"metrics" doc:"measurements for Prometheus, and health"`
-	Admin     Admin      `yaml:"admin" doc:"administration from the same machine"`
-	Sys       Sys        `yaml:"sys" doc:"statistics as messages below $SYS"`
+
+	Authentication *auth.Config `yaml:"authentication" doc:"who is let in; without it clients are who their certificate or their evidence says, or nobody, and the policy decides"`
+	Guard          guard.Config `yaml:"guard" doc:"what becomes of addresses whose logins fail"`
+
+	Metrics Metrics `yaml:"metrics" doc:"measurements for Prometheus, and health"`
+	Admin   Admin   `yaml:"admin" doc:"administration from the same machine"`
+	Sys     Sys     `yaml:"sys" doc:"statistics as messages below $SYS"`
 }
 
 // Metrics says where measurements can be had.
 type Metrics struct {
-	Address string `yaml:"address" doc:"host:port of /metrics, /healthz and /readyz; empty is none"`
+	Address  string `yaml:"address" doc:"host:port of /metrics, /healthz and /readyz; empty is none"`
+	Insecure bool   `yaml:"insecure" doc:"other machines may read them, without encryption and password"`
 }
 
 // Admin says where commands of administration come in.
@@ -42,6 +52,6 @@ type Sys struct {
 type Log struct {
 	Level  string `yaml:"level" enum:"debug|info|warn|error" doc:"the least severe that is logged"`
 	Format string `yaml:"format" enum:"text|json" doc:"form of a line; takes a restart"`
-	Redact bool   `yaml:"redact" doc:"topics and client ids are not written out"`
-	Access bool   `yaml:"access" doc:"one line for each client that comes and goes"`
+	Redact bool   `yaml:"redact" doc:"client ids, user names and topic filters stand in the log as short keyed digests; takes a restart"`
+	Access bool   `yaml:"access" doc:"lines for clients that come, go and subscribe; takes a restart"`
 }

@@ -23,17 +23,15 @@ type Listener struct {
 	// Insecure must be said for a plain listener that others than this machine can reach.
 	Insecure bool `yaml:"insecure" doc:"a listener of kind tcp or ws may be reached from other machines, though all can be read on the way"`
 
-	RequireEvidence bool     `yaml:"require_evidence" doc:"refuse clients of an attested listener that do not attest"`
-	Authentication  []string `yaml:"authentication" doc:"names of the sources that check user names and passwords here; none given is all"`
-	Anonymous       *bool    `yaml:"anonymous" doc:"whether clients without user name, certificate and evidence get as far as the rules"`
+	RequireEvidence bool `yaml:"require_evidence" doc:"refuse clients of an attested listener that do not attest"`
 
 	TLS                *TLS                `yaml:"tls" doc:"certificate of the operator's own"`
 	ClientCertificates *ClientCertificates `yaml:"client_certificates" doc:"certificates of clients"`
 	WebSocket          *WebSocket          `yaml:"websocket" doc:"for kind ws and wss"`
 	ProxyProtocol      *ProxyProtocol      `yaml:"proxy_protocol" doc:"the PROXY protocol, versions 1 and 2"`
 
-	MaxConnections int   `yaml:"max_connections" min:"0" max:"16777215" doc:"connections of this listener; 0 is no bound but that of all"`
-	Rates          Rates `yaml:"rates" doc:"what clients may do in a second"`
+	MaxPerAddress int   `yaml:"max_per_address" min:"0" max:"16777215" doc:"connections of one IPv4 address, or of one /64 of IPv6; 0 is no bound but that of all"`
+	Rates         Rates `yaml:"rates" doc:"what clients may do in a second"`
 }
 
 // SetDefaults fills in what a listener has that is not told otherwise.
