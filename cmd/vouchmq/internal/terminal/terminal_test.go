@@ -43,7 +43,7 @@ func TestTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := out.String()
-	if !strings.HasPrefix(text, "NAME       X\na\\tb\\x1b  -\n") || strings.Count(text, "\n") != 2501 {
+	if !strings.HasPrefix(text, "NAME      X\na\\tb\\x1b  -\n") || strings.Count(text, "\n") != 2501 {
 		t.Errorf("%d lines: %q", strings.Count(text, "\n"), text[:60])
 	}
 	if err := terminal.Facts(&out, "a", "", "b", "1\n"); err != nil || !strings.HasSuffix(out.String(), "\nb  1\\n\n") {
