@@ -232,71 +232,20 @@ func exchange(t *testing.T, r *rig, over, publisher, subscriber string) {
 }
 
 // needTool skips a test that needs a program; in CI a missing one is a failure.
-func needTool(t *testing.T, name string) {
+func needTool(t testing.TB, name string) {
 	t.Helper()
-	if _, err := exec.LookPath(name); err == nil {
-		return
+	if _, err := exec.LookPath(name); err != nil {
+		missing(t, name)
 	}
+}
+
+// missing ends a test for want of something that tools/get-test-tools would have got.
+func missing(t testing.TB, name string) {
+	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("%s is missing", name)
 	}
 	t.Skipf("%s is missing", name)
-}
-
-// Debian's command line clients, in both versions, over plain TCP and TLS: clients that know the standard and nothing
-// of this broker. [MQTT311-7.0.0-2]
-func TestMosquittoClients(t *testing.T) {
-	needTool(t, "mosquitto_pub")
-	needTool(t, "mosquitto_sub")
-	for _, kind := range engines {
-		r := start(t, kind, nil)
-		for _, over := range []string{"plain", "tls"} {
-			for _, version := range []string{"mqttv31", "mqttv311", "mqttv5"} {
-				for _, qos := range []string{"0", "1", "2"} {
-					t.Run(fmt.Sprint(kind, "/", over, "/", version, "/qos", qos), func(t *testing.T) {
-						mosquittoExchange(t, r, over, version, qos)
-					})
-				}
-			}
-		}
-	}
-}
-
-func mosquittoExchange(t *testing.T, r *rig, over, version, qos string) {
-	topic := "mosquitto/" + over + version + qos
-	args := func(more ...string) []string {
-		listener := server.PlainListener
-		if over == "tls" {
-			listener = server.AttestedListener
-			more = append(more, "--cafile", r.state.Path(server.OwnerCAFile))
-		}
-		_, port, _ := net.SplitHostPort(r.Addr(listener).String())
-		return append([]string{"-h", "localhost", "-p", port, "-V", version, "-q", qos}, more...)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	publish := func(args ...string) {
-		if out, err := exec.CommandContext(ctx, "mosquitto_pub", args...).CombinedOutput(); err != nil {
-			t.Fatalf("mosquitto_pub: %v\n%s", err, out)
-		}
-	}
-	publish(args("-t", topic+"/kept", "-m", "retained", "-r")...)
-	sub := exec.CommandContext(ctx, "mosquitto_sub", args("-t", topic+"/#", "-C", "3", "-F", "%t %q %r %p")...)
-	var out, errs safeBuffer
-	sub.Stdout, sub.Stderr = &out, &errs
-	if err := sub.Start(); err != nil {
-		t.Fatal(err)
-	}
-	await(t, "the retained message: "+errs.String(), func() bool { return strings.Contains(out.String(), "retained") })
-	publish(args("-t", topic+"/live", "-m", "first")...)
-	publish(args("-t", topic+"/live", "-m", strings.Repeat("long", 25_000))...)
-	if err := sub.Wait(); err != nil {
-		t.Fatalf("mosquitto_sub: %v\n%s", err, errs.String())
-	}
-	want := fmt.Sprintf("%[1]s/kept %[2]s 1 retained\n%[1]s/live %[2]s 0 first\n%[1]s/live %[2]s 0 %[3]s\n", topic, qos, strings.Repeat("long", 25_000))
-	if out.String() != want {
-		t.Fatalf("mosquitto_sub printed %.300q", out.String())
-	}
 }
 
 type safeBuffer struct {
