@@ -253,7 +253,6 @@ func (p *mosquittoParty) signal(s syscall.Signal) {
 		select {
 		case <-p.done:
 		case <-time.After(patience):
-			fmt.Println("STUCK", p.sub, p.errs.String())
 			_ = p.sub.Process.Kill()
 			<-p.done
 		}

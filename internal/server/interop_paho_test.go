@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/eclipse/paho.golang/packets"
 	paho5 "github.com/eclipse/paho.golang/paho"
 	paho3 "github.com/eclipse/paho.mqtt.golang"
 )
@@ -29,7 +30,8 @@ type paho5Party struct {
 func openPaho5(_ testing.TB, r *route) func(testing.TB, joining) party {
 	return func(t testing.TB, j joining) party {
 		t.Helper()
-		p := &paho5Party{conn: dialRoute(t, r)}
+		// Without it, packets that are sent at once get mixed up on anything but a TCP socket.
+		p := &paho5Party{conn: packets.NewThreadSafeConn(dialRoute(t, r))}
 		p.client = paho5.NewClient(paho5.ClientConfig{
 			Conn: p.conn, PacketTimeout: patience,
 			OnPublishReceived: []func(paho5.PublishReceived) (bool, error){p.receive},

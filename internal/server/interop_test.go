@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/packets"
 	paho5 "github.com/eclipse/paho.golang/paho"
 	paho3 "github.com/eclipse/paho.mqtt.golang"
 
@@ -112,7 +113,7 @@ type client5 struct {
 func connect5(t testing.TB, conn net.Conn, id, will string) mqttClient {
 	c := &client5{conn: conn}
 	c.Client = paho5.NewClient(paho5.ClientConfig{
-		Conn: conn, PacketTimeout: patience,
+		Conn: packets.NewThreadSafeConn(conn), PacketTimeout: patience,
 		OnPublishReceived: []func(paho5.PublishReceived) (bool, error){func(p paho5.PublishReceived) (bool, error) {
 			c.mu.Lock()
 			defer c.mu.Unlock()

@@ -15,7 +15,6 @@ holds any number of connections; the key "conn" names one. Payloads and correlat
 A MESSAGE has topic, payload, qos, retain, and for MQTT 5 content_type, response_topic, correlation, user, expiry and
 alias. The events are connected, subscribed, published, message, ended and failed.
 """
-import faulthandler, signal; faulthandler.register(signal.SIGUSR1, file=open('/tmp/fh-interop.txt','w'))
 import argparse
 import base64
 import json
@@ -33,6 +32,8 @@ VERSIONS = {"3.1": mqtt.MQTTv31, "3.1.1": mqtt.MQTTv311, "5": mqtt.MQTTv5}
 
 # Names of MQTT 5 properties, here and in paho.
 TEXTS = {"content_type": "ContentType", "response_topic": "ResponseTopic", "expiry": "MessageExpiryInterval", "alias": "TopicAlias"}
+
+NEVER = 24 * 3600  # seconds until paho connects again by itself
 
 printing = threading.Lock()
 
@@ -97,7 +98,8 @@ class Connection:
         self.set_will(command.get("will"))
         self.set_callbacks()
         self.client.connect(url.hostname, url.port, **self.connect_options(command))
-        threading.Thread(target=self.run, daemon=True).start()
+        self.client.reconnect_delay_set(NEVER, NEVER)
+        self.client.loop_start()
 
     def connect_options(self, command):
         if not self.v5:
@@ -123,13 +125,8 @@ class Connection:
         self.client.on_connect = on_connect
         self.client.on_subscribe = on_subscribe
         self.client.on_publish = lambda *_: say(self.name, "published")  # with no reason, in paho 1
+        self.client.on_disconnect = lambda *_: say(self.name, "ended")
         self.client.on_message = lambda _c, _d, m: say(self.name, "message", message=message_of(m, self.aliases))
-
-    def run(self):
-        """Runs until the connection ends, and does not connect again, which loop_start would."""
-        while self.client.loop(timeout=1) == mqtt.MQTT_ERR_SUCCESS:
-            pass
-        say(self.name, "ended")
 
     def subscribe(self, command):
         if not self.v5:
