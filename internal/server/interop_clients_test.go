@@ -252,7 +252,7 @@ func (r *rig) route(transport, version string) *route {
 	return way
 }
 
-// Five clients that know the standards and nothing of this broker, over what they can. [MQTT311-7.0.0-2] [MQTT-7.0.0-2]
+// Five clients that know the standards and nothing of this broker, over what they can. [MQTT311-7.0.0-2]
 func TestInterop(t *testing.T) {
 	r := startForAll(t)
 	for _, c := range testedClients {

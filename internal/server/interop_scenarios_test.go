@@ -148,7 +148,7 @@ func will(s *stage) {
 	other.received().expect(s, said, lost)
 }
 
-// [MQTT-3.1.2-5] [MQTT-3.2.2-3] [MQTT-4.4.0-1]
+// [MQTT-3.1.2-5] [MQTT-3.2.2-3]
 func resumedSession(s *stage) {
 	again := joining{ID: s.id("sleeper"), Resume: true, Expiry: 300, Wishes: []wish{{Filter: s.topic("in/#"), QoS: 2}}}
 	first := s.tested(again)
@@ -230,7 +230,6 @@ func requestAndResponse(s *stage) {
 	other.received().expect(s, want)
 }
 
-// [MQTT-3.3.4-3]
 func subscriptionIdentifier(s *stage) {
 	tested := s.tested(joining{Wishes: []wish{{Filter: s.topic("in/#"), QoS: 1, Identifier: 268_435_455}}})
 	l := s.text("in/a", "labelled")
@@ -239,7 +238,7 @@ func subscriptionIdentifier(s *stage) {
 	tested.received().expect(s, l)
 }
 
-// Each message goes to one of two members, and both get some. [MQTT-4.8.2-4]
+// Each message goes to one of two members, and both get some.
 func sharedSubscription(s *stage) {
 	wishes := []wish{{Filter: "$share/group/" + s.topic("work"), QoS: 1}}
 	one, two := s.tested(joining{Wishes: wishes}), s.tested(joining{Wishes: wishes})
