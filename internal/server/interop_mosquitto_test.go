@@ -100,11 +100,7 @@ func (p *mosquittoParty) subscribeArgs(j joining) []string {
 			args = append(args, "-x", fmt.Sprint(j.Expiry))
 		}
 	}
-	args = append(args, p.will...)
-	if j.Aliases != 0 {
-		args = append(args, "-D", "connect", "topic-alias-maximum", fmt.Sprint(j.Aliases))
-	}
-	return args
+	return append(args, p.will...) // without topic aliases, which it would not take
 }
 
 // subscribed is the line of -d with the answer to a subscription.

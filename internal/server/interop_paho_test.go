@@ -23,6 +23,7 @@ type paho5Party struct {
 	conn    net.Conn
 	ack     *paho5.Connack
 	answers []int
+	aliases map[uint16]string // only touched by receive, one message at a time
 	box     mailbox
 	end     sync.Once
 }
@@ -31,7 +32,7 @@ func openPaho5(_ testing.TB, r *route) func(testing.TB, joining) party {
 	return func(t testing.TB, j joining) party {
 		t.Helper()
 		// Without it, packets that are sent at once get mixed up on anything but a TCP socket.
-		p := &paho5Party{conn: packets.NewThreadSafeConn(dialRoute(t, r))}
+		p := &paho5Party{conn: packets.NewThreadSafeConn(dialRoute(t, r)), aliases: map[uint16]string{}}
 		p.client = paho5.NewClient(paho5.ClientConfig{
 			Conn: p.conn, PacketTimeout: patience,
 			OnPublishReceived: []func(paho5.PublishReceived) (bool, error){p.receive},
@@ -106,6 +107,10 @@ func (p *paho5Party) receive(r paho5.PublishReceived) (bool, error) {
 	}
 	if m.Properties.TopicAlias != nil {
 		l.Alias = *m.Properties.TopicAlias
+		if l.Topic == "" { // paho leaves topic aliases to its user
+			l.Topic = p.aliases[l.Alias]
+		}
+		p.aliases[l.Alias] = l.Topic
 	}
 	p.box.add(l)
 	return true, nil

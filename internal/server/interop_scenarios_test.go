@@ -36,7 +36,7 @@ func (s *stage) join(join func(testing.TB, joining) party, j joining, id string)
 	return p
 }
 
-// id makes a client id of at most 23 bytes, which are all that MQTT 3.1 allows.
+// id makes a client id of at most 23 characters, which are all that MQTT 3.1 allows.
 func (s *stage) id(name string) string {
 	return fmt.Sprintf("%s-%08x", name, crc32.ChecksumIEEE([]byte(s.base)))
 }
@@ -183,7 +183,7 @@ func largePayload(s *stage) {
 	other.received().expect(s, out)
 }
 
-// What the policy refuses: MQTT 5 says why, MQTT 3 only for subscriptions. [MQTT-3.8.4-7]
+// What the policy refuses: MQTT 5 says so; MQTT 3 says it of subscriptions, and acknowledges messages all the same. [MQTT-3.8.4-7]
 func refusals(s *stage) {
 	refused := 0x80
 	if s.version == "5" {
@@ -193,8 +193,9 @@ func refusals(s *stage) {
 	if got := tested.granted(); s.version != "3.1" && !slices.Equal(got, []int{1, refused}) {
 		s.Fatalf("granted %#x", got)
 	}
+	reason := tested.publish(s, letter{Topic: "forbidden/a", Payload: []byte("no"), QoS: 1})
 	if s.version == "5" {
-		s.sees("the reason code", tested.publish(s, letter{Topic: "forbidden/a", Payload: []byte("no"), QoS: 1}), refused)
+		s.sees("the reason code", reason, refused)
 	}
 	l := s.text("in", "the connection goes on")
 	s.other(joining{}).publish(s, l)
@@ -264,6 +265,7 @@ func aliasToBroker(s *stage) {
 	other.received().expect(s, named, unnamed)
 }
 
+// Names are whole again where a client hands them over, whatever was sent.
 func aliasFromBroker(s *stage) {
 	tested := s.tested(joining{Aliases: interopAliases, Wishes: []wish{{Filter: s.topic("in"), QoS: 1}}})
 	other := s.other(joining{})
@@ -273,6 +275,9 @@ func aliasFromBroker(s *stage) {
 	got := tested.received().take(s, 2)
 	if got[0].String() != one.String() || got[1].String() != two.String() {
 		s.Fatalf("received %v", got)
+	}
+	if got[1].Alias == 0 {
+		s.Skip("the broker set no topic alias, or the client does not tell or take one")
 	}
 }
 
