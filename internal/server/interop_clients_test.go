@@ -261,6 +261,7 @@ func (r *rig) route(transport, version string) *route {
 // Five clients that know the standards and nothing of this broker, over what they can. [MQTT311-7.0.0-2]
 func TestInterop(t *testing.T) {
 	r := startForAll(t)
+	requestsFromMosquitto(t, r)
 	for _, c := range testedClients {
 		for _, transport := range c.transports {
 			for _, version := range c.versions {

@@ -255,27 +255,27 @@ func (p *mosquittoParty) signal(s syscall.Signal) {
 	})
 }
 
-// mosquitto_rr asks, and each client answers. In MQTT 3.1.1 it works for want of correlation with the topic alone.
-func TestMosquittoRequests(t *testing.T) {
-	needTool(t, "mosquitto_rr")
-	r := startForAll(t)
+// requestsFromMosquitto lets mosquitto_rr ask, and each client answer. In MQTT 3.1.1 it works for want of correlation with
+// the topic alone.
+func requestsFromMosquitto(t *testing.T, r *rig) {
 	for _, c := range testedClients {
 		for _, version := range c.versions {
 			if version == "3.1" { // mosquitto_rr has no such version
 				continue
 			}
-			t.Run(c.name+"/"+version, func(t *testing.T) {
-				t.Parallel()
-				for _, transport := range []string{"tcp", "tls"} {
+			for _, transport := range []string{"tcp", "tls"} {
+				t.Run(fmt.Sprintf("mosquitto_rr/%s/%s/%s", c.name, transport, version), func(t *testing.T) {
+					t.Parallel()
+					needTool(t, "mosquitto_rr")
 					requestFromMosquitto(t, r.route(transport, version), c.open(t, r.route(transport, version)))
-				}
-			})
+				})
+			}
 		}
 	}
 }
 
 func requestFromMosquitto(t *testing.T, r *route, join func(testing.TB, joining) party) {
-	base := "interop/" + t.Name() + "/" + r.transport
+	base := "interop/" + t.Name()
 	service := join(t, joining{ID: base, Wishes: []wish{{Filter: base + "/ask", QoS: 1}}})
 	defer service.leave()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
