@@ -180,7 +180,11 @@ func (m *model) acceptFirst(s *modelSession, list []*modelDelivery, p *mqtt.Publ
 		}
 		for i, d := range list[:first] {
 			if m.same(s, d, p) && m.mayCome(s, d) {
-				return slices.Delete(slices.Clone(list), i, i+1), d, nil
+				list = slices.Delete(slices.Clone(list), i, i+1)
+				for _, twin := range list { // sent again by its publisher: which of the two was dropped is not known
+					twin.maybe = twin.maybe || d.maybe && m.same(s, twin, p)
+				}
+				return list, d, nil
 			}
 		}
 		for _, d := range list[:first] {
@@ -254,11 +258,8 @@ func (m *model) acceptShared(s *modelSession, g *modelGroup, p *mqtt.Publish) er
 	for _, d := range byMust {
 		offered := *d
 		offered.level, offered.flag = min(d.qos, modelGrant(s.client, g.number)), false
-		if !m.same(s, &offered, p) {
+		if !m.same(s, &offered, p) || !m.mayCome(s, &offered) {
 			continue
-		}
-		if !m.mayCome(s, &offered) {
-			return errors.New("it has expired, or is too large")
 		}
 		g.pool = slices.DeleteFunc(g.pool, func(other *modelDelivery) bool { return other == d })
 		if p.QoS > 0 {

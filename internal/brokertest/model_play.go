@@ -614,6 +614,9 @@ func (p *modelPlay) subscribe(c *modelClient) error {
 	}
 	sub := modelSubscription{qos: byte(p.r.IntN(3))}
 	idle := p.model.waiting(c.session) == 0 && c.session.nextAgain() == nil && !c.session.blocked
+	if p.tight { // those that would have to wait come a few at a time
+		idle = idle && c.session.room() >= len(p.model.retained)
+	}
 	var props mqtt.Properties
 	switch {
 	case c.version == mqtt.V5:
