@@ -180,11 +180,7 @@ func (m *model) acceptFirst(s *modelSession, list []*modelDelivery, p *mqtt.Publ
 		}
 		for i, d := range list[:first] {
 			if m.same(s, d, p) && m.mayCome(s, d) {
-				list = slices.Delete(slices.Clone(list), i, i+1)
-				for _, twin := range list { // sent again by its publisher: which of the two was dropped is not known
-					twin.maybe = twin.maybe || d.maybe && m.same(s, twin, p)
-				}
-				return list, d, nil
+				return slices.Delete(slices.Clone(list), i, i+1), d, nil
 			}
 		}
 		for _, d := range list[:first] {

@@ -289,8 +289,12 @@ func (p *modelPlay) connect(c *modelClient) error {
 	return nil
 }
 
-// sendAgain sends what was not complete when the last connection ended [MQTT-4.4.0-1].
+// sendAgain sends what was not complete when the last connection ended [MQTT-4.4.0-1]. Where a queue may be full, QoS 1 is
+// left out: of two messages that are the same nobody could tell which one was dropped.
 func (p *modelPlay) sendAgain(c *modelClient) {
+	if p.tight {
+		c.sent = slices.DeleteFunc(c.sent, func(s *modelSent) bool { return s.msg.qos == 1 })
+	}
 	for _, s := range c.sent {
 		if c.version != mqtt.V5 { // there are no properties
 			plain := *s.msg
@@ -462,8 +466,12 @@ func (msg *modelMessage) properties() *mqtt.Properties {
 }
 
 // publish publishes one message, sometimes an empty one that clears the retained message, and at QoS 2 sometimes twice.
+// Messages for groups must be told from each other, the empty ones by their user properties.
 func (p *modelPlay) publish(c *modelClient, msg *modelMessage) {
-	if msg.retain && p.r.IntN(3) == 0 {
+	if msg.retain && p.r.IntN(3) == 0 && (c.number < modelSharing || strings.HasPrefix(msg.topic, "$")) {
+		if c.version == mqtt.V5 {
+			msg.user = msg.payload
+		}
 		msg.payload, msg.big = "", false
 	}
 	id := p.start(c, msg)
@@ -613,7 +621,8 @@ func (p *modelPlay) subscribe(c *modelClient) error {
 		return err
 	}
 	sub := modelSubscription{qos: byte(p.r.IntN(3))}
-	idle := p.model.waiting(c.session) == 0 && c.session.nextAgain() == nil && !c.session.blocked
+	idle := p.model.waiting(c.session) == 0 && !c.session.blocked &&
+		!slices.ContainsFunc(c.session.flight, func(d *modelDelivery) bool { return d.again })
 	if p.tight { // those that would have to wait come a few at a time
 		idle = idle && c.session.room() >= len(p.model.retained)
 	}
