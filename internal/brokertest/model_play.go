@@ -470,7 +470,7 @@ func (msg *modelMessage) properties() *mqtt.Properties {
 func (p *modelPlay) publish(c *modelClient, msg *modelMessage) {
 	if msg.retain && p.r.IntN(3) == 0 && (c.number < modelSharing || strings.HasPrefix(msg.topic, "$")) {
 		if c.version == mqtt.V5 {
-			msg.user = msg.payload
+			msg.user = msg.payload[:len("c0.000000")]
 		}
 		msg.payload, msg.big = "", false
 	}
