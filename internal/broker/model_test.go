@@ -11,9 +11,9 @@ import (
 // TestAgainstModel lets clients do random things and compares what they get with what a model says. VOUCHMQ_SEED repeats
 // a failure, VOUCHMQ_ROUNDS says how often it is done.
 func TestAgainstModel(t *testing.T) {
-	rounds := 150
+	rounds := 40
 	if testing.Short() {
-		rounds = 20
+		rounds = 8
 	}
 	for _, seed := range brokertest.ModelSeeds(rounds) {
 		core := New()

@@ -30,7 +30,7 @@ func (c modelCore) must(b []byte, err error) []byte {
 // TestAgainstModel lets clients do random things with both engines and compares what they get with what a model says.
 // VOUCHMQ_SEED repeats a failure, VOUCHMQ_ROUNDS says how often it is done.
 func TestAgainstModel(t *testing.T) {
-	rounds := 25
+	rounds := 12
 	if testing.Short() {
 		rounds = 3
 	}
