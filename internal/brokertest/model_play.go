@@ -430,8 +430,8 @@ func (p *modelPlay) topic() string { return cmp.Or(RandomTopic(p.r), "a") }
 func (p *modelPlay) message(c *modelClient) *modelMessage {
 	msg := p.plain(c, p.topic(), byte(p.r.IntN(3)))
 	msg.retain = p.r.IntN(4) == 0
-	if msg.retain && p.tight && c.number >= modelSharing && msg.qos > 0 {
-		msg.retain = false // MQTT 3.1.1 has no word for a refusal
+	if p.tight && (c.number >= modelSharing || msg.qos == 0) {
+		msg.retain = false // a refusal has no answer in MQTT 3.1.1 and at QoS 0
 	}
 	if p.r.IntN(12) == 0 {
 		msg.big = true
