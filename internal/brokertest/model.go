@@ -188,9 +188,9 @@ func (m *model) deliver(s *modelSession, d *modelDelivery) {
 		}
 		return
 	}
-	certain := 0
+	certain := 0 // those that have expired may make room
 	for _, q := range s.queue {
-		if !q.maybe {
+		if !q.maybe && !q.expired(m.now) {
 			certain++
 		}
 	}
