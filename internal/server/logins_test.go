@@ -108,7 +108,7 @@ var enter = map[string]func(t testing.TB, conn net.Conn, who entrant) (byte, mqt
 
 func enter5(t testing.TB, conn net.Conn, who entrant) (byte, mqttClient) {
 	t.Helper()
-	c := newClient5(conn)
+	c := newClient5(conn, paho5.ClientConfig{})
 	packet := &paho5.Connect{ClientID: who.id, CleanStart: true, KeepAlive: 30, Username: who.user, UsernameFlag: who.user != "",
 		Password: []byte(who.password), PasswordFlag: who.password != ""}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -124,18 +124,18 @@ func enter5(t testing.TB, conn net.Conn, who entrant) (byte, mqttClient) {
 }
 
 // newClient5 is connect5 before it connects.
-func newClient5(conn net.Conn) *client5 {
+func newClient5(conn net.Conn, config paho5.ClientConfig) *client5 {
 	c := &client5{conn: conn}
-	c.Client = paho5.NewClient(paho5.ClientConfig{Conn: conn, PacketTimeout: patience,
-		OnPublishReceived: []func(paho5.PublishReceived) (bool, error){func(p paho5.PublishReceived) (bool, error) {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			for _, in := range c.in {
-				in.add(p.Packet.Topic, p.Packet.Payload, p.Packet.QoS, p.Packet.Retain)
-			}
-			return true, nil
-		}},
-	})
+	config.Conn, config.PacketTimeout = conn, patience
+	config.OnPublishReceived = []func(paho5.PublishReceived) (bool, error){func(p paho5.PublishReceived) (bool, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, in := range c.in {
+			in.add(p.Packet.Topic, p.Packet.Payload, p.Packet.QoS, p.Packet.Retain)
+		}
+		return true, nil
+	}}
+	c.Client = paho5.NewClient(config)
 	return c
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -62,6 +63,7 @@ func fixed(old, config *Config) error {
 	note("service", old.Service != config.Service)
 	note("owner (state)", old.OwnerKey != config.OwnerKey)
 	note("runtime", old.Runtime != config.Runtime)
+	note("whether there is authentication", (old.Authentication == nil) != (config.Authentication == nil))
 	for i := range config.Listeners {
 		before := old.listener(config.Listeners[i].Name)
 		note("kind of listener "+config.Listeners[i].Name, before != nil && before.Kind != config.Listeners[i].Kind)
@@ -102,16 +104,24 @@ func (c *change) abandon() {
 
 // prepare makes everything that a configuration needs beside what runs already.
 func (s *Server) prepare(ctx context.Context, config *Config, identity attest.Identity) (*change, error) {
+	c, err := s.prepareListeners(ctx, config, identity)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.prepareLogins(config); err != nil {
+		c.abandon()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (s *Server) prepareListeners(ctx context.Context, config *Config, identity attest.Identity) (*change, error) {
 	c := &change{identity: identity, terms: map[string]*terms{}}
 	for i := range config.Listeners {
 		if err := s.prepareListener(ctx, config, &config.Listeners[i], c); err != nil {
 			c.abandon()
 			return nil, fmt.Errorf("listener %s: %w", config.Listeners[i].Name, err)
 		}
-	}
-	if err := s.prepareLogins(config); err != nil {
-		c.abandon()
-		return nil, err
 	}
 	return c, nil
 }
@@ -259,6 +269,8 @@ func differences(old, config *Config) []string {
 	note("policy", old.Policy.Digest() != config.Policy.Digest())
 	note("limits", old.Limits != config.Limits)
 	note("options", !sameOptions(old, config))
+	note("authentication", !reflect.DeepEqual(old.Authentication, config.Authentication))
+	note("guard", !reflect.DeepEqual(old.Guard, config.Guard))
 	note("log level", old.Level != config.Level)
 	note("certificate", !slices.EqualFunc(old.Certificate.Certificate, config.Certificate.Certificate, bytes.Equal))
 	for i := range config.Listeners {
