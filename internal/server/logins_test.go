@@ -245,7 +245,7 @@ guard: { exempt: [127.0.0.0/8] }
 
 const bcryptLine = "dave:$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n" // U*U
 
-// [MQTT-3.2.2-7] [MQTT311-3.2.2-4]
+// Passwords as vouchmq, Mosquitto and htpasswd hash them, with both libraries, over TCP and TLS.
 func TestPasswordFile(t *testing.T) {
 	for _, kind := range engines {
 		t.Run(string(kind), func(t *testing.T) {

@@ -84,7 +84,7 @@ func receiveBytes(t testing.TB, c *websocket.Conn, n int) []byte {
 	return got
 }
 
-// [MQTT-6.0.0-1] [MQTT-6.0.0-2]: packets travel in binary frames, whose borders mean nothing.
+// [MQTT-6.0.0-1] [MQTT311-6.0.0-1] [MQTT-6.0.0-2] [MQTT311-6.0.0-2]: packets travel in binary frames, whose borders mean nothing.
 func TestWebSocketPacketsAndFrames(t *testing.T) {
 	b := newBed(t, Limits{}, nil)
 	b.listen(t, ListenConfig{WebSocket: &WebSocket{}})
@@ -106,7 +106,7 @@ func TestWebSocketPacketsAndFrames(t *testing.T) {
 	receiveBytes(t, sub, len(large))
 }
 
-// [MQTT-6.0.0-1]
+// [MQTT-6.0.0-1] [MQTT311-6.0.0-1]
 func TestWebSocketTextFrameEndsTheConnection(t *testing.T) {
 	b := newBed(t, Limits{}, nil)
 	b.listen(t, ListenConfig{WebSocket: &WebSocket{}})
@@ -286,6 +286,21 @@ func TestHTTPRequestsThatAreRefused(t *testing.T) {
 				t.Fatalf("answer %q", got)
 			}
 		})
+	}
+}
+
+// [MQTT-6.0.0-4] [MQTT311-6.0.0-4]
+func TestWebSocketSubprotocol(t *testing.T) {
+	b := newBed(t, Limits{}, nil)
+	b.listen(t, ListenConfig{WebSocket: &WebSocket{}})
+	for _, offer := range [][]string{{"mqtt"}, {"soap", "mqtt"}, {"mqtt", "soap"}} {
+		c, err := webSocketTo(t, "ws://"+b.addr+"/mqtt", &websocket.DialOptions{Subprotocols: offer})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Subprotocol() != "mqtt" {
+			t.Errorf("of %q the broker has selected %q", offer, c.Subprotocol())
+		}
 	}
 }
 
