@@ -183,7 +183,7 @@ func TestUnlock(t *testing.T) {
 	if err := c.Unlock(t.Context(), "203.0.113.7"); err != nil {
 		t.Error(err)
 	}
-	if err := c.Unlock(t.Context(), "203.0.113.8"); !is(err, NotFound) {
+	if err := c.Unlock(t.Context(), "203.0.113.8"); !is(err, Refused) {
 		t.Errorf("an address that is not locked out: %v", err)
 	}
 	if err := c.Unlock(t.Context(), "pump-7"); !is(err, BadRequest) {

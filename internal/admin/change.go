@@ -76,7 +76,7 @@ func (h *handler) unlock(_ context.Context, r *http.Request) (any, string, error
 	case err != nil:
 		return nil, "", err
 	case !was:
-		return nil, "", &Error{NotFound, "that address is not locked out"}
+		return nil, "", &Error{Refused, "that address is not locked out"}
 	}
 	return Done{1}, "", nil
 }

@@ -178,7 +178,7 @@ admin: { socket: $SOCKET }
 	if err := c.Unlock(t.Context(), "203.0.113.7"); err != nil {
 		t.Error(err)
 	}
-	if err := c.Unlock(t.Context(), "203.0.113.7"); !errors.Is(err, &admin.Error{Code: admin.NotFound}) {
+	if err := c.Unlock(t.Context(), "203.0.113.7"); !errors.Is(err, &admin.Error{Code: admin.Refused}) {
 		t.Errorf("error %v", err)
 	}
 	got, client := enter5(t, r.via(1, "203.0.113.7:1"), right)

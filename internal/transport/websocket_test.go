@@ -270,6 +270,7 @@ func TestHTTPRequestsThatAreRefused(t *testing.T) {
 		{"no upgrade", "GET /broker HTTP/1.1\r\nHost: broker\r\n\r\n", 426},
 		{"POST", strings.Replace(upgradeRequest("/broker", protocol), "GET", "POST", 1), 405},
 		{"no HTTP", "\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00\r\n\r\n", 400},
+		{"MQTT", "\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00", 400}, // without a line to wait for
 		{"too large", upgradeRequest("/broker", protocol, "X: "+strings.Repeat("x", maxRequest)), 431},
 	} {
 		t.Run(test.name, func(t *testing.T) {
