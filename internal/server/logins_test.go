@@ -335,6 +335,31 @@ guard: { exempt: [127.0.0.0/8] }
 	r.tries("certified", entrant{id: "c"}, letIn, alice)
 }
 
+// Where no source asks for it, a certificate lets a client in to log in, and makes it nobody.
+func TestCertificateThatNoSourceAsksFor(t *testing.T) {
+	const config = `
+authentication:
+  anonymous: [certified]
+  sources: [{ passwords: { file: users } }]
+guard: { exempt: [127.0.0.0/8] }
+`
+	r := startLogins(t, server.Native, config, map[string]string{"users": hashed(t, "alice", "a")})
+	bob := r.pki.client("bob", r.pki.ca)
+	r.tries("certified", entrant{id: "c"}, unknown, bob) // as nobody, whom no rule on this listener is for
+	_, c := enter5(t, r.dial("certified", bob), entrant{"c", "alice", "a"})
+	if c == nil {
+		t.Fatal("not let in with a password")
+	}
+	defer c.close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for topic, want := range map[string]bool{"users/alice/x": true, "users/bob/x": false} {
+		if _, err := c.(*client5).Publish(ctx, &paho5.Publish{Topic: topic, QoS: 1}); (err == nil) != want {
+			t.Errorf("%s: %v", topic, err)
+		}
+	}
+}
+
 // Wrong passwords of many do not hold up those who are in, however dear their check is: the hashes are made beside the
 // steps of the core, two at a time.
 func TestSlowHashesStallNobody(t *testing.T) {
