@@ -232,3 +232,22 @@ func TestAttestedClientsWithoutPassword(t *testing.T) {
 	}
 	c.close()
 }
+
+// A reload is all or nothing: with a damaged password file, the guard stays as it was too.
+func TestGuardStaysWithTheRest(t *testing.T) {
+	r := startLogins(t, server.Native, withLockout, map[string]string{"users": hashed(t, "alice", "a")})
+	r.edit("guard: { failures: 3,", "guard: { failures: 1,")
+	r.write("users", "alice:a\n")
+	if err := r.keeper.Reload(context.Background()); err == nil || !strings.Contains(err.Error(), "users:1: ") {
+		t.Fatalf("error %v", err)
+	}
+	enter5(t, r.dial("plain"), entrant{"guesser", "alice", "wrong"})
+	r.tries("plain", entrant{"c", "alice", "a"}, letIn)
+	r.write("users", hashed(t, "alice", "a"))
+	r.reload()
+	if !strings.Contains(r.log.String(), "changed=[guard]") {
+		t.Error("the log does not say that the guard has changed")
+	}
+	enter5(t, r.dial("plain"), entrant{"guesser", "alice", "wrong"})
+	r.tries("plain", entrant{"c", "alice", "a"}, ignored)
+}
