@@ -178,4 +178,3 @@ func TestClientThatNeverReads(t *testing.T) {
 	}
 	r.tries("tls", entrant{"other", "alice", "a"}, letIn)
 }
-

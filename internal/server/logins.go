@@ -35,6 +35,14 @@ func (s *Server) prepareLogins(config *Config) error {
 	return l.guard.Reload(config.Guard) // was checked
 }
 
+// keepLogins leaves everything as it is, for a configuration with the same logins as that in force.
+func (s *Server) keepLogins(config *Config) error {
+	if s.logins.authenticator != nil {
+		config.Options.Methods = s.logins.authenticator.Methods()
+	}
+	return nil
+}
+
 func (l *logins) make(config *Config) (err error) {
 	options := guard.Options{Log: config.Log, Redact: config.Sight.Redact}
 	if l.guard, err = guard.New(config.Guard, options); err != nil {

@@ -311,6 +311,27 @@ func TestPasswordsAreReloaded(t *testing.T) {
 	await(t, "the message", func() bool { return in.has("users/alice/x=still here q1 rfalse") })
 }
 
+// A certificate that is renewed is taken over by itself; a password file that somebody works on waits for a reload.
+func TestRenewedCertificateLeavesPasswordsAlone(t *testing.T) {
+	r := startLogins(t, server.Native, withPasswords, map[string]string{"users": hashed(t, "alice", "first") + verifier(t, "alice", "first")})
+	for _, users := range []string{"alice:damaged\n", hashed(t, "alice", "second")} {
+		r.write("users", users)
+		leaf := r.pki.writeServer(time.Hour)
+		r.keeper.Look(context.Background())
+		if got := r.shown(); got != leaf.SerialNumber.String() {
+			t.Errorf("the listener shows the certificate %s, not the new one", got)
+		}
+		r.tries("plain", entrant{"c", "alice", "first"}, letIn)
+		c, ack := scramClient(t, r.dial("tls"), &scramAuther{user: "alice", password: "first"}, scramMethod)
+		if ack.ReasonCode != 0 {
+			t.Fatalf("SCRAM: code 0x%02x", ack.ReasonCode)
+		}
+		c.close()
+	}
+	r.reload()
+	r.tries("plain", entrant{"c", "alice", "second"}, letIn)
+}
+
 func TestCertificatesAndPasswords(t *testing.T) {
 	const config = `
 authentication:

@@ -28,6 +28,16 @@ var ErrStopping = errors.New("the broker is being shut down")
 // Policy, listeners and what they demand are part of what evidence claims. Handshakes from now on claim the new
 // configuration; a client whose bundle pins the old one is right to refuse from then on, and needs a new bundle.
 func (s *Server) Reload(ctx context.Context, config Config) error {
+	return s.reload(ctx, config, s.prepareLogins)
+}
+
+// Refresh is Reload for a configuration in which nothing but certificates and revocation lists has changed: files of
+// users and keys of tokens are not read anew.
+func (s *Server) Refresh(ctx context.Context, config Config) error {
+	return s.reload(ctx, config, s.keepLogins)
+}
+
+func (s *Server) reload(ctx context.Context, config Config, logins func(*Config) error) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	if s.draining.Load() {
@@ -42,7 +52,7 @@ func (s *Server) Reload(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
-	change, err := s.prepare(ctx, &config, identity)
+	change, err := s.prepare(ctx, &config, identity, logins)
 	if err != nil {
 		return err
 	}
@@ -102,13 +112,13 @@ func (c *change) abandon() {
 	}
 }
 
-// prepare makes everything that a configuration needs beside what runs already.
-func (s *Server) prepare(ctx context.Context, config *Config, identity attest.Identity) (*change, error) {
+// prepare makes everything that a configuration needs beside what runs already; logins is its last step.
+func (s *Server) prepare(ctx context.Context, config *Config, identity attest.Identity, logins func(*Config) error) (*change, error) {
 	c, err := s.prepareListeners(ctx, config, identity)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.prepareLogins(config); err != nil {
+	if err := logins(config); err != nil {
 		c.abandon()
 		return nil, err
 	}
