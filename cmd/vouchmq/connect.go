@@ -214,7 +214,7 @@ func (f *connectFlags) noAnswerHint() string {
 	case f.bundle != "":
 		return "the broker may want evidence of its clients: try --attest; its log says why"
 	}
-	return "is this an MQTT listener, and the right one of TLS and plain TCP?"
+	return "is this an MQTT listener, and the right one of TLS and plain TCP? After failed logins an address is locked out for a while"
 }
 
 func (f *connectFlags) dial(ctx context.Context, c *cobra.Command, log func(string)) (net.Conn, error) {
