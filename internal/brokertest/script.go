@@ -27,6 +27,8 @@ var ScriptLimits = abi.Limits{
 //	rule identity=x user=y anonymous listener=z publish a/# b subscribe c/+
 //	                                    replaces "everybody may do everything"; several make a list, and
 //	                                    several of the words of who, separated by "or", several conditions
+//	options overflow=drop-oldest check-payload failure80
+//	                                    replaces all options, see setOptions
 //	apply                               gives the core limits and rules again, in the middle of a script
 //	at 12.5s                            lets time pass until 12.5 seconds after the beginning
 //	client a: open listener=tls identity=x,y user=u v5
@@ -44,13 +46,14 @@ var ScriptLimits = abi.Limits{
 //	expect a: publish t/1 qos1 payload=hello
 //	expect a: closed                    also paused, resumed, sync
 //	expect note dropped a               a note about the connection of a
-//	expect stats retained=3 queued=0    see statFields
+//	expect stats retained=3 queued=0    see statFields; limit-queue=1 and so on are what Stats.LimitsMet counts
 //
 // What a client receives must be expected before the next line that makes something happen, in that order and
 // with all its properties. Only the packet id of a PUBLISH and what every CONNACK announces may be left out.
 type Script struct {
 	rig      *Rig
 	limits   abi.Limits
+	options  abi.Options
 	rules    []abi.Rule
 	ruled    bool
 	ready    bool
@@ -118,6 +121,8 @@ func (s *Script) runLine(line string) error {
 	switch word {
 	case "limits":
 		return s.setLimits(w)
+	case "options":
+		return s.setOptions(w)
 	case "rule":
 		return s.addRule(w)
 	case "expect":
@@ -183,7 +188,7 @@ func (s *Script) start() error {
 }
 
 func (s *Script) configure() {
-	s.rig.Configure(&abi.Config{Limits: s.limits, Rules: s.rules})
+	s.rig.Configure(&abi.Config{Limits: s.limits, Options: s.options, Rules: s.rules})
 	if s.ready {
 		s.ruled = false
 	}
@@ -216,6 +221,9 @@ var limitFields = map[string]func(*abi.Limits, uint32){
 	"connect-timeout":    func(l *abi.Limits, n uint32) { l.ConnectTimeout = n },
 	"stall-timeout":      func(l *abi.Limits, n uint32) { l.StallTimeout = n },
 	"step-work":          func(l *abi.Limits, n uint32) { l.StepWork = n },
+	"max-topic-bytes":    func(l *abi.Limits, n uint32) { l.MaxTopicBytes = uint16(n) },
+	"max-aliases-out":    func(l *abi.Limits, n uint32) { l.MaxAliasesOut = uint16(n) },
+	"max-module-memory":  func(l *abi.Limits, n uint32) { l.MaxModuleMemory = n },
 }
 
 // addRule reads "identity=x listener=y or anonymous publish a b subscribe c".
@@ -455,7 +463,7 @@ func ordered(list []string) (some []string) {
 
 var noteNames = map[string]abi.Note{
 	"connected": abi.NoteConnected, "disconnected": abi.NoteDisconnected, "refused": abi.NoteRefused,
-	"protocol": abi.NoteProtocol, "dropped": abi.NoteDropped, "denied": abi.NoteDenied,
+	"protocol": abi.NoteProtocol, "dropped": abi.NoteDropped, "denied": abi.NoteDenied, "limit": abi.NoteLimit,
 }
 
 // expectNote looks for a note and forgets all that came before it.
@@ -488,6 +496,8 @@ var statFields = map[string]func(*abi.Stats) uint64{
 	"denied":        func(s *abi.Stats) uint64 { return s.Denied },
 	"refused":       func(s *abi.Stats) uint64 { return s.Refused },
 	"faults":        func(s *abi.Stats) uint64 { return s.Faults },
+	"expired":       func(s *abi.Stats) uint64 { return s.Expired },
+	"inflight":      func(s *abi.Stats) uint64 { return s.Inflight },
 }
 
 func (s *Script) expectStats(w *words) error {
@@ -498,6 +508,12 @@ func (s *Script) expectStats(w *words) error {
 	for name, field := range statFields {
 		if want, ok := w.number(name); ok && field(&s.rig.Stats) != uint64(want) {
 			w.fail("%s is %d", name, field(&s.rig.Stats))
+		}
+	}
+	for k, got := range s.rig.Stats.LimitsMet {
+		name := "limit-" + abi.LimitKind(k).String()
+		if want, ok := w.number(name); ok && got != uint64(want) {
+			w.fail("%s is %d", name, got)
 		}
 	}
 	return w.end()
