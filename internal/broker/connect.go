@@ -65,12 +65,11 @@ func (c *Core) connectClient(p *connection, req *mqtt.Connect) {
 		c.refuse(p, mqtt.NotAuthorized, "the rules do not allow the topic of the will")
 		return
 	}
-	if req.HasWill && tooDeep(req.Will.Topic, c.config.Limits.MaxTopicLevels) {
-		c.refuse(p, mqtt.TopicNameInvalid, "the topic of the will has too many levels")
+	if req.HasWill && !c.acceptableWill(p, clientID, &req.Will) {
 		return
 	}
 	id, hash := c.findSession(clientID)
-	if id == 0 && c.sessions.live >= c.config.Limits.MaxSessions || c.full() {
+	if id == 0 && !c.roomForSession(p, clientID) {
 		c.refuse(p, mqtt.QuotaExceeded, "the broker keeps as many sessions as it may")
 		return
 	}
@@ -129,7 +128,7 @@ func (c *Core) enter(id uint32, p *connection, req *mqtt.Connect) {
 			s.maxPacket = req.Props.MaximumPacketSize
 		}
 	}
-	p.aliasMost = limits.TopicAliasMaximum
+	p.aliasMost, p.receiveMost = limits.TopicAliasMaximum, limits.ReceiveMaximum
 	p.overdue = int64(c.keepAlive(req)) * 1500 // one and a half times [MQTT-3.1.2-22]
 	p.lastSeen = c.now
 	c.watch(p)

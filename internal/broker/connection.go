@@ -18,10 +18,12 @@ type connection struct {
 	permits     block // what the rules allow, see rules.go
 	rulesSerial uint32
 	denialNoted bool
+	limitsTold  uint8           // limits that a note has told of, a bit for each abi.LimitKind
 	orderly     bool            // the client has sent DISCONNECT
 	ended       mqtt.ReasonCode // why the core has ended it
 	aliases     block           // topics by alias, see alias.go
 	aliasMost   uint16          // the topic alias maximum that the client was told
+	receiveMost uint16          // the receive maximum that it was told
 
 	pausedBy   uint32   // the session that has paused it, see pace.go
 	pausedNext abi.Conn // the next connection that the same session has paused

@@ -37,6 +37,7 @@ type Core struct {
 	subscriptions    slab[subscription]
 	bySessionAndNode index
 	generation       uint32 // changes whenever a subscription does
+	inflight         uint32 // deliveries that have been sent and not acknowledged
 	presence         uint32 // changes whenever a session with subscriptions comes, goes, or is blocked
 	routes           routes
 	messages         slab[message]
@@ -46,6 +47,7 @@ type Core struct {
 	timers           timers
 	scans            []scan
 	retained         retainedTotals
+	trimAt           int64 // when tables may be made smaller again
 	stats            abi.Stats
 
 	longWay bool // for tests: nothing goes the short way, see quick.go
@@ -66,6 +68,9 @@ type Core struct {
 	ids         []uint32
 	clientID    []byte     // also filters that are reviewed
 	dropped     []abi.Conn // sessions that began to lose messages in this step
+	limitsMet   []limitMet // limits that are to be told of at the end of this step
+	limitsTold  uint8      // those that have been told of in this step without a connection
+	overflowed  []abi.Conn // connections that are to be ended at the end of this step, see limits.go
 	pausing     abi.Conn   // the connection that slowDown has paused, until the host is told
 	nodes       []uint32
 	nodesAhead  []uint32
@@ -75,6 +80,7 @@ type Core struct {
 func New() *Core {
 	c := &Core{generation: 1, rulesSerial: 1}
 	c.tree.init(&c.store)
+	c.routes.bound(0)
 	c.config.Limits.StepWork = 1
 	return c
 }
@@ -82,6 +88,7 @@ func New() *Core {
 // Batch returns room for a batch of size bytes, with what it held before as far as that fits. It stays valid
 // until the next call of Batch.
 func (c *Core) Batch(size uint32) []byte {
+	c.store.newBatch()
 	if uint32(cap(c.batch)) < size {
 		// Twice as much at least: a little more each time would leave many buffers to the collector.
 		grown := make([]byte, size, max(size, 2*uint32(cap(c.batch))))
@@ -107,6 +114,7 @@ func (c *Core) Step(start, end uint32) []byte {
 	c.out = append(c.out[:0], make([]byte, abi.EffectsHeaderSize)...)
 	c.sendAt, c.work = 0, 0
 	c.freeBodies()
+	c.trim()
 	if int(end) > len(c.batch) || abi.ReadBatchHeader(c.batch, &header) != nil {
 		return c.finish(end, false)
 	}
@@ -126,7 +134,9 @@ func (c *Core) Step(start, end uint32) []byte {
 	if !more {
 		more = c.runScans()
 	}
+	c.endOverflowed()
 	c.noteDrops()
+	c.noteLimits()
 	return c.finish(at, more)
 }
 
@@ -199,6 +209,7 @@ func (c *Core) configure(data []byte) {
 	l.MaxInflight = max(l.MaxInflight, 1)
 	l.ReceiveMaximum = max(l.ReceiveMaximum, 1)
 	c.config = config
+	c.routes.bound(l.MaxModuleMemory)
 	c.configured = true
 	c.rulesSerial++
 	c.reviewed = 0
@@ -237,6 +248,9 @@ func (c *Core) report() {
 	s.Retained = uint64(c.retained.count)
 	s.Queued = uint64(c.deliveries.live)
 	s.MessageBytes = c.store.live
+	s.RetainedBytes = uint64(c.retained.bytes)
+	s.Inflight = uint64(c.inflight)
+	s.Memory = c.memory()
 	c.encoded = abi.AppendStats(c.encoded[:0], &s)
 	c.effect(abi.EffectStats, 0, 0, c.encoded)
 }

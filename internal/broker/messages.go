@@ -106,6 +106,9 @@ func (c *Core) load(id uint32, m *content) {
 // expired says whether a content is worth nothing any more.
 func (m *content) expired(now int64) bool { return m.expires != 0 && m.expires <= now }
 
+// clears says whether a message removes what is retained for its topic [MQTT-3.3.1-6].
+func (m *content) clears() bool { return m.retain && m.payload.Size == 0 }
+
 // expiryOf returns when a message with these properties expires.
 func (c *Core) expiryOf(p *mqtt.Properties) int64 {
 	if !p.Has.Has(mqtt.PropMessageExpiryInterval) {
@@ -113,9 +116,6 @@ func (c *Core) expiryOf(p *mqtt.Properties) int64 {
 	}
 	return c.now + int64(p.MessageExpiryInterval)*1000
 }
-
-// full says whether the core keeps as many bytes as it may.
-func (c *Core) full() bool { return c.store.live >= uint64(c.config.Limits.MaxMemory) }
 
 // buildHead writes to c.head what comes before the payload of a PUBLISH, and returns where its packet id is.
 func (c *Core) buildHead(m *content, v mqtt.Version, qos uint8, retain bool, ids []uint32) (packetIDAt uint32) {

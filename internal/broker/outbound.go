@@ -37,7 +37,7 @@ func (c *Core) offer(id uint32, s *session, m *content, qos uint8, ids []uint32,
 		return 0 // [MQTT-3.1.2-25]: as if it had been sent
 	}
 	ready := s.ready()
-	if !ready && !c.mayQueue(s, m) {
+	if (!ready && !c.mayQueue(s, m) || !c.roomForDelivery(m)) && !c.makeRoom(id, s, m) {
 		c.stats.DroppedQueue++
 		c.noteDropped(s)
 		c.slowDown(id, s, m.source)
@@ -76,7 +76,9 @@ func (c *Core) enqueue(s *session, n uint32, d *delivery) {
 	}
 	s.lastQueued = n
 	s.queued++
-	s.queuedBytes += c.messages.at(d.message).body.size
+	m := c.messages.at(d.message)
+	s.queuedBytes += m.body.size
+	s.queueExpires = earlier(s.queueExpires, m.expires)
 }
 
 func (c *Core) dequeue(s *session) (n uint32, d *delivery) {
@@ -104,6 +106,7 @@ func (c *Core) launch(s *session, n uint32, d *delivery) uint16 {
 	}
 	s.lastInflight = n
 	s.inflight++
+	c.inflight++
 	s.outstanding++
 	return d.packetID
 }
@@ -223,6 +226,7 @@ func (c *Core) land(s *session, n uint32) {
 	c.passAgain(s, n, d)
 	s.outstanding--
 	s.inflight--
+	c.inflight--
 	binary.LittleEndian.PutUint32(c.store.bytes(s.slots)[4*(uint32(d.packetID)-1):], 0)
 	if d.previous != 0 {
 		c.deliveries.at(d.previous).next = d.next
@@ -302,6 +306,9 @@ func (c *Core) sendQueued(s *session) {
 	c.load(d.message, &m)
 	ids := c.loadIDs(d.ids)
 	if m.expired(c.now) || c.sizeFor(s, &m, d.qos, d.retain, ids) > s.maxPacket { // [MQTT-3.3.2-5]
+		if m.expired(c.now) {
+			c.stats.Expired++
+		}
 		c.discard(n, d)
 		return
 	}
@@ -329,6 +336,7 @@ func (c *Core) dropOutbound(s *session) {
 		d := c.deliveries.at(n)
 		next := d.next
 		c.discard(n, d)
+		c.inflight--
 		n = next
 	}
 	c.store.release(s.slots)

@@ -16,11 +16,15 @@ type retainedTotals struct {
 // setRetained keeps a message as the retained message of its topic, or removes that if the payload is empty
 // [MQTT-3.3.1-5], [MQTT-3.3.1-6].
 func (c *Core) setRetained(m *content) mqtt.ReasonCode {
-	if m.payload.Size == 0 {
+	if m.clears() {
 		if n := c.tree.find(m.topic); n != 0 {
 			c.dropRetained(n)
 		}
 		return mqtt.Success
+	}
+	if !c.roomForRetained(m) {
+		c.metBy(abi.LimitMemory, c.connectionOf(m.source))
+		return mqtt.QuotaExceeded
 	}
 	l := &c.config.Limits
 	node := c.tree.ensure(m.topic)
@@ -32,6 +36,7 @@ func (c *Core) setRetained(m *content) mqtt.ReasonCode {
 	}
 	if c.retained.count+count > l.MaxRetained || c.retained.bytes+bytes > l.MaxRetainedBytes {
 		c.tree.prune(node)
+		c.metBy(abi.LimitRetained, c.connectionOf(m.source))
 		return mqtt.QuotaExceeded
 	}
 	id := c.keep(m)

@@ -65,6 +65,7 @@ type routes struct {
 	serial  uint32
 	seen    [numSeen]uint32 // hashes of topics that were published to of late, at a place that the hash gives
 	names   int             // bytes of all names
+	most    int             // bound of names and lists together
 	lists   int             // bytes of all lists of receivers, and of those that are kept for routes to come
 	nodes   []uint32        // scratch: the nodes whose filters match
 	sorted  []match         // scratch of groupByForm
@@ -106,7 +107,7 @@ func (c *Core) passingRoute(topic []byte) uint32 {
 
 func (c *Core) addRoute(topic []byte, hash uint32) uint32 {
 	r := &c.routes
-	if len(r.all) > maxRoutes {
+	if len(r.all) > r.mostRoutes() {
 		c.forgetRoutes()
 	}
 	id := uint32(len(r.all))
@@ -140,7 +141,27 @@ func (c *Core) forgetRoutes() {
 }
 
 // large says whether the routes occupy more than they should.
-func (r *routes) large() bool { return r.names+r.lists > maxRouteBytes }
+func (r *routes) large() bool { return r.names+r.lists > r.most }
+
+// bound sets how much routes may occupy: they are made for QoS 0 too, which no limit refuses, so that they get a
+// sixteenth of the memory that the core may take; 0 is no bound.
+func (r *routes) bound(memory uint32) {
+	r.most = maxRouteBytes
+	if memory != 0 {
+		r.most = min(maxRouteBytes, int(memory/16))
+	}
+}
+
+// mostRoutes is how many topics may be remembered.
+func (r *routes) mostRoutes() int { return min(maxRoutes, r.most/routeBytes) }
+
+// routeBytes is about what a route takes besides its name and lists, with its place in the index.
+const routeBytes = 256
+
+// size returns how many bytes the routes take, but for the names, which are in the store.
+func (r *routes) size() uint64 {
+	return uint64(cap(r.all)*routeBytes) + uint64(r.lists) + r.byTopic.size() + 4*uint64(cap(r.nodes)) + matchSize*uint64(cap(r.sorted))
+}
 
 // trimRoutes forgets all routes, and the slices that are kept for others, if they have become too large.
 func (c *Core) trimRoutes() {

@@ -38,6 +38,7 @@ type session struct {
 	lastQueued    uint32
 	queued        uint32
 	queuedBytes   uint32
+	queueExpires  int64 // nothing in the queue expires before; 0 is never
 
 	ackedAt int64    // when the client last acknowledged anything
 	stalled bool     // it has not for too long
@@ -81,6 +82,7 @@ func (c *Core) endSession(id uint32) {
 	c.dropOutbound(s)
 	c.dropReceived(s)
 	c.dropScans(id)
+	c.forgetLimits(id)
 	c.timers.remove(s.timer)
 	c.byClientID.remove(s.hash, id)
 	c.store.release(s.clientID)

@@ -1,6 +1,9 @@
 package broker
 
-import "github.com/vouchmq/vouchmq/internal/mqtt"
+import (
+	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+)
 
 // handleSubscribe handles a SUBSCRIBE (3.8).
 func (c *Core) handleSubscribe(p *connection, frame []byte) {
@@ -17,12 +20,20 @@ func (c *Core) handleSubscribe(p *connection, frame []byte) {
 	scans := len(c.scans)
 	var f mqtt.Filter
 	for rest := req.Filters; mqtt.NextFilter(&rest, &f); {
-		c.reasons = append(c.reasons, byte(c.subscribeTo(p, &f, identifier)))
+		c.reasons = append(c.reasons, c.subackCode(c.subscribeTo(p, &f, identifier)))
 		c.work++
 	}
 	c.acks = mqtt.AppendSuback(c.acks, p.version, req.PacketID, nil, c.reasons) // [MQTT-3.8.4-6]
 	c.flushAcks(p.conn)
 	c.startScans(scans)
+}
+
+// subackCode returns what stands in a SUBACK for a reason: for clients that know no other failure, 0x80 for all.
+func (c *Core) subackCode(reason mqtt.ReasonCode) byte {
+	if c.config.Options.Failure80 && reason.Failed() {
+		return byte(mqtt.UnspecifiedError)
+	}
+	return byte(reason)
 }
 
 // subscribeTo makes one subscription, and returns the granted QoS or why there is none.
@@ -33,16 +44,21 @@ func (c *Core) subscribeTo(p *connection, f *mqtt.Filter, identifier uint32) mqt
 		return mqtt.TopicFilterInvalid
 	case shared:
 		return mqtt.SharedSubscriptionsNotSupported
-	case tooDeep(f.Topic, c.config.Limits.MaxTopicLevels):
+	case c.badTopic(f.Topic):
+		c.metBy(abi.LimitTopic, p)
 		return mqtt.TopicFilterInvalid
 	case !c.maySubscribe(p, f.Topic):
 		c.deny(p)
 		return mqtt.NotAuthorized
-	case c.full():
+	case !c.roomForSubscription(p.session, f.Topic):
+		c.metBy(abi.LimitMemory, p)
 		return mqtt.QuotaExceeded
 	}
 	opts := optionsOf(f)
 	isNew, reason := c.addSubscription(p.session, f.Topic, opts, identifier)
+	if reason == mqtt.QuotaExceeded {
+		c.metBy(abi.LimitSubscriptions, p)
+	}
 	if !reason.Failed() && (f.RetainHandling == 0 || f.RetainHandling == 1 && isNew) { // [MQTT-3.3.1-9], [MQTT-3.3.1-10]
 		c.addScan(p.session, f.Topic, opts, identifier)
 	}

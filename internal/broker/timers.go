@@ -123,3 +123,23 @@ func (t *timers) down(pos uint32) {
 	}
 	t.put(pos, n)
 }
+
+// size returns how many bytes the timers take.
+func (t *timers) size() uint64 { return t.all.size() + 4*uint64(cap(t.heap)) }
+
+// growth returns how many bytes more the next timer takes.
+func (t *timers) growth() uint64 {
+	need := t.all.growth()
+	if len(t.heap) == cap(t.heap) {
+		need += 4 * uint64(max(len(t.heap), pageSize))
+	}
+	return need
+}
+
+// trim gives back what no timer takes.
+func (t *timers) trim() {
+	t.all.trim()
+	if cap(t.heap) > 4*len(t.heap)+pageSize {
+		t.heap = append(make([]uint32, 0, 2*len(t.heap)), t.heap...)
+	}
+}

@@ -1,0 +1,176 @@
+package broker
+
+import (
+	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+)
+
+// How memory is bounded
+//
+// [abi.Limits.MaxModuleMemory] bounds the bytes that the core's tables take. What counts is what they have taken from
+// the module's memory, used or not, because that is what runs out. New work that needs more than there is, is refused:
+//
+//	from 7/8 of the limit on   new sessions and new subscriptions (0x97)
+//	at the limit               messages of QoS 1 and 2, retained messages, wills (0x97); a message that was accepted is
+//	                           dropped for those sessions in whose queues there is no room left, and counted
+//	never                      QoS 0, acknowledgements, sessions that come back, what makes room: UNSUBSCRIBE, an empty
+//	                           retained message; all this takes from an eighth more, which the host must leave free
+//
+// What is freed stays with its table, to be used again. Therefore work that finds room in the tables as they are is
+// never refused, however much they take: a broker that was full of sessions takes new ones as soon as old ones end.
+// Room that is free in one table is of no use to another, though. So a core that has taken three quarters of the
+// limit looks, once in a second, for pages of slabs, chunks of the store and indexes that are empty, and gives them back
+// to Go's collector: see trim. What a few that live keep from being given back is counted as taken, which is the truth:
+// work of another kind is then refused until they go.
+
+// A table that may become large is one of these, or counted in memory itself: a test looks that none is missing.
+
+// memory returns how many bytes the tables of the core take.
+func (c *Core) memory() uint64 {
+	return c.store.size() + c.tree.nodes.size() + c.tree.children.size() +
+		c.sessions.size() + c.byClientID.size() + c.subscriptions.size() + c.bySessionAndNode.size() +
+		c.messages.size() + c.deliveries.size() + c.received.size() + c.byReceivedID.size() +
+		c.timers.size() + c.routes.size() + c.connectionBytes() + c.scratchBytes()
+}
+
+// connectionBytes returns how many bytes the pages of connections take. They stay.
+func (c *Core) connectionBytes() uint64 {
+	var pages uint64
+	for _, page := range c.connections {
+		if page != nil {
+			pages++
+		}
+	}
+	return pages*pageSize*connectionSize + 8*uint64(cap(c.connections))
+}
+
+// Sizes of what is in no slab; a test compares them.
+const (
+	connectionSize = 128
+	scanSize       = 32
+	blockSize      = 12
+)
+
+// scratchBytes returns how many bytes batch, effects and scratch take.
+func (c *Core) scratchBytes() uint64 {
+	bytes := cap(c.batch) + cap(c.out) + cap(c.acks) + cap(c.head) + cap(c.encoded) + cap(c.reasons) + cap(c.clientID)
+	numbers := cap(c.ids) + cap(c.nodes) + cap(c.nodesAhead) + cap(c.tree.here) + cap(c.tree.ahead) + cap(c.dropped) + cap(c.overflowed)
+	return uint64(bytes + 4*numbers + blockSize*cap(c.freed) + scanSize*cap(c.scans) + 8*cap(c.limitsMet))
+}
+
+// fits says whether the tables may take so many bytes more, if that leaves the last eighths of the limit.
+func (c *Core) fits(need uint64, eighths uint64) bool {
+	most := uint64(c.config.Limits.MaxModuleMemory)
+	return need == 0 || most == 0 || c.memory()+need <= most-most/8*eighths
+}
+
+// roomForSession says whether a client may have a new session, and counts it if not.
+func (c *Core) roomForSession(p *connection, clientID []byte) bool {
+	if c.sessions.live >= c.config.Limits.MaxSessions {
+		c.met(abi.LimitSessions, p, clientID)
+		return false
+	}
+	need := c.sessions.growth() + c.byClientID.growth() + c.timers.growth() + c.store.growth(len(clientID))
+	if c.full() || !c.fits(need, 1) {
+		c.met(abi.LimitMemory, p, clientID)
+		return false
+	}
+	return true
+}
+
+// roomForSubscription says whether a session may subscribe to a filter. What it has subscribed to already it may.
+func (c *Core) roomForSubscription(session uint32, filter []byte) bool {
+	if node := c.tree.find(filter); node != 0 {
+		if id, _ := c.findSubscription(session, node); id != 0 {
+			return true
+		}
+	}
+	return !c.full() && c.fits(c.subscriptions.growth()+c.bySessionAndNode.growth()+c.tree.growth(filter), 1)
+}
+
+// growth returns about how many bytes more the nodes of a topic name or filter take.
+func (t *tree) growth(topic []byte) uint64 {
+	var names uint64
+	at, missing := uint32(root), false
+	for more := true; more; {
+		var level []byte
+		level, topic, more = mqtt.CutLevel(topic)
+		if at != 0 {
+			at = t.childOf(at, level)
+		}
+		if at == 0 {
+			missing = true
+			names = max(names, t.names.growth(len(level)))
+		}
+	}
+	if !missing {
+		return 0
+	}
+	return names + t.nodes.growth() + t.children.growth()
+}
+
+// roomForMessage says whether a message of so many bytes may be kept.
+func (c *Core) roomForMessage(size int) bool {
+	return !c.full() && c.fits(c.messages.growth()+c.store.growth(size), 0)
+}
+
+// roomForPublish says whether a message of QoS 1 or 2 may be accepted.
+func (c *Core) roomForPublish(m *content) bool {
+	if m.qos == 2 && !c.fits(c.received.growth()+c.byReceivedID.growth(), 0) {
+		return false
+	}
+	return c.roomForMessage(int(m.size()))
+}
+
+// roomForRetained says whether a message may be retained.
+func (c *Core) roomForRetained(m *content) bool {
+	return c.roomForMessage(int(m.size())) && c.fits(c.tree.growth(m.topic), 0)
+}
+
+// roomForDelivery says whether a message may wait for one more session.
+func (c *Core) roomForDelivery(m *content) bool {
+	need := c.deliveries.growth()
+	if m.kept == 0 {
+		need += c.messages.growth() + c.store.growth(int(m.size()))
+	}
+	return c.fits(need, 0)
+}
+
+// full says whether the core keeps as many bytes of messages as it may.
+func (c *Core) full() bool { return c.store.live >= uint64(c.config.Limits.MaxMemory) }
+
+// trimEvery is how long after tables were made smaller they are left alone, in milliseconds.
+const trimEvery = 1000
+
+// trim gives back memory that nothing lives in, if there is little left. It comes at the beginning of a step, when no
+// effect refers to anything.
+func (c *Core) trim() {
+	most := uint64(c.config.Limits.MaxModuleMemory)
+	if most == 0 || c.now < c.trimAt || c.memory() < most/4*3 {
+		return
+	}
+	c.trimAt = c.now + trimEvery
+	if c.store.held > c.store.live+most/8 {
+		c.dropRoutes() // else the name of a topic might keep a chunk
+		c.store.trim(most / 64)
+	}
+	c.tree.nodes.trim()
+	c.tree.children.trim()
+	c.sessions.trim()
+	c.byClientID.trim()
+	c.subscriptions.trim()
+	c.bySessionAndNode.trim()
+	c.messages.trim()
+	c.deliveries.trim()
+	c.received.trim()
+	c.byReceivedID.trim()
+	c.timers.trim()
+}
+
+// dropRoutes gives back all routes: they are made again as they are needed.
+func (c *Core) dropRoutes() {
+	if r := &c.routes; len(r.all) > 0 {
+		c.forgetRoutes()
+		r.all, r.lists, r.byTopic = nil, 0, index{}
+	}
+}
