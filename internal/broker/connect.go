@@ -16,6 +16,9 @@ func (c *Core) firstPacket(p *connection, frame []byte) {
 	req := &c.connect
 	fault := mqtt.ParseConnect(frame, req)
 	p.version = req.Version
+	if fault == nil && req.Version == mqtt.V5 && req.Props.Has.Has(mqtt.PropMaximumPacketSize) {
+		p.maxPacket = req.Props.MaximumPacketSize
+	}
 	switch {
 	case fault != nil && req.Version == 0:
 		c.refuseSilently(p, fault.Reason, fault.Text)
@@ -35,11 +38,14 @@ func (c *Core) refuseSilently(p *connection, reason mqtt.ReasonCode, text string
 
 // refuse answers a CONNECT with a failure and ends the connection [MQTT-3.2.2-7].
 func (c *Core) refuse(p *connection, reason mqtt.ReasonCode, text string) {
-	c.beginSend(p.conn)
 	c.connack.SessionPresent, c.connack.Reason = false, reason
 	c.connack.Props.Reset()
-	c.out = mqtt.AppendConnack(c.out, p.version, &c.connack)
-	c.endSend()
+	c.head = mqtt.AppendConnack(c.head[:0], p.version, &c.connack)
+	if p.takes(len(c.head)) { // [MQTT-3.1.2-24]
+		c.beginSend(p.conn)
+		c.out = append(c.out, c.head...)
+		c.endSend()
+	}
 	c.refuseSilently(p, reason, text)
 }
 
@@ -89,7 +95,9 @@ func (c *Core) connectClient(p *connection, req *mqtt.Connect) {
 	c.enter(id, p, req)
 	c.review(p)
 	c.accept(p, req, present, made)
-	c.drain(id)
+	if p.session == id {
+		c.drain(id)
+	}
 }
 
 const hexDigits = "0123456789abcdef"
@@ -136,6 +144,7 @@ func (c *Core) enter(id uint32, p *connection, req *mqtt.Connect) {
 		c.setWill(s, &req.Will)
 	}
 	c.restartOutbound(s)
+	c.unparkScans(id)
 }
 
 // requestedExpiry returns the session expiry interval that a CONNECT asks for, in seconds.
@@ -173,8 +182,19 @@ func (c *Core) accept(p *connection, req *mqtt.Connect, present, madeID bool) {
 			c.connack.Props.AssignedClientIdentifier = clientID
 		}
 	}
+	c.sendConnack(p)
+}
+
+// sendConnack sends c.connack, unless it is larger than the client takes: then there is nothing to say to it
+// [MQTT-3.1.2-24].
+func (c *Core) sendConnack(p *connection) {
+	c.head = mqtt.AppendConnack(c.head[:0], p.version, &c.connack)
+	if !p.takes(len(c.head)) {
+		c.drop(p, mqtt.PacketTooLarge, "CONNACK is larger than the client takes")
+		return
+	}
 	c.beginSend(p.conn)
-	c.out = mqtt.AppendConnack(c.out, p.version, &c.connack)
+	c.out = append(c.out, c.head...)
 	c.endSend()
 }
 

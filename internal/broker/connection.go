@@ -24,6 +24,7 @@ type connection struct {
 	aliases     block           // topics by alias, see alias.go
 	aliasMost   uint16          // the topic alias maximum that the client was told
 	receiveMost uint16          // the receive maximum that it was told
+	maxPacket   uint32          // the largest packet that the client takes; 0 is no bound
 
 	pausedBy   uint32   // the session that has paused it, see pace.go
 	pausedNext abi.Conn // the next connection that the same session has paused
@@ -76,6 +77,10 @@ func (c *Core) open(e *abi.Event) {
 		c.drop(p, mqtt.ServerUnavailable, "the core has not been configured")
 	}
 }
+
+// takes says whether a client takes a packet of so many bytes. Acknowledgements of one message are smaller than every
+// CONNACK, so that a client who got that takes them all.
+func (p *connection) takes(size int) bool { return p.maxPacket == 0 || uint64(size) <= uint64(p.maxPacket) }
 
 // watch sets the timer of a connection to the time at which it has been silent for too long.
 func (c *Core) watch(p *connection) {

@@ -46,6 +46,7 @@ type Core struct {
 	byReceivedID     index
 	timers           timers
 	scans            []scan
+	parked           []scan // those of sessions without a connection
 	retained         retainedTotals
 	trimAt           int64 // when tables may be made smaller again
 	stats            abi.Stats
@@ -223,10 +224,13 @@ func (c *Core) runTimers() (more bool) {
 			return false
 		}
 		c.work++
-		if kind == timerConnection {
+		switch kind {
+		case timerConnection:
 			c.connectionDue(id)
-		} else {
+		case timerSession:
 			c.sessionDue(id)
+		case timerRetained:
+			c.retainedDue(id)
 		}
 	}
 	return true

@@ -55,7 +55,7 @@ const (
 func (c *Core) scratchBytes() uint64 {
 	bytes := cap(c.batch) + cap(c.out) + cap(c.acks) + cap(c.head) + cap(c.encoded) + cap(c.reasons) + cap(c.clientID)
 	numbers := cap(c.ids) + cap(c.nodes) + cap(c.nodesAhead) + cap(c.tree.here) + cap(c.tree.ahead) + cap(c.dropped) + cap(c.overflowed)
-	return uint64(bytes + 4*numbers + blockSize*cap(c.freed) + scanSize*cap(c.scans) + 8*cap(c.limitsMet))
+	return uint64(bytes + 4*numbers + blockSize*cap(c.freed) + scanSize*(cap(c.scans)+cap(c.parked)) + 8*cap(c.limitsMet))
 }
 
 // fits says whether the tables may take so many bytes more, if that leaves the last eighths of the limit.
@@ -124,7 +124,11 @@ func (c *Core) roomForPublish(m *content) bool {
 
 // roomForRetained says whether a message may be retained.
 func (c *Core) roomForRetained(m *content) bool {
-	return c.roomForMessage(int(m.size())) && c.fits(c.tree.growth(m.topic), 0)
+	need := c.tree.growth(m.topic)
+	if m.expires != 0 {
+		need += c.timers.growth()
+	}
+	return c.roomForMessage(int(m.size())) && c.fits(need, 0)
 }
 
 // roomForDelivery says whether a message may wait for one more session.

@@ -28,6 +28,7 @@ type message struct {
 	topic   uint32
 	props   uint32
 	users   uint32 // how many keep it
+	timer   uint32 // of its expiry, while it is retained; 0 is none
 	expires int64
 	qos     uint8
 	retain  bool

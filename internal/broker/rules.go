@@ -205,6 +205,9 @@ func (c *Core) review(p *connection) {
 		if !c.maySubscribe(p, c.clientID) {
 			c.deny(p)
 			c.removeSubscription(p.session, c.clientID)
+			if i := c.findScan(p.session, c.clientID); i >= 0 {
+				c.endScan(i)
+			}
 		}
 		c.work++
 		id = next

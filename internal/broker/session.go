@@ -106,7 +106,7 @@ func (c *Core) leave(id uint32) {
 	if s.firstSubscription != 0 {
 		c.presence++
 	}
-	c.dropScans(id)
+	c.parkScans(id)
 	c.speedUp(id, s)
 	if s.will != 0 {
 		s.willAt = c.now + int64(min(s.willDelay, s.expiry))*1000 // 3.1.3.2.2

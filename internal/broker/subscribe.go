@@ -23,9 +23,12 @@ func (c *Core) handleSubscribe(p *connection, frame []byte) {
 		c.reasons = append(c.reasons, c.subackCode(c.subscribeTo(p, &f, identifier)))
 		c.work++
 	}
+	at := len(c.acks)
 	c.acks = mqtt.AppendSuback(c.acks, p.version, req.PacketID, nil, c.reasons) // [MQTT-3.8.4-6]
-	c.flushAcks(p.conn)
-	c.startScans(scans)
+	if c.tookAck(p, at) {
+		c.flushAcks(p.conn)
+		c.startScans(scans)
+	}
 }
 
 // subackCode returns what stands in a SUBACK for a reason: for clients that know no other failure, 0x80 for all.
@@ -96,5 +99,18 @@ func (c *Core) handleUnsubscribe(p *connection, frame []byte) {
 		c.reasons = append(c.reasons, byte(reason))
 		c.work++
 	}
+	at := len(c.acks)
 	c.acks = mqtt.AppendUnsuback(c.acks, p.version, req.PacketID, nil, c.reasons) // [MQTT-3.10.4-4]
+	c.tookAck(p, at)
+}
+
+// tookAck says whether the client takes the acknowledgement that begins at an offset of c.acks. Otherwise it is not
+// sent [MQTT-3.1.2-24], and the connection ends: without it the client cannot go on.
+func (c *Core) tookAck(p *connection, at int) bool {
+	if p.takes(len(c.acks) - at) {
+		return true
+	}
+	c.acks = c.acks[:at]
+	c.disconnectClient(p, mqtt.PacketTooLarge, "an acknowledgement is larger than the client takes")
+	return false
 }

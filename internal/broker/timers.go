@@ -6,6 +6,7 @@ type timerKind uint8
 const (
 	timerConnection timerKind = iota // CONNECT overdue, or keep-alive
 	timerSession                     // will due, or session expired
+	timerRetained                    // a retained message has expired; the id is that of its node
 )
 
 // timer is a time at which to look at something.
