@@ -137,6 +137,7 @@ func (c *Core) enter(id uint32, p *connection, req *mqtt.Connect) {
 		}
 	}
 	p.aliasMost, p.receiveMost = limits.TopicAliasMaximum, limits.ReceiveMaximum
+	c.allowAliases(s, req)
 	p.overdue = int64(c.keepAlive(req)) * 1500 // one and a half times [MQTT-3.1.2-22]
 	p.lastSeen = c.now
 	c.watch(p)

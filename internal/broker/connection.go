@@ -80,7 +80,9 @@ func (c *Core) open(e *abi.Event) {
 
 // takes says whether a client takes a packet of so many bytes. Acknowledgements of one message are smaller than every
 // CONNACK, so that a client who got that takes them all.
-func (p *connection) takes(size int) bool { return p.maxPacket == 0 || uint64(size) <= uint64(p.maxPacket) }
+func (p *connection) takes(size int) bool {
+	return p.maxPacket == 0 || uint64(size) <= uint64(p.maxPacket)
+}
 
 // watch sets the timer of a connection to the time at which it has been silent for too long.
 func (c *Core) watch(p *connection) {

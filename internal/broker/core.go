@@ -44,6 +44,8 @@ type Core struct {
 	deliveries       slab[delivery]
 	received         slab[receivedID]
 	byReceivedID     index
+	aliasesOut       slab[aliasOut]
+	byAliasOut       index
 	timers           timers
 	scans            []scan
 	parked           []scan // those of sessions without a connection

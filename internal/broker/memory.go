@@ -30,7 +30,7 @@ func (c *Core) memory() uint64 {
 	return c.store.size() + c.tree.nodes.size() + c.tree.children.size() +
 		c.sessions.size() + c.byClientID.size() + c.subscriptions.size() + c.bySessionAndNode.size() +
 		c.messages.size() + c.deliveries.size() + c.received.size() + c.byReceivedID.size() +
-		c.timers.size() + c.routes.size() + c.connectionBytes() + c.scratchBytes()
+		c.aliasesOut.size() + c.byAliasOut.size() + c.timers.size() + c.routes.size() + c.connectionBytes() + c.scratchBytes()
 }
 
 // connectionBytes returns how many bytes the pages of connections take. They stay.
@@ -168,6 +168,8 @@ func (c *Core) trim() {
 	c.deliveries.trim()
 	c.received.trim()
 	c.byReceivedID.trim()
+	c.aliasesOut.trim()
+	c.byAliasOut.trim()
 	c.timers.trim()
 }
 

@@ -20,6 +20,9 @@ type content struct {
 	source  abi.Conn // the connection that it came from, 0 if there is none
 	session uint32   // its session
 	kept    uint32   // number of the message in which it is kept, 0 if it is not
+
+	alias     uint16 // what stands for the topic in the next head, 0 is nothing; see aliasout.go
+	setsAlias bool   // from that head on
 }
 
 // message is a content that is kept: by deliveries, as a retained message, or as a will.
@@ -123,8 +126,11 @@ func (c *Core) buildHead(m *content, v mqtt.Version, qos uint8, retain bool, ids
 	head := &c.outgoing
 	head.Dup, head.QoS, head.Retain, head.Topic = m.dup, qos, retain, m.topic
 	head.Props.Has = 0
-	if v == mqtt.V5 && (m.props != nil || len(ids) > 0) {
+	if v == mqtt.V5 && (m.props != nil || len(ids) > 0 || m.alias != 0) {
 		c.headProperties(m, ids, &head.Props)
+	}
+	if m.alias != 0 && !m.setsAlias {
+		head.Topic = nil // 3.3.2.1
 	}
 	var at int
 	c.head, at = mqtt.AppendPublishHead(c.head[:0], v, head, int(m.payload.Size))
@@ -141,6 +147,10 @@ func (c *Core) headProperties(m *content, ids []uint32, p *mqtt.Properties) {
 		left := max(m.expires-c.now, 0)
 		p.Has = p.Has.With(mqtt.PropMessageExpiryInterval)
 		p.MessageExpiryInterval = uint32((left + 999) / 1000)
+	}
+	if m.alias != 0 {
+		p.Has = p.Has.With(mqtt.PropTopicAlias)
+		p.TopicAlias = m.alias
 	}
 	p.SubscriptionIDs = ids
 	if len(ids) > 0 { // [MQTT-3.3.4-3]

@@ -289,6 +289,7 @@ func (c *Core) sendAgain(s *session) {
 	var m content
 	c.load(d.message, &m)
 	m.dup = true // [MQTT-3.3.1-1]
+	c.useAlias(s, &m)
 	ids := c.loadIDs(d.ids)
 	if c.sizeFor(s, &m, d.qos, d.retain, ids) > s.maxPacket { // [MQTT-3.1.2-25]
 		c.land(s, n)
@@ -304,6 +305,7 @@ func (c *Core) sendQueued(s *session) {
 	n, d := c.dequeue(s)
 	var m content
 	c.load(d.message, &m)
+	c.useAlias(s, &m)
 	ids := c.loadIDs(d.ids)
 	if m.expired(c.now) || c.sizeFor(s, &m, d.qos, d.retain, ids) > s.maxPacket { // [MQTT-3.3.2-5]
 		if m.expired(c.now) {

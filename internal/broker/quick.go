@@ -22,6 +22,7 @@ import (
 type quickGroup struct {
 	effect  []byte // the whole effect
 	sample  uint32 // number of one of its matches
+	alias   uint16 // of the topic, 0 is none
 	fixed   uint32 // the remaining length of the packet less that of the payload
 	lengths uint32 // how many bytes the remaining length takes in effect
 }
@@ -189,8 +190,16 @@ func (c *Core) fillQuick(rt *route) {
 			c.noteDropped(s)
 			continue
 		}
-		if group < 0 || !rt.sameBytes(m, q.groups[group].sample) {
-			group = c.quickGroupOf(rt, uint32(i))
+		var alias uint16
+		if m.form&formAlias != 0 {
+			var free bool
+			if alias, free = c.aliasIn(rt, m.session, s); free { // the next message sets it
+				q.groups, q.usable = q.groups[:0], false
+				return
+			}
+		}
+		if group < 0 || q.groups[group].alias != alias || !rt.sameBytes(m, q.groups[group].sample) {
+			group = c.quickGroupOf(rt, uint32(i), alias)
 		}
 		g := &q.groups[group]
 		if g.fixed > maxRemaining || s.maxPacket < g.fixed+3 { // not even an empty payload
@@ -214,10 +223,10 @@ func (rt *route) sameBytes(m *match, i uint32) bool {
 }
 
 // quickGroupOf returns the number of the group of match i, and makes it if there is none.
-func (c *Core) quickGroupOf(rt *route, i uint32) int {
+func (c *Core) quickGroupOf(rt *route, i uint32, alias uint16) int {
 	q, m := &rt.quick, &rt.matches[i]
 	for k := range q.groups {
-		if rt.sameBytes(m, q.groups[k].sample) {
+		if q.groups[k].alias == alias && rt.sameBytes(m, q.groups[k].sample) {
 			return k
 		}
 	}
@@ -226,9 +235,9 @@ func (c *Core) quickGroupOf(rt *route, i uint32) int {
 	} else {
 		q.groups = append(q.groups, quickGroup{})
 	}
-	c.buildHead(&content{topic: rt.name}, versionOf(m.form), 0, false, rt.idsOf(*m))
+	c.buildHead(&content{topic: rt.name, alias: alias}, versionOf(m.form), 0, false, rt.idsOf(*m))
 	g := &q.groups[len(q.groups)-1]
-	g.sample, g.lengths = i, lengthBytes(c.head)
+	g.sample, g.alias, g.lengths = i, alias, lengthBytes(c.head)
 	g.fixed = uint32(len(c.head)) - 1 - g.lengths
 	g.effect, _ = abi.BeginDeliver(g.effect[:0], 0, 0, 0, abi.Ref{}, c.head)
 	return len(q.groups) - 1

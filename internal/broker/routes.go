@@ -40,17 +40,21 @@ type match struct {
 const matchSize = 12
 
 // A form is what makes a PUBLISH to one session differ from that to another: the protocol's generation, the
-// granted QoS, and whether the retain flag stays as it was published.
+// granted QoS, whether the retain flag stays as it was published, and whether the client wants topic aliases.
 const (
 	formV5     = 1 << 2
 	formRetain = 1 << 3
-	numForms   = 1 << 4
+	formAlias  = 1 << 4
+	numForms   = 1 << 5
 )
 
-func formOf(v mqtt.Version, o options) uint8 {
+func formOf(s *session, o options) uint8 {
 	form := o.qos()
-	if v == mqtt.V5 {
+	if s.version == mqtt.V5 {
 		form |= formV5
+	}
+	if s.aliasMost != 0 {
+		form |= formAlias
 	}
 	if o.retainAsPublished() {
 		form |= formRetain
@@ -214,7 +218,7 @@ func (c *Core) addMatches(rt *route, sub uint32) (forms int) {
 	for sub != 0 {
 		s := c.subscriptions.at(sub)
 		m := match{session: s.session, ids: uint32(len(rt.ids)), local: !s.options.noLocal()}
-		m.form = formOf(c.sessions.at(s.session).version, s.options)
+		m.form = formOf(c.sessions.at(s.session), s.options)
 		if s.identifier != 0 && m.form&formV5 != 0 {
 			rt.ids = append(rt.ids, s.identifier)
 			m.count = 1

@@ -44,6 +44,10 @@ type session struct {
 	stalled bool     // it has not for too long
 	paused  abi.Conn // the first of the connections that it has paused, see pace.go
 
+	aliasMost  uint16 // aliases that the client allows, see aliasout.go
+	aliasCount uint16 // those that it knows
+	firstAlias uint32
+
 	firstReceived uint32 // QoS 2 messages that came and are not released
 	receivedCount uint32
 
@@ -107,6 +111,7 @@ func (c *Core) leave(id uint32) {
 		c.presence++
 	}
 	c.parkScans(id)
+	c.dropAliasesOut(s)
 	c.speedUp(id, s)
 	if s.will != 0 {
 		s.willAt = c.now + int64(min(s.willDelay, s.expiry))*1000 // 3.1.3.2.2

@@ -259,6 +259,10 @@ func (w *Crowd) connect(i int, m *member) {
 	p := &req.Props
 	p.Has = mqtt.PropertySet(0).With(mqtt.PropSessionExpiryInterval).With(mqtt.PropReceiveMaximum)
 	p.SessionExpiryInterval, p.ReceiveMaximum = uint32(w.r.IntN(4)*3), uint16(1+w.r.IntN(6))
+	if w.r.IntN(2) == 0 {
+		p.Has = p.Has.With(mqtt.PropTopicAliasMaximum)
+		p.TopicAliasMaximum = uint16(w.r.IntN(4))
+	}
 	if w.r.IntN(3) == 0 {
 		p.Has = p.Has.With(mqtt.PropMaximumPacketSize)
 		p.MaximumPacketSize = 5 + w.r.Uint32N(60)
