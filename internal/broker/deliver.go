@@ -15,8 +15,8 @@ func (c *Core) distribute(rt *route, m *content) (receivers int) {
 	var packetIDAt uint32
 	for i := range rt.matches {
 		mt := &rt.matches[i]
-		if !mt.local && mt.session == m.session {
-			continue // [MQTT-3.8.3-3] no local
+		if mt.whose != everybodys && !mt.whose.includes(mt.session == m.session) {
+			continue
 		}
 		receivers++
 		s := c.sessions.at(mt.session)

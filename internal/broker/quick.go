@@ -180,7 +180,7 @@ func (c *Core) fillQuick(rt *route) {
 		m := &rt.matches[i]
 		s := c.sessions.at(m.session)
 		switch {
-		case !m.local: // who gets it depends on who sends it
+		case m.whose != everybodys: // who gets it depends on who sends it
 			q.groups, q.usable = q.groups[:0], false
 			return
 		case s.conn == 0:

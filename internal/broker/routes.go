@@ -33,8 +33,21 @@ type match struct {
 	ids     uint32 // where its subscription identifiers begin in the route's
 	count   uint16 // how many there are
 	form    uint8  // see formOf: sessions with the same form and no identifiers get the same bytes
-	local   bool   // the session gets its own messages too
+	whose   whose  // messages it gets
 }
+
+// whose says whose messages a match is for. A session with a filter that is no-local, and others that are not, has two
+// matches: its own messages come by the others only.
+type whose uint8
+
+const (
+	everybodys whose = iota
+	othersOnly
+	ownOnly
+)
+
+// includes says whether a match is for a message that is, or is not, of the session itself [MQTT-3.8.3-3].
+func (w whose) includes(own bool) bool { return w == everybodys || own == (w == ownOnly) }
 
 // matchSize is how many bytes a match takes in memory.
 const matchSize = 12
@@ -217,7 +230,10 @@ func (rt *route) listBytes() int {
 func (c *Core) addMatches(rt *route, sub uint32) (forms int) {
 	for sub != 0 {
 		s := c.subscriptions.at(sub)
-		m := match{session: s.session, ids: uint32(len(rt.ids)), local: !s.options.noLocal()}
+		m := match{session: s.session, ids: uint32(len(rt.ids))}
+		if s.options.noLocal() {
+			m.whose = othersOnly
+		}
 		m.form = formOf(c.sessions.at(s.session), s.options)
 		if s.identifier != 0 && m.form&formV5 != 0 {
 			rt.ids = append(rt.ids, s.identifier)
@@ -231,7 +247,7 @@ func (c *Core) addMatches(rt *route, sub uint32) (forms int) {
 }
 
 // mergeMatches makes one match of those of the same session: it gets one copy, at the highest QoS, with all
-// the identifiers (3.3.4).
+// the identifiers (3.3.4), [MQTT-3.3.4-2].
 func mergeMatches(rt *route) {
 	slices.SortFunc(rt.matches, func(a, b match) int {
 		return cmp.Or(cmp.Compare(a.session, b.session), cmp.Compare(a.ids, b.ids))
@@ -241,25 +257,44 @@ func mergeMatches(rt *route) {
 	if len(old) > 0 {
 		ids = make([]uint32, 0, len(old))
 	}
-	kept := rt.matches[:0]
-	for i, m := range rt.matches {
-		own := old[m.ids : m.ids+uint32(m.count)]
-		if i == 0 || kept[len(kept)-1].session != m.session {
-			m.ids = uint32(len(ids))
-			kept = append(kept, m)
-		} else {
-			merge(&kept[len(kept)-1], m)
+	kept, rest := rt.matches[:0], rt.matches
+	for len(rest) > 0 {
+		n := 1
+		for n < len(rest) && rest[n].session == rest[0].session {
+			n++
 		}
-		ids = append(ids, own...)
+		var all, own match
+		all, ids = merge(rest[:n], old, ids, false)
+		mixed := all.whose == othersOnly && slices.ContainsFunc(rest[:n], func(m match) bool { return m.whose == everybodys })
+		if mixed {
+			own, ids = merge(rest[:n], old, ids, true)
+		}
+		rest = rest[n:]
+		if kept = append(kept, all); mixed {
+			kept = append(kept, own)
+		}
 	}
 	rt.matches, rt.ids = kept, ids
 }
 
-func merge(into *match, m match) {
-	qos := max(into.form&3, m.form&3)
-	into.form = (into.form|m.form)&^3 | qos
-	into.local = into.local || m.local
-	into.count += m.count
+// merge makes one match of those of a session, and appends its identifiers to ids: for its own messages of those that
+// let them through, else of all.
+func merge(matches []match, old, ids []uint32, own bool) (match, []uint32) {
+	into := match{session: matches[0].session, ids: uint32(len(ids))}
+	for _, m := range matches {
+		if own && m.whose == othersOnly {
+			continue
+		}
+		qos := max(into.form&3, m.form&3)
+		into.form = (into.form|m.form)&^3 | qos
+		into.whose = max(into.whose, m.whose)
+		into.count += m.count
+		ids = append(ids, old[m.ids:m.ids+uint32(m.count)]...)
+	}
+	if own {
+		into.whose = ownOnly
+	}
+	return into, ids
 }
 
 // groupByForm sorts matches so that those of one form follow each other.
