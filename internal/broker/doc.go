@@ -35,5 +35,6 @@
 // it) to deliver.go (one delivery for each form that the receivers need) and, for QoS 1 and 2, outbound.go
 // (what must be acknowledged). Each kind of durable state is changed in one file only: sessions in
 // session.go, subscriptions in subscription.go, retained messages in retained.go, what is in flight in
-// outbound.go and inbound.go.
+// outbound.go and inbound.go. Limits are kept where they are met; limits.go counts them and tells of them, and memory.go
+// says how the memory of all is bounded.
 package broker

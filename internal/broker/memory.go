@@ -78,15 +78,23 @@ func (c *Core) roomForSession(p *connection, clientID []byte) bool {
 	return true
 }
 
-// roomForSubscription says whether a session may subscribe to a filter. What it has subscribed to already it may.
+// roomForSubscription says whether a session may subscribe to a filter. What it has subscribed to already it may. Only
+// when there is little left it matters what exactly is needed.
 func (c *Core) roomForSubscription(session uint32, filter []byte) bool {
+	need := c.subscriptions.growth() + c.bySessionAndNode.growth()
+	if !c.full() && c.fits(need+c.tree.mostGrowth(), 1) {
+		return true
+	}
 	if node := c.tree.find(filter); node != 0 {
 		if id, _ := c.findSubscription(session, node); id != 0 {
 			return true
 		}
 	}
-	return !c.full() && c.fits(c.subscriptions.growth()+c.bySessionAndNode.growth()+c.tree.growth(filter), 1)
+	return !c.full() && c.fits(need+c.tree.growth(filter), 1)
 }
+
+// mostGrowth returns how many bytes more a topic name or filter takes at most, about.
+func (t *tree) mostGrowth() uint64 { return chunkSize + t.nodes.growth() + t.children.growth() }
 
 // growth returns about how many bytes more the nodes of a topic name or filter take.
 func (t *tree) growth(topic []byte) uint64 {
@@ -124,11 +132,12 @@ func (c *Core) roomForPublish(m *content) bool {
 
 // roomForRetained says whether a message may be retained.
 func (c *Core) roomForRetained(m *content) bool {
-	need := c.tree.growth(m.topic)
+	var need uint64
 	if m.expires != 0 {
-		need += c.timers.growth()
+		need = c.timers.growth()
 	}
-	return c.roomForMessage(int(m.size())) && c.fits(need, 0)
+	fits := c.fits(need+c.tree.mostGrowth(), 0) || c.fits(need+c.tree.growth(m.topic), 0)
+	return fits && c.roomForMessage(int(m.size()))
 }
 
 // roomForDelivery says whether a message may wait for one more session.
