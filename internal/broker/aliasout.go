@@ -34,7 +34,7 @@ const (
 	minAliasPacket = 1 << 17  // a smaller maximum packet size goes without aliases: those who set one are a little larger
 )
 
-// allowAliases notes how many aliases the client of a session wants [MQTT-3.1.2-26], [MQTT-3.1.2-27].
+// allowAliases notes how many aliases the client of a session wants [MQTT-3.1.2-26], [MQTT-3.1.2-27], [MQTT-3.3.2-11].
 func (c *Core) allowAliases(s *session, req *mqtt.Connect) {
 	var most uint16
 	if req.Version == mqtt.V5 && req.Props.Has.Has(mqtt.PropTopicAliasMaximum) && s.maxPacket >= minAliasPacket {
@@ -58,11 +58,9 @@ func (c *Core) aliasOf(session uint32, topic []byte, topicHash uint32) uint16 {
 	return 0
 }
 
-// useAlias lets a message that goes to one session alone use the alias of its topic, if there is one.
+// useAlias lets a message that goes to one session alone, which has aliases, use that of its topic, if there is one.
 func (c *Core) useAlias(s *session, m *content) {
-	if s.aliasCount != 0 {
-		m.alias = c.aliasOf(c.connectionOf(s.conn).session, m.topic, hashBytes(c.seed, m.topic))
-	}
+	m.alias = c.aliasOf(c.connectionOf(s.conn).session, m.topic, hashBytes(c.seed, m.topic))
 }
 
 // aliasIn returns the alias that a session's client knows for the topic of a route, or 0; open says that it may be
@@ -85,7 +83,7 @@ func (c *Core) maySet(s *session, m *content, qos uint8) bool {
 
 // sendSetter sends a message to one session, with the alias that its topic has from now on.
 func (c *Core) sendSetter(rt *route, mt *match, s *session, m *content, qos uint8) {
-	m.alias, m.setsAlias = s.aliasCount+1, true
+	m.alias, m.setsAlias = s.aliasCount+1, true // from 1 on [MQTT-3.3.2-8]
 	ids, asPublished := rt.idsOf(*mt), mt.form&formRetain != 0
 	at := c.buildHead(m, mqtt.V5, qos, m.retain && asPublished, ids)
 	size := uint32(len(c.head)) + m.payload.Size

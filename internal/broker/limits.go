@@ -98,10 +98,9 @@ func tooDeep(topic []byte, most uint16) bool {
 	return most != 0 && levels > int(most)
 }
 
-// falseText says whether a payload claims to be UTF-8 and is not, if that is to be looked at (3.3.2.3.2, 3.1.3.2.3:
-// a receiver may).
-func (c *Core) falseText(p *mqtt.Properties, payload []byte) bool {
-	return c.config.Options.CheckPayload && p.Has.Has(mqtt.PropPayloadFormatIndicator) && p.PayloadFormatIndicator == 1 &&
+// falseText says whether a payload claims to be UTF-8 and is not (3.3.2.3.2, 3.1.3.2.3: a receiver may look).
+func falseText(p *mqtt.Properties, payload []byte) bool {
+	return p.Has.Has(mqtt.PropPayloadFormatIndicator) && p.PayloadFormatIndicator == 1 &&
 		!utf8.Valid(payload)
 }
 
@@ -111,7 +110,7 @@ func (c *Core) acceptableWill(p *connection, clientID []byte, w *mqtt.Will) bool
 	case c.badTopic(w.Topic):
 		c.met(abi.LimitTopic, p, clientID)
 		c.refuse(p, mqtt.TopicNameInvalid, "the topic of the will is longer or has more levels than allowed")
-	case c.falseText(&w.Props, w.Payload):
+	case c.config.Options.CheckPayload && falseText(&w.Props, w.Payload):
 		c.refuse(p, mqtt.PayloadFormatInvalid, "the payload of the will is not the UTF-8 that it claims to be")
 	case !c.roomForMessage(len(w.Topic) + len(w.Payload)):
 		c.met(abi.LimitMemory, p, clientID)
@@ -126,7 +125,7 @@ func (c *Core) acceptableWill(p *connection, clientID []byte, w *mqtt.Will) bool
 // be queued now. Where it is the core's memory that is full, the rule does not apply: to drop what waits for one
 // session makes no room for others before the next step, and a client is not to blame for it.
 func (c *Core) makeRoom(id uint32, s *session, m *content) bool {
-	if !c.roomForDelivery(m) {
+	if !c.roomForDelivery() {
 		c.metLater(abi.LimitMemory, id)
 		return false
 	}

@@ -140,13 +140,10 @@ func (c *Core) roomForRetained(m *content) bool {
 	return fits && c.roomForMessage(int(m.size()))
 }
 
-// roomForDelivery says whether a message may wait for one more session.
-func (c *Core) roomForDelivery(m *content) bool {
-	need := c.deliveries.growth()
-	if m.kept == 0 {
-		need += c.messages.growth() + c.store.growth(int(m.size()))
-	}
-	return c.fits(need, 0)
+// roomForDelivery says whether a message may be on its way to one more session. Whether there is room for the message
+// itself was asked when it was accepted.
+func (c *Core) roomForDelivery() bool {
+	return c.deliveries.room() || c.fits(c.deliveries.growth(), 0)
 }
 
 // full says whether the core keeps as many bytes of messages as it may.

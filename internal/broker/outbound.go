@@ -37,7 +37,7 @@ func (c *Core) offer(id uint32, s *session, m *content, qos uint8, ids []uint32,
 		return 0 // [MQTT-3.1.2-25]: as if it had been sent
 	}
 	ready := s.ready()
-	if (!ready && !c.mayQueue(s, m) || !c.roomForDelivery(m)) && !c.makeRoom(id, s, m) {
+	if (!ready && !c.mayQueue(s, m) || !c.roomForDelivery()) && !c.makeRoom(id, s, m) {
 		c.stats.DroppedQueue++
 		c.noteDropped(s)
 		c.slowDown(id, s, m.source)
@@ -289,7 +289,9 @@ func (c *Core) sendAgain(s *session) {
 	var m content
 	c.load(d.message, &m)
 	m.dup = true // [MQTT-3.3.1-1]
-	c.useAlias(s, &m)
+	if s.aliasCount != 0 {
+		c.useAlias(s, &m)
+	}
 	ids := c.loadIDs(d.ids)
 	if c.sizeFor(s, &m, d.qos, d.retain, ids) > s.maxPacket { // [MQTT-3.1.2-25]
 		c.land(s, n)
@@ -305,7 +307,9 @@ func (c *Core) sendQueued(s *session) {
 	n, d := c.dequeue(s)
 	var m content
 	c.load(d.message, &m)
-	c.useAlias(s, &m)
+	if s.aliasCount != 0 {
+		c.useAlias(s, &m)
+	}
 	ids := c.loadIDs(d.ids)
 	if m.expired(c.now) || c.sizeFor(s, &m, d.qos, d.retain, ids) > s.maxPacket { // [MQTT-3.3.2-5]
 		if m.expired(c.now) {

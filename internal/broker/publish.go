@@ -36,27 +36,22 @@ func (c *Core) handlePublish(p *connection, frame []byte, start uint32) {
 // accepted says whether a connection may publish a message now. What is refused goes to nobody: a PUBACK or PUBREC
 // with a failure ends the message (4.3.2, 4.3.3), and its sender may send it again.
 func (c *Core) accepted(p *connection, m *content, req *mqtt.Publish) mqtt.ReasonCode {
-	if c.tooMany(p, m.qos) { // [MQTT-3.3.4-7]
+	if c.config.Options.CheckPayload && falseText(&req.Props, req.Payload) {
+		return mqtt.PayloadFormatInvalid
+	}
+	if m.qos == 0 {
+		return mqtt.Success
+	}
+	// Messages of QoS 1 are acknowledged as they come; older clients know of no bound for them [MQTT-3.3.4-7].
+	if c.sessions.at(p.session).receivedCount >= uint32(p.receiveMost) && (m.qos == 2 || p.version == mqtt.V5) {
 		c.metBy(abi.LimitReceiveMaximum, p)
 		return mqtt.ReceiveMaximumExceeded
 	}
-	if c.falseText(&req.Props, req.Payload) {
-		return mqtt.PayloadFormatInvalid
-	}
-	if m.qos > 0 && !m.clears() && !c.roomForPublish(m) {
+	if (c.full() || c.config.Limits.MaxModuleMemory != 0 && !c.roomForPublish(m)) && !m.clears() {
 		c.metBy(abi.LimitMemory, p)
 		return mqtt.QuotaExceeded
 	}
 	return mqtt.Success
-}
-
-// tooMany says whether a client sends more than the receive maximum lets be on its way. Messages of QoS 1 are
-// acknowledged as they come; older clients know of no bound for them.
-func (c *Core) tooMany(p *connection, qos uint8) bool {
-	if qos == 0 || qos == 1 && p.version != mqtt.V5 {
-		return false
-	}
-	return c.sessions.at(p.session).receivedCount >= uint32(p.receiveMost)
 }
 
 // take hands a message to its receivers and says how it went.

@@ -259,7 +259,9 @@ func (c *Core) sendRetained(s *session, sc *scan, node uint32) uint32 {
 		c.ids = append(c.ids, sc.identifier)
 	}
 	m.retain = true // [MQTT-3.3.1-8]
-	c.useAlias(s, &m)
+	if s.aliasCount != 0 {
+		c.useAlias(s, &m)
+	}
 	qos := min(m.qos, sc.options.qos())
 	size := c.sizeFor(s, &m, qos, true, c.ids)
 	var packetID uint16

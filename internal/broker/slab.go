@@ -84,9 +84,14 @@ func (s *slab[T]) pageBytes() uint64 {
 	return pageSize * uint64(s.element)
 }
 
+// room says whether the next element takes no more memory.
+func (s *slab[T]) room() bool {
+	return len(s.free) > 0 || len(s.gone) == 0 && s.next&(pageSize-1) != 0
+}
+
 // growth returns how many bytes more the next element takes: none, or a page.
 func (s *slab[T]) growth() uint64 {
-	if len(s.free) > 0 || len(s.gone) == 0 && s.next&(pageSize-1) != 0 {
+	if s.room() {
 		return 0
 	}
 	need := s.pageBytes()
