@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"fmt"
 	"reflect"
 	"strings"
@@ -13,39 +14,39 @@ import (
 )
 
 // held returns the bytes of all slices that a value holds, found by reflection.
-func held(v reflect.Value) (bytes uint64) {
+func held(v reflect.Value) (size uint64) {
 	switch v.Kind() {
 	case reflect.Slice:
-		bytes = uint64(v.Cap()) * uint64(v.Type().Elem().Size())
+		size = uint64(v.Cap()) * uint64(v.Type().Elem().Size())
 		if k := v.Type().Elem().Kind(); k == reflect.Struct || k == reflect.Slice || k == reflect.Pointer {
 			whole := v.Slice3(0, v.Cap(), v.Cap())
 			for i := range whole.Len() {
-				bytes += held(whole.Index(i))
+				size += held(whole.Index(i))
 			}
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			bytes += held(v.Field(i))
+			size += held(v.Field(i))
 		}
 	case reflect.Pointer:
 		if v.Type() == reflect.TypeFor[*connectionPage]() && !v.IsNil() {
-			bytes = uint64(v.Type().Elem().Size())
+			size = uint64(v.Type().Elem().Size())
 		}
 	}
-	return bytes
+	return size
 }
 
 // heldBy returns the bytes that the tables of a core hold. Slices into the batch or the store are not theirs.
-func heldBy(c *Core) (bytes uint64) {
+func heldBy(c *Core) (size uint64) {
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
 		switch v.Type().Field(i).Name {
 		case "config", "connect", "publish", "ack", "subscribe", "unsubscribe", "disconnect", "props", "connack", "outgoing":
 			continue
 		}
-		bytes += held(v.Field(i))
+		size += held(v.Field(i))
 	}
-	return bytes
+	return size
 }
 
 // TestMemoryCountsAllTables compares what the core counts with what reflection finds: a table that is not counted, or
@@ -279,6 +280,11 @@ func (f *filler) serve(full string) {
 	if f.core.stats.LimitsMet[abi.LimitMemory] == f.met {
 		f.t.Errorf("%s: the limit was met, and not counted", full)
 	}
+	f.rig.Event(abi.EventStats, 0, 0, nil)
+	f.run()
+	if got, want := f.rig.Stats.Memory, f.core.memory(); got < want-want/50 || got > want+want/50 {
+		f.t.Errorf("%s: the statistics say %d bytes instead of %d", full, got, want)
+	}
 	f.last(f.base)
 	f.base.Packets(mqtt.AppendPublish(nil, mqtt.V5, &mqtt.Publish{Topic: []byte("base"), Payload: []byte("x")}))
 	f.run()
@@ -294,5 +300,102 @@ func (f *filler) serve(full string) {
 	f.base = f.connect("base", 1<<20)
 	if got := f.last(f.base); got != "connack success" {
 		f.t.Errorf("%s: a session that is there was answered with %q", full, got)
+	}
+}
+
+// TestSlabTrims frees elements and gives back empty pages at random: what lives stays as it is.
+func TestSlabTrims(t *testing.T) {
+	r := newRandom(t)
+	var s slab[delivery]
+	model := map[uint32]uint32{}
+	var ids []uint32
+	trimmed := false
+	for round := range 40 {
+		for range 1 + r.IntN(3000) {
+			id, d := s.alloc()
+			if _, in := model[id]; in || *d != (delivery{}) || id == 0 {
+				t.Fatalf("element %d is not new", id)
+			}
+			d.message = r.Uint32()
+			model[id] = d.message
+			ids = append(ids, id)
+		}
+		left := []int{0, len(ids) / 50, len(ids) / 2}[round%3]
+		r.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+		for _, id := range ids[left:] {
+			delete(model, id)
+			s.release(id)
+		}
+		ids = ids[:left]
+		before := s.size()
+		s.trim()
+		trimmed = trimmed || s.size() < before/2
+		for id, want := range model {
+			if s.at(id).message != want {
+				t.Fatalf("element %d has changed", id)
+			}
+		}
+		for id := uint32(1); id < s.next; id++ {
+			_ = s.at(id) // also those that are gone
+		}
+	}
+	if int(s.live) != len(model) || !trimmed {
+		t.Errorf("%d live, want %d; trimmed %v", s.live, len(model), trimmed)
+	}
+}
+
+// TestStoreTrims does the same with the store.
+func TestStoreTrims(t *testing.T) {
+	r := newRandom(t)
+	var s store
+	type kept struct {
+		b    block
+		want byte
+	}
+	var all []kept
+	for range 100 {
+		for range r.IntN(2000) {
+			want := byte(r.Uint32())
+			all = append(all, kept{s.keep(bytes.Repeat([]byte{want}, 1+sizeFrom(r))), want})
+		}
+		if r.IntN(2) == 0 {
+			r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		}
+		left := len(all) / (1 + r.IntN(20))
+		for _, k := range all[left:] {
+			s.release(k.b)
+		}
+		all = all[:left]
+		s.trim(0)
+		s.newBatch()
+		for _, k := range all {
+			b := s.bytes(k.b)
+			if b[0] != k.want || b[len(b)-1] != k.want {
+				t.Fatalf("a block of %d bytes has changed", len(b))
+			}
+		}
+	}
+	for _, k := range all {
+		s.release(k.b)
+	}
+	s.trim(0)
+	if s.live != 0 || s.held > chunkSize {
+		t.Errorf("%d bytes live in %d", s.live, s.held)
+	}
+}
+
+// TestChunksMoveOnlyBetweenBatches frees a large block and makes another of the same size: the host may remember where
+// the first one was as long as it has not made another batch.
+func TestChunksMoveOnlyBetweenBatches(t *testing.T) {
+	var s store
+	first := s.alloc(maxBlock + 1)
+	s.release(first)
+	second := s.alloc(maxBlock + 1)
+	if second.chunk == first.chunk {
+		t.Error("the number of a chunk is used again in the same batch")
+	}
+	s.newBatch()
+	if third := s.alloc(maxBlock + 1); third.chunk != first.chunk {
+		t.Error("the number of a chunk is not used again in the next batch")
 	}
 }
