@@ -136,12 +136,26 @@ func TestMoreDeliveriesThanMessagesIsAnError(t *testing.T) {
 }
 
 func TestPublishChunkIsOneRecord(t *testing.T) {
-	chunk, n := publishChunk("bench/p2p/0", 64)
-	if len(chunk) > chunkSize || len(chunk) < chunkSize-100 || n < 150 {
-		t.Errorf("%d packets in %d bytes", n, len(chunk))
+	all := publishChunks([]string{"bench/p2p/0"}, 64)
+	if c := all[0]; len(all) != 1 || len(c.bytes) > chunkSize || len(c.bytes) < chunkSize-100 || c.packets < 150 {
+		t.Errorf("%d chunks, the first with %d packets in %d bytes", len(all), c.packets, len(c.bytes))
 	}
-	if _, n := publishChunk("t", 1<<20); n != 1 {
-		t.Errorf("%d packets that are larger than a chunk", n)
+	if all := publishChunks([]string{"t"}, 1<<20); len(all) != 1 || all[0].packets != 1 {
+		t.Errorf("%d chunks of packets that are larger than a chunk", len(all))
+	}
+}
+
+func TestPublishChunksGoThroughAllTopics(t *testing.T) {
+	var topics []string
+	for i := range 1000 {
+		topics = append(topics, fmt.Sprint("t/", i))
+	}
+	packets := 0
+	for _, c := range publishChunks(topics, 64) {
+		packets += c.packets
+	}
+	if packets != len(topics) {
+		t.Errorf("%d packets for %d topics", packets, len(topics))
 	}
 }
 
@@ -203,8 +217,9 @@ func TestGrowth(t *testing.T) {
 		"leak":    {func(i int) float64 { return (100 + 0.2*float64(i)) * mib }, true},
 		"shrinks": {func(i int) float64 { return (200 - float64(i)) * mib }, false},
 		"sawleak": {func(i int) float64 { return (100 + 20*float64(i%10)/10 + 0.2*float64(i)) * mib }, true},
+		"backlog": {func(i int) float64 { return (100 + float64(i%10)*float64(i)) * mib }, false},
 	} {
-		got, bound := growth(samples(c.at), DefaultMaxGrowth)
+		got, bound := growth(floor(samples(c.at), 10*time.Second), DefaultMaxGrowth)
 		if (got > bound) != c.grows || math.IsNaN(got) {
 			t.Errorf("%s: grew %.0f, bound %.0f", name, got, bound)
 		}
@@ -298,6 +313,16 @@ func TestDelayProxyAddsTheRoundTrip(t *testing.T) {
 		if took := time.Since(begun); took < 80*time.Millisecond {
 			t.Errorf("there and back in %v", took)
 		}
+	}
+}
+
+func TestParseProcessorTime(t *testing.T) {
+	d, err := parseProcessorTime("42 (a) b) S 1 2 3 4 5 6 7 8 9 10 150 25 0 0 20 0 1 0 9")
+	if err != nil || d != 1750*time.Millisecond {
+		t.Errorf("%v, error %v", d, err)
+	}
+	if _, err := parseProcessorTime("42 (a) S 1 2"); err == nil {
+		t.Error("a stat that is cut short is accepted")
 	}
 }
 

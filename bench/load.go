@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,25 @@ type Shape struct {
 	fan         int // how many subscribers get each message
 	topic       func(publisher int) string
 	filter      func(subscriber int) string
+	// topics and filters are for several of each, which a publisher sends to in turn; nil for what topic and filter say.
+	topics  func(publisher int) []string
+	filters func(subscriber int) []string
+}
+
+// topicsOf are the topics that a publisher sends to, in turn.
+func (s Shape) topicsOf(publisher int) []string {
+	if s.topics != nil {
+		return s.topics(publisher)
+	}
+	return []string{s.topic(publisher)}
+}
+
+// filtersOf are the filters that a subscriber has.
+func (s Shape) filtersOf(subscriber int) []string {
+	if s.filters != nil {
+		return s.filters(subscriber)
+	}
+	return []string{s.filter(subscriber)}
 }
 
 // Shapes are those of the evaluation: ten pairs, twenty to one, one to fifty.
@@ -48,7 +68,9 @@ type Load struct {
 	QoS     byte
 	Payload int           // bytes of each message, at least 8
 	Warmup  time.Duration // before the window
-	Window  time.Duration // in which deliveries are counted
+	// ProcessorTime is what the broker has used of processors so far; nil if nobody wants to know.
+	ProcessorTime func() (time.Duration, error)
+	Window        time.Duration // in which deliveries are counted
 }
 
 // Result is what came of a Load.
@@ -57,6 +79,8 @@ type Result struct {
 	Sent      uint64  `json:"sent"`                  // messages, in all
 	Expected  uint64  `json:"expected"`              // deliveries that those messages make
 	Delivered uint64  `json:"delivered"`             // deliveries that came, in all
+	// Cost is the broker's processor time for each delivery, in nanoseconds, if it was asked for.
+	Cost float64 `json:"processor_ns_per_delivery,omitempty"`
 }
 
 // Dropped is the number of deliveries that never came.
@@ -66,7 +90,7 @@ const (
 	keepAlive  = 60        // seconds
 	chunkSize  = 16 << 10  // bytes that a publisher writes at a time: one TLS record
 	readSize   = 128 << 10 // bytes that a subscriber reads at most at a time
-	window     = 64        // messages in flight at QoS 1 and 2
+	window     = 256       // messages in flight at QoS 1 and 2, in each direction
 	dialTime   = 30 * time.Second
 	drainQuiet = 500 * time.Millisecond // without a delivery the pipeline counts as empty
 	drainTime  = 20 * time.Second       // a pipeline that is not empty by then never will be
@@ -127,7 +151,7 @@ func (m *measurement) connectAll(ctx context.Context) error {
 			return fmt.Errorf("subscriber %d: %w", i, err)
 		}
 		m.subscribers = append(m.subscribers, &benchSubscriber{conn: conn, buf: buf})
-		if err := subscribe(conn, buf, m.load.Shape.filter(i), m.load.QoS); err != nil {
+		if err := subscribeAll(conn, buf, m.load.Shape.filtersOf(i), m.load.QoS); err != nil {
 			return fmt.Errorf("subscriber %d: %w", i, err)
 		}
 	}
@@ -163,7 +187,19 @@ func openSession(ctx context.Context, dial Dialer, clientID string, expiry uint3
 }
 
 func subscribe(conn net.Conn, buf *bufio.Reader, filter string, qos byte) error {
-	return exchange(conn, buf, subscribePacket(filter, qos))
+	return exchange(conn, buf, subscribePacket(qos, filter))
+}
+
+// filtersPerPacket bounds a SUBSCRIBE.
+const filtersPerPacket = 1000
+
+func subscribeAll(conn net.Conn, buf *bufio.Reader, filters []string, qos byte) error {
+	for some := range slices.Chunk(filters, filtersPerPacket) {
+		if err := exchange(conn, buf, subscribePacket(qos, some...)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // exchange writes CONNECT or SUBSCRIBE and waits for the answer.
@@ -185,12 +221,12 @@ func (m *measurement) start() {
 		m.run(nil, func() error { return m.receive(s) })
 	}
 	for i, p := range m.publishers {
-		topic := m.load.Shape.topic(i)
+		topics := m.load.Shape.topicsOf(i)
 		if m.load.QoS > 0 {
-			m.run(&m.writing, func() error { return m.publishAcknowledged(p, topic) })
+			m.run(&m.writing, func() error { return m.publishAcknowledged(p, topics[0]) })
 			continue
 		}
-		m.run(&m.writing, func() error { return m.publish(p, topic) })
+		m.run(&m.writing, func() error { return m.publish(p, topics) })
 		m.run(nil, func() error { return listen(p) })
 	}
 	if m.load.QoS == 0 {
@@ -213,26 +249,44 @@ func (m *measurement) run(also *sync.WaitGroup, f func() error) {
 	})
 }
 
-// publish writes the same buffer of packets until the measurement stops.
-func (m *measurement) publish(p *benchPublisher, topic string) error {
-	chunk, n := publishChunk(topic, m.load.Payload)
-	for !m.stopping.Load() {
-		if _, err := p.conn.Write(chunk); err != nil {
+// publish writes the same buffers of packets until the measurement stops.
+func (m *measurement) publish(p *benchPublisher, topics []string) error {
+	chunks := publishChunks(topics, m.load.Payload)
+	for i := 0; !m.stopping.Load(); i++ {
+		chunk := &chunks[i%len(chunks)]
+		if _, err := p.conn.Write(chunk.bytes); err != nil {
 			return fmt.Errorf("publisher: %w", err)
 		}
-		p.sent.Add(uint64(n))
+		p.sent.Add(uint64(chunk.packets))
 	}
 	return nil
 }
 
-// publishChunk is as many whole QoS 0 packets as chunkSize holds, but at least one.
-func publishChunk(topic string, payload int) (chunk []byte, packets int) {
-	one := appendPublish(nil, topic, 0, 0, make([]byte, payload))
-	for len(chunk)+len(one) <= chunkSize || packets == 0 {
-		chunk = append(chunk, one...)
-		packets++
+// chunk is whole QoS 0 packets.
+type chunk struct {
+	bytes   []byte
+	packets int
+}
+
+// publishChunks are packets to each of the topics in turn, as many rounds as fill a chunk. Each chunk has as many whole
+// packets as chunkSize holds, but at least one.
+func publishChunks(topics []string, payload int) (all []chunk) {
+	var c chunk
+	for i := 0; ; i++ {
+		one := appendPublish(nil, topics[i%len(topics)], 0, 0, make([]byte, payload))
+		if c.packets > 0 && len(c.bytes)+len(one) > chunkSize {
+			all = append(all, c)
+			c = chunk{}
+		}
+		if i%len(topics) == 0 && len(all) > 0 {
+			if c.packets > 0 {
+				all = append(all, c)
+			}
+			return all
+		}
+		c.bytes = append(c.bytes, one...)
+		c.packets++
 	}
-	return chunk, packets
 }
 
 // listen waits for what a broker has to say to a publisher at QoS 0, which is nothing but PINGRESP.
@@ -252,24 +306,24 @@ func listen(p *benchPublisher) error {
 // publishAcknowledged keeps window messages at QoS 1 or 2 in flight until the measurement stops, and then waits
 // for the last of them.
 func (m *measurement) publishAcknowledged(p *benchPublisher, topic string) error {
-	w := newSendWindow(topic, m.load.QoS, m.load.Payload)
-	out := w.fill(nil, window)
+	a := newAcknowledged(topic, m.load.QoS, m.load.Payload)
+	out := a.fill(nil)
 	for {
 		if len(out) > 0 {
 			if _, err := p.conn.Write(out); err != nil {
 				return fmt.Errorf("publisher: %w", err)
 			}
 		}
-		p.sent.Store(w.sent)
-		if m.stopping.Load() && w.flying() == 0 {
+		p.sent.Store(a.sent)
+		if m.stopping.Load() && a.free == window {
 			return nil
 		}
 		var err error
-		if out, p.room, err = takeAll(p.buf, w.take, out[:0], p.room); err != nil {
+		if out, err = takeWhole(p.buf, a.take, out[:0]); err != nil {
 			return fmt.Errorf("publisher: %w", err)
 		}
 		if !m.stopping.Load() {
-			out = w.fill(out, window)
+			out = a.fill(out)
 		}
 	}
 }
@@ -310,12 +364,16 @@ func (m *measurement) receive(s *benchSubscriber) error {
 
 // receiveAcknowledged counts and acknowledges messages at QoS 1 and 2.
 func (m *measurement) receiveAcknowledged(s *benchSubscriber) error {
-	var room, out []byte
+	var out []byte
 	var err error
-	r := newReceiver(func(*mqtt.Publish) { s.got.Add(1) })
+	var a acknowledging
 	for {
-		if out, room, err = takeAll(s.buf, r.take, out[:0], room); err != nil {
+		if out, err = takeWhole(s.buf, a.take, out[:0]); err != nil {
 			return fmt.Errorf("subscriber: %w", err)
+		}
+		s.got.Store(uint64(a.got))
+		if len(out) == 0 {
+			continue
 		}
 		if _, err = s.conn.Write(out); err != nil {
 			return fmt.Errorf("subscriber: %w", err)
@@ -346,11 +404,19 @@ func (m *measurement) observe(ctx context.Context) (Result, error) {
 	if err := pause(ctx, m.load.Warmup); err != nil {
 		return Result{}, err
 	}
+	used, err := m.processorTime()
+	if err != nil {
+		return Result{}, err
+	}
 	begun, before := time.Now(), m.delivered()
 	if err := pause(ctx, m.load.Window); err != nil {
 		return Result{}, err
 	}
 	after, took := m.delivered(), time.Since(begun)
+	usedThen, err := m.processorTime()
+	if err != nil {
+		return Result{}, err
+	}
 
 	m.stopping.Store(true)
 	if err := m.drain(ctx); err != nil {
@@ -362,8 +428,16 @@ func (m *measurement) observe(ctx context.Context) (Result, error) {
 		Sent:      sent,
 		Expected:  sent * uint64(m.load.Shape.fan),
 		Delivered: m.delivered(),
+		Cost:      float64((usedThen - used).Nanoseconds()) / float64(max(after-before, 1)),
 	}
 	return r, r.check()
+}
+
+func (m *measurement) processorTime() (time.Duration, error) {
+	if m.load.ProcessorTime == nil {
+		return 0, nil
+	}
+	return m.load.ProcessorTime()
 }
 
 // check refuses a result that cannot be: one in which more came than was sent is a fault of the broker or of the

@@ -24,8 +24,12 @@ func connectPacket(clientID string, sessionExpiry uint32) []byte {
 	return mqtt.AppendConnect(nil, &c)
 }
 
-func subscribePacket(filter string, qos byte) []byte {
-	return mqtt.AppendSubscribe(nil, version, 1, nil, []mqtt.Filter{{Topic: []byte(filter), QoS: qos}})
+func subscribePacket(qos byte, filters ...string) []byte {
+	var list []mqtt.Filter
+	for _, f := range filters {
+		list = append(list, mqtt.Filter{Topic: []byte(f), QoS: qos})
+	}
+	return mqtt.AppendSubscribe(nil, version, 1, nil, list)
 }
 
 func appendPublish(b []byte, topic string, qos byte, id uint16, payload []byte) []byte {
@@ -91,8 +95,10 @@ func answer(frame []byte) error {
 		if fault := mqtt.ParseSuback(frame, version, &s); fault != nil {
 			return fault
 		}
-		if code := mqtt.ReasonCode(s.Codes[0]); code.Failed() {
-			return fmt.Errorf("the broker refused the subscription: %v", code)
+		for _, c := range s.Codes {
+			if code := mqtt.ReasonCode(c); code.Failed() {
+				return fmt.Errorf("the broker refused the subscription: %v", code)
+			}
 		}
 	default:
 		return unexpected(frame)

@@ -126,6 +126,28 @@ func parseRSS(status string) (uint64, error) {
 	return 0, errors.New("no VmRSS in the process's status: has it ended?")
 }
 
+// ProcessorTime is how long processors have worked for the process so far, in the kernel and outside.
+func (p *Process) ProcessorTime() (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+	if err != nil {
+		return 0, err
+	}
+	return parseProcessorTime(string(b))
+}
+
+// parseProcessorTime reads utime and stime, fields 14 and 15 of proc_pid_stat(5), in hundredths of a second. The second
+// field is a name in parentheses that may contain anything.
+func parseProcessorTime(stat string) (time.Duration, error) {
+	const perSecond = 100 // USER_HZ, which Linux shows to programs everywhere
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 13 {
+		return 0, errors.New("the process's stat has too few fields: has it ended?")
+	}
+	user, err := strconv.ParseInt(fields[11], 10, 64)
+	system, err2 := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * time.Second / perSecond, errors.Join(err, err2)
+}
+
 // tail keeps the last few kilobytes of what is written to it.
 type tail struct {
 	mu   sync.Mutex

@@ -225,7 +225,7 @@ func (w *Who) check(defined func(string) bool) error {
 	return nil
 }
 
-// checkFilter checks an MQTT topic filter ([MQTT-4.7.1-1] to [MQTT-4.7.1-3]) with placeholders.
+// checkFilter checks an MQTT topic filter ([MQTT-4.7.1-1] to [MQTT-4.7.1-2]) with placeholders.
 func checkFilter(filter string) error {
 	if !validText(filter) {
 		return fmt.Errorf("topic filter %q is not a printable text of 1 to %d bytes", shorten(filter), maxText)

@@ -24,7 +24,7 @@ messages at QoS 1 and 2 to subscribers that stay and to such that lose their con
 connections that come and go, attested and not.
 
 It fails (exit status 1) if memory grows after the first minute (or the first quarter, if that is shorter) by more
-than 5 % or 8 MiB, whichever is more, along the line that fits the samples; if a step of the module uses 20 ms of
+than 5 % or 8 MiB, whichever is more, along the line that fits the lowest value of each round of the shapes; if a step of the module uses 20 ms of
 processor time or more (--max-step); or if a message at QoS 1 or 2 is lost, comes out of order, or comes twice where
 it must not. The longest step by the clock on the wall is shown, too: the load keeps all processors busy, so that it
 includes the time in which the broker waited for one.`,
@@ -79,8 +79,8 @@ func judgeSoak(out io.Writer, r bench.SoakReport) error {
 	}
 	fmt.Fprintf(out, "connections  %d came and went beside the load\n", r.Connections)
 	if n := len(r.RSS); n > 0 {
-		fmt.Fprintf(out, "memory       %.1f MiB at first, %.1f MiB at last; by the fitted line %+.1f MiB, bound %.1f MiB\n",
-			float64(r.RSS[0].Bytes)/mib, float64(r.RSS[n-1].Bytes)/mib, r.Growth/mib, r.GrowthBound/mib)
+		fmt.Fprintf(out, "memory       %.1f MiB at first, %.1f MiB at last; its floor by the fitted line %+.1f MiB, bound %.1f MiB (with backlogs %+.1f)\n",
+			float64(r.RSS[0].Bytes)/mib, float64(r.RSS[n-1].Bytes)/mib, r.Growth/mib, r.GrowthBound/mib, r.GrowthOfAll/mib)
 	}
 	fmt.Fprintf(out, "longest step %v of processor time, %v by the clock\n", r.LongestStep.Used, r.LongestStep.Wall)
 	if len(r.Failures) > 0 {

@@ -87,6 +87,6 @@ refused; 27 timeout.`,
 		readable := strings.ReplaceAll(err.Error(), `\x00`, " ") // see propertySeparator
 		return withHint(errors.New(readable), "see: "+c.CommandPath()+" --help")
 	})
-	root.AddCommand(newServe(), newPub(), newSub(), newInspect(), newVersion(), newDemo(), newBench())
+	root.AddCommand(newServe(), newPub(), newSub(), newInspect(), newVersion(), newDemo(), newBench(), newPasswd())
 	return root
 }

@@ -127,6 +127,7 @@ func TestDeliverRoundTrip(t *testing.T) {
 	if n := EndDeliver(out, at); n != 2 {
 		t.Fatalf("%d targets, want 2", n)
 	}
+	SetRun(out, at, 3, 500)
 	PutEffectsHeader(out, &EffectsHeader{Size: uint32(len(out)), Consumed: 77, More: true, Wake: -5})
 
 	var header EffectsHeader
@@ -146,6 +147,7 @@ func TestDeliverRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d.Source != 7 || d.QoS != 1 || d.PacketIDAt != 4 || d.Payload != (Ref{2, 30, 400}) || string(d.Head) != "headpphead" ||
+		d.Count != 3 || d.Stride != 500 || d.Span() != (Ref{2, 30, 1400}) ||
 		d.NumTargets() != 2 || d.Target(0) != (Target{0x02000001, 65535}) || d.Target(1) != (Target{2, 1}) {
 		t.Errorf("delivery: %+v", d)
 	}
@@ -162,9 +164,17 @@ func TestFaultyEffectsAreRefused(t *testing.T) {
 	if ReadDeliver(&e, new(Deliver)) == nil {
 		t.Error("a packet id that reaches over the end of the head is accepted")
 	}
-	binary.LittleEndian.PutUint32(e.Data[16:], math.MaxUint32)
-	if e.Arg = 2; ReadDeliver(&e, new(Deliver)) == nil {
-		t.Error("a wrong number of targets is accepted")
+	e.Arg = 2
+	for field, fault := range map[int]string{deliverTargets: "number of targets", deliverCount: "count"} {
+		right := binary.LittleEndian.Uint32(e.Data[field:])
+		binary.LittleEndian.PutUint32(e.Data[field:], math.MaxUint32)
+		if ReadDeliver(&e, new(Deliver)) == nil {
+			t.Errorf("a wrong %s is accepted", fault)
+		}
+		binary.LittleEndian.PutUint32(e.Data[field:], right)
+	}
+	if err := ReadDeliver(&e, new(Deliver)); err != nil {
+		t.Error(err)
 	}
 	if _, err := NextEffect(deliver[:len(deliver)-1], at, &e); err == nil {
 		t.Error("an effect that is cut short is accepted")

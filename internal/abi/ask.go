@@ -27,31 +27,34 @@ func ReadPublication(b []byte, p *Publication) error {
 // QuestionKind tells what is asked or to be done.
 type QuestionKind uint8
 
-// The kinds of question.
+// The kinds of question. What has no record is told by [Answer].Count alone.
 const (
 	AskSessions      QuestionKind = 1 + iota // all sessions; records: [SessionRecord]
 	AskSession                               // the session whose client id is Text; record: SessionRecord
 	AskSubscriptions                         // those of the session Text, of all if it is ""; records: [SubscriptionRecord]
 	AskRetained                              // retained messages whose topic matches the filter Text; records: [RetainedRecord]
-	// DoDisconnect ends the connection of the session whose client id is Text with the reason code Arg; no record,
-	// Count says whether there was one.
+	// DoDisconnect ends the connection of the session whose client id is Text with the reason code Arg, 0x98 if that is
+	// 0 or no reason code. Count is 1 if there was such a connection.
 	DoDisconnect
-	// DoForget ends the session whose client id is Text, and its connection with reason 0x98.
+	// DoForget ends the session whose client id is Text, and its connection with reason 0x98. Count is 1 if there was one.
 	DoForget
-	// DoClearRetained removes the retained messages whose topic matches the filter Text; Count says how many so far.
+	// DoClearRetained removes the retained messages whose topic matches the filter Text, a page at a time. Count is how many
+	// this page has removed.
 	DoClearRetained
 )
 
-// Question is the data of EventAsk.
+// Question is the data of EventAsk. One that the core cannot read is answered with kind 0 and no record. A filter does
+// not match topics that begin with $ by a wildcard in its first level, as in a subscription.
 type Question struct {
 	Kind   QuestionKind
 	Cursor uint32 // 0 at first, then what the answer before says
-	Limit  uint32 // records in the answer, at most; the core may give fewer
+	Limit  uint32 // records in the answer, at most; the core may give fewer; 0 is as many as it likes
 	Arg    uint32
 	Text   string
 }
 
-// Answer is the data of EffectAnswer.
+// Answer is the data of EffectAnswer. A page may be empty although more is to come: only a cursor of 0 ends the list. What
+// is there from the first page to the last is told once; what comes or goes meanwhile may or may not be.
 type Answer struct {
 	Kind    QuestionKind
 	Cursor  uint32 // to ask on with; 0 if that was all
@@ -67,7 +70,7 @@ type SessionRecord struct {
 	Conn          Conn   // 0 if it has no connection
 	Version       uint8  // of the protocol: 3, 4 or 5
 	Expiry        uint32 // seconds that it outlives its connection
-	ExpiresIn     uint32 // seconds that are left, while it has no connection
+	ExpiresIn     uint32 // seconds that are left, while it has no connection; 0xFFFFFFFF is for ever
 	KeepAlive     uint16 // seconds, 0 is none or no connection
 	Subscriptions uint32
 	Queued        uint32

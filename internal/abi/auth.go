@@ -11,19 +11,22 @@ const (
 )
 
 // AuthRequest is the data of EffectAuthenticate: what the client said of itself. One request at a time is open for a
-// connection.
+// connection. It is asked for each CONNECT of a peer with Authenticate, for each that names a method of
+// [Options].Methods, and for each AUTH. While a client authenticates anew its other packets are handled as ever.
 type AuthRequest struct {
 	Stage       AuthStage
 	ClientID    string // "" if the client left it to the broker
-	HasUser     bool
-	HasPassword bool
-	User        string
+	HasUser     bool   // at AuthConnect, and later once the client is connected and has a user
+	HasPassword bool   // at AuthConnect only
+	User        string // as the client says at AuthConnect; the user of the session later
 	Password    []byte
 	Method      string // of enhanced authentication (4.12), "" if the client asked for none
 	Data        []byte
 }
 
-// AuthAnswer is the data of EventAuthenticated.
+// AuthAnswer is the data of EventAuthenticated. One that makes no sense (data that cannot be read, a challenge for a client
+// without a method, a number that is no reason code of the kind) refuses the client with 0x80; one that nobody waits for
+// means nothing. A client that authenticates anew must stay the same user, else it is disconnected with 0x87.
 type AuthAnswer struct {
 	User   string // who the client is, "" if it stays anonymous; with reason 0 only
 	Data   []byte // authentication data for the client, with a method only

@@ -35,7 +35,8 @@ const (
 	// EventDisconnect asks the core to end a connection. Arg: the MQTT 5 reason code to give.
 	EventDisconnect
 	// EventShutdown asks the core to end all connections; their wills are not published. Arg: the MQTT 5 reason code
-	// to give, 0 is 0x8B. Data: a server reference to give with 0x9C and 0x9D, or nothing.
+	// to give, 0 is 0x8B. Data: a server reference to give with 0x9C and 0x9D, or nothing. A client whose CONNECT has not
+	// been answered gets a CONNACK with the same, or with 0x88 where CONNACK has no such code.
 	EventShutdown
 	// EventStats asks for [EffectStats].
 	EventStats
@@ -44,7 +45,8 @@ const (
 	// EventAuthenticated answers [EffectAuthenticate]. Arg: the MQTT 5 reason code: 0 lets the client in, 0x18 goes on
 	// with enhanced authentication, one from 0x80 refuses. Data: see [AuthAnswer].
 	EventAuthenticated
-	// EventPublish publishes a message of the host's own, such as those below $SYS. Data: see [Publication].
+	// EventPublish publishes a message of the host's own, such as those below $SYS; no rule applies to it. One that is
+	// malformed means nothing. Data: see [Publication].
 	EventPublish
 	// EventAsk asks for what the core holds, a page at a time, or for a change; [EffectAnswer] answers it. Arg: a number
 	// that comes back with the answer. Data: see [Question].

@@ -6,7 +6,7 @@ import "encoding/binary"
 const (
 	EffectsHeaderSize = 32
 	EffectHeaderSize  = EventHeaderSize
-	DeliverHeaderSize = 20
+	DeliverHeaderSize = 28
 	TargetSize        = 8
 )
 
@@ -39,7 +39,8 @@ const (
 	// [AuthRequest].
 	EffectAuthenticate
 	// EffectProceed: the core has handled the packets of Conn so far and wants more. Arg: 0 for one more packet, 1 for
-	// all: the client has been accepted. Only for peers with Authenticate set.
+	// all: the client has been accepted. Only for peers with Authenticate set, and only until then. One packet is what
+	// the host hands over after EventOpen; it does so again, as an event of its own, for each EffectProceed with Arg 0.
 	EffectProceed
 	// EffectAnswer answers EventAsk. Arg: the number of the question. Data: see [Answer].
 	EffectAnswer
@@ -131,12 +132,14 @@ func NextEffect(effects []byte, at int, e *Effect) (next int, err error) {
 	return start + int(size), nil
 }
 
-// Deliver is the data of an EffectDeliver: one PUBLISH packet in the form that all its targets share.
+// Deliver is the data of an EffectDeliver: one PUBLISH packet in the form that all its targets share, or a run of them
+// that differ in payload and packet id only.
 //
-// To each target the host writes Head, in which it has set the two bytes at PacketIDAt (big-endian, as in
-// MQTT) to the target's packet id if QoS is not 0, and then the payload.
+// To each target the host writes Head, in which it has set the two bytes at PacketIDAt (big-endian, as in MQTT) to the
+// target's packet id if QoS is not 0, and then the payload. It does so Count times: each time with the payload that lies
+// Stride bytes behind the one before, and with a packet id that is one higher.
 //
-//	payload ref (space u32, offset u32, size u32), size of head u32, number of targets u32,
+//	payload ref (space u32, offset u32, size u32), stride u32, count u32, size of head u32, number of targets u32,
 //	head, targets (connection u32, packet id u16, two zero bytes)
 //
 // The QoS stands in the effect's flags, PacketIDAt in its argument.
@@ -144,16 +147,34 @@ type Deliver struct {
 	Source     Conn
 	QoS        uint8
 	PacketIDAt uint32
-	Payload    Ref
+	Payload    Ref    // of the first packet
+	Stride     uint32 // at least the size of a payload and 1, unless Count is 1
+	Count      uint32 // of packets, at least 1
 	Head       []byte
 	Targets    []byte // TargetSize bytes each, see Target
+}
+
+// Span returns the range that holds the payloads of all packets, from the first byte of the first to the last byte of the
+// last.
+func (d *Deliver) Span() Ref {
+	return Ref{Space: d.Payload.Space, Offset: d.Payload.Offset, Size: (d.Count-1)*d.Stride + d.Payload.Size}
 }
 
 // Target is one receiver of a delivery.
 type Target struct {
 	Conn     Conn
-	PacketID uint16
+	PacketID uint16 // of the first packet
 }
+
+// Offsets in the header of a delivery.
+const (
+	deliverCount   = 16
+	deliverHead    = 20
+	deliverTargets = 24
+)
+
+// maxSpan bounds the payloads of a delivery together: offsets have 32 bits.
+const maxSpan = 1 << 31
 
 // ReadDeliver reads the data of an EffectDeliver.
 func ReadDeliver(e *Effect, d *Deliver) error {
@@ -165,9 +186,14 @@ func ReadDeliver(e *Effect, d *Deliver) error {
 	d.Payload.Space = binary.LittleEndian.Uint32(b)
 	d.Payload.Offset = binary.LittleEndian.Uint32(b[4:])
 	d.Payload.Size = binary.LittleEndian.Uint32(b[8:])
-	head := uint64(binary.LittleEndian.Uint32(b[12:]))
-	targets := uint64(binary.LittleEndian.Uint32(b[16:]))
+	d.Stride = binary.LittleEndian.Uint32(b[12:])
+	d.Count = binary.LittleEndian.Uint32(b[deliverCount:])
+	head := uint64(binary.LittleEndian.Uint32(b[deliverHead:]))
+	targets := uint64(binary.LittleEndian.Uint32(b[deliverTargets:]))
 	b = b[DeliverHeaderSize:]
+	if span := uint64(d.Count)*uint64(d.Stride) + uint64(d.Payload.Size); d.Count == 0 || span > maxSpan || d.Count > 1 && d.Stride < max(d.Payload.Size, 1) {
+		return Fault("delivery is a run of packets that cannot be")
+	}
 	if head+targets*TargetSize != uint64(len(b)) {
 		return Fault("delivery is not of the size that its header says")
 	}
@@ -199,7 +225,8 @@ func BeginDeliver(b []byte, source Conn, qos uint8, packetIDAt uint32, payload R
 	binary.LittleEndian.PutUint32(h[:], payload.Space)
 	binary.LittleEndian.PutUint32(h[4:], payload.Offset)
 	binary.LittleEndian.PutUint32(h[8:], payload.Size)
-	binary.LittleEndian.PutUint32(h[12:], uint32(len(head)))
+	binary.LittleEndian.PutUint32(h[deliverCount:], 1)
+	binary.LittleEndian.PutUint32(h[deliverHead:], uint32(len(head)))
 	b = append(b, h[:]...)
 	return append(b, head...), at
 }
@@ -212,9 +239,15 @@ func AppendTarget(b []byte, conn Conn, packetID uint16) []byte {
 // EndDeliver completes the delivery that begins at offset at, and says how many receivers it has.
 func EndDeliver(b []byte, at int) int {
 	size := len(b) - at - EffectHeaderSize
-	head := int(binary.LittleEndian.Uint32(b[at+EffectHeaderSize+12:]))
+	head := int(binary.LittleEndian.Uint32(b[at+EffectHeaderSize+deliverHead:]))
 	n := (size - DeliverHeaderSize - head) / TargetSize
 	binary.LittleEndian.PutUint32(b[at+8:], uint32(size))
-	binary.LittleEndian.PutUint32(b[at+EffectHeaderSize+16:], uint32(n))
+	binary.LittleEndian.PutUint32(b[at+EffectHeaderSize+deliverTargets:], uint32(n))
 	return n
+}
+
+// SetRun makes a run of count packets of the delivery that begins at offset at.
+func SetRun(b []byte, at int, count, stride uint32) {
+	binary.LittleEndian.PutUint32(b[at+EffectHeaderSize+12:], stride)
+	binary.LittleEndian.PutUint32(b[at+EffectHeaderSize+deliverCount:], count)
 }

@@ -100,9 +100,9 @@ func ReadDisconnected(b []byte, d *Disconnected) error {
 	return r.end("note of a disconnection")
 }
 
-// AppendSubscribed appends the encoding of s to b.
-func AppendSubscribed(b []byte, s *Subscribed) []byte {
-	return append(appendString(appendString(b, s.ClientID), s.Filter), s.Reason)
+// AppendSubscribed appends the encoding of a [Subscribed] to b, without garbage.
+func AppendSubscribed(b, clientID, filter []byte, reason uint8) []byte {
+	return append(appendBytes(appendBytes(b, clientID), filter), reason)
 }
 
 // ReadSubscribed reads what AppendSubscribed wrote.

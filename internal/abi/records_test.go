@@ -17,8 +17,12 @@ var messages = map[string]func(t *testing.T) (encoded []byte, read func([]byte) 
 		ClientID: "c", User: "u", Version: 5, KeepAlive: 60, CleanStart: true, Expiry: 7,
 	}),
 	"disconnected": example(AppendDisconnected, ReadDisconnected, Disconnected{ClientID: "c", Reason: 0x8b, Orderly: true}),
-	"subscribed":   example(AppendSubscribed, ReadSubscribed, Subscribed{ClientID: "c", Filter: "a/#", Reason: 2}),
+	"subscribed":   example(appendSubscribed, ReadSubscribed, Subscribed{ClientID: "c", Filter: "a/#", Reason: 2}),
 	"limit":        example(AppendLimitMet, ReadLimitMet, LimitMet{Limit: LimitTopic, ClientID: "c"}),
+}
+
+func appendSubscribed(b []byte, s *Subscribed) []byte {
+	return AppendSubscribed(b, []byte(s.ClientID), []byte(s.Filter), s.Reason)
 }
 
 func example[T any](add func([]byte, *T) []byte, read func([]byte, *T) error, value T) func(*testing.T) ([]byte, func([]byte) error) {

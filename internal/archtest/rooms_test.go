@@ -13,13 +13,15 @@ const module = "github.com/vouchmq/vouchmq"
 // allowed with it. A room is a folder with all that is in it, unless a longer
 // row names a part of it. Tests are free: they may look at any room.
 var rooms = map[string][]string{
-	"cmd/vouchmq": {"internal/server", "client", "bench", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/tpm",
+	"cmd/vouchmq": {"internal/server", "internal/auth", "client", "bench", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/tpm",
 		"attest/nitro", "attest/cca", "attest/sim"},
 	"guest/broker": {"internal/broker", "internal/abi"},
 
 	"internal/server": {"client", "internal/transport", "internal/engine", "internal/module", "atls", "attest/sgx", "attest/tdx",
 		"attest/sevsnp", "attest/tpm", "attest/nitro", "attest/cca", "attest/sim", "internal/broker"},
 	"internal/transport": {"internal/engine", "atls", "internal/abi", "internal/mqtt"},
+	"internal/auth":      {"internal/guard", "internal/abi", "internal/mqtt"},
+	"internal/guard":     {},
 	"internal/engine":    {"internal/abi", "internal/broker"},
 	"internal/module":    {},
 	"internal/broker":    {"internal/mqtt", "internal/abi"},
@@ -45,7 +47,8 @@ var rooms = map[string][]string{
 	"internal/sign1":    {"internal/dcbor"},
 	"internal/archtest": {},
 
-	"internal/brokertest": {"internal/abi", "internal/mqtt"}, // for tests
+	"internal/brokertest":    {"internal/abi", "internal/mqtt"}, // for tests
+	"internal/mqtt/mqtttest": {},                                // for tests
 }
 
 // roomOf gives the room of a package folder, or "" if no row covers it.

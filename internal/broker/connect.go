@@ -14,78 +14,63 @@ func (c *Core) firstPacket(p *connection, frame []byte) {
 		return
 	}
 	req := &c.connect
+	req.Props.Reset() // the packet may be refused before its properties are read
 	fault := mqtt.ParseConnect(frame, req)
 	p.version = req.Version
-	if fault == nil && req.Version == mqtt.V5 && req.Props.Has.Has(mqtt.PropMaximumPacketSize) {
-		p.maxPacket = req.Props.MaximumPacketSize
-	}
+	p.heed(&req.Props)
 	switch {
 	case fault != nil && req.Version == 0:
 		c.refuseSilently(p, fault.Reason, fault.Text)
-	case fault != nil:
+	case fault != nil: // [MQTT-3.1.4-1]
 		c.refuse(p, fault.Reason, fault.Text)
 	default:
-		c.connectClient(p, req)
+		c.connectClient(p, frame, req)
 	}
 }
 
-// refuseSilently ends a connection that has not sent a CONNECT worth an answer.
-func (c *Core) refuseSilently(p *connection, reason mqtt.ReasonCode, text string) {
-	c.stats.Refused++
-	c.note(abi.NoteRefused, p.conn, []byte(text))
-	c.drop(p, reason, text)
-}
-
-// refuse answers a CONNECT with a failure and ends the connection [MQTT-3.2.2-7].
-func (c *Core) refuse(p *connection, reason mqtt.ReasonCode, text string) {
-	c.connack.SessionPresent, c.connack.Reason = false, reason
-	c.connack.Props.Reset()
-	c.head = mqtt.AppendConnack(c.head[:0], p.version, &c.connack)
-	if p.takes(len(c.head)) { // [MQTT-3.1.2-24]
-		c.beginSend(p.conn)
-		c.out = append(c.out, c.head...)
-		c.endSend()
+// heed notes how a client wants to be answered.
+func (p *connection) heed(props *mqtt.Properties) {
+	p.maxPacket = ^uint32(0)
+	if props.Has.Has(mqtt.PropMaximumPacketSize) {
+		p.maxPacket = props.MaximumPacketSize
 	}
-	c.refuseSilently(p, reason, text)
+	p.terse = props.Has.Has(mqtt.PropRequestProblemInformation) && !props.RequestProblemInformation
 }
 
 // connectClient handles a CONNECT that is well formed.
-func (c *Core) connectClient(p *connection, req *mqtt.Connect) {
-	clientID, made := req.ClientID, false
-	if len(clientID) == 0 {
-		if req.Version != mqtt.V5 && !req.CleanStart { // [MQTT-3.1.3-8] of MQTT 3.1.1
-			c.refuse(p, mqtt.ClientIdentifierNotValid, "a client id is needed to keep a session")
-			return
-		}
-		clientID, made = c.makeClientID(), true
-	}
-	if req.Props.Has.Has(mqtt.PropAuthenticationMethod) {
+func (c *Core) connectClient(p *connection, frame []byte, req *mqtt.Connect) {
+	method := req.Props.Has.Has(mqtt.PropAuthenticationMethod)
+	switch {
+	case method && !c.knowsMethod(req.Props.AuthenticationMethod):
 		c.refuse(p, mqtt.BadAuthenticationMethod, "the authentication method is not known") // [MQTT-4.12.0-1]
+	case method || p.gated:
+		c.beginAuth(p, frame, req)
+	default:
+		c.admit(p, req, nil)
+	}
+}
+
+// admit gives a client its session, if the rules name it and there is room. authData is for its CONNACK.
+func (c *Core) admit(p *connection, req *mqtt.Connect, authData []byte) {
+	clientID, made := req.ClientID, len(req.ClientID) == 0
+	if made { // [MQTT-3.1.3-6], [MQTT-3.1.3-7]
+		clientID = c.makeClientID()
+	}
+	if reason, text := c.objection(p, req, clientID); reason != mqtt.Success {
+		c.refuse(p, reason, text)
 		return
 	}
-	if !c.judge(p, clientID) {
-		c.refuse(p, mqtt.NotAuthorized, "no rule names this client")
-		return
-	}
-	if req.HasWill && !c.mayPublish(p, req.Will.Topic) {
-		c.refuse(p, mqtt.NotAuthorized, "the rules do not allow the topic of the will")
-		return
-	}
-	if req.HasWill && !c.acceptableWill(p, clientID, &req.Will) {
+	if !c.takesConnack(p, req, clientID, made, authData) {
 		return
 	}
 	id, hash := c.findSession(clientID)
-	if id == 0 && !c.roomForSession(p, clientID) {
-		c.refuse(p, mqtt.QuotaExceeded, "the broker keeps as many sessions as it may")
+	if limit, ok := c.roomForClient(id, clientID, req); !ok {
+		c.refuseFull(p, limit, clientID)
 		return
 	}
 	present := false
 	if id != 0 {
-		c.takeOver(c.sessions.at(id))
-		if id, hash = c.findSession(clientID); id != 0 && (req.CleanStart || !c.owns(p, id)) { // [MQTT-3.1.2-4]
-			c.endEarly(id)
-			id = 0
-		}
+		id, hash = c.inherit(p, id, clientID, req.CleanStart)
 		present = id != 0
 	}
 	if id == 0 {
@@ -94,10 +79,40 @@ func (c *Core) connectClient(p *connection, req *mqtt.Connect) {
 	}
 	c.enter(id, p, req)
 	c.review(p)
-	c.accept(p, req, present, made)
-	if p.session == id {
-		c.drain(id)
+	c.accept(p, req, present, made, authData) // [MQTT-3.1.4-5]
+	c.drain(id)
+}
+
+// objection says why the rules do not let a client in, or its will.
+func (c *Core) objection(p *connection, req *mqtt.Connect, clientID []byte) (reason mqtt.ReasonCode, text string) {
+	if !c.judge(p, clientID) {
+		return mqtt.NotAuthorized, "no rule names this client"
 	}
+	if !req.HasWill {
+		return mqtt.Success, ""
+	}
+	w := &req.Will
+	switch {
+	case !c.mayPublish(p, w.Topic):
+		return mqtt.NotAuthorized, "the rules do not allow the topic of the will"
+	case c.badTopic(w.Topic):
+		c.met(abi.LimitTopic, p, clientID)
+		return mqtt.TopicNameInvalid, "the topic of the will is longer or has more levels than allowed"
+	case c.config.Options.CheckPayload && falseText(&w.Props, w.Payload): // 3.1.3.2.3
+		return mqtt.PayloadFormatInvalid, "the payload of the will is not the UTF-8 that it claims to be"
+	}
+	return mqtt.Success, ""
+}
+
+// inherit takes a session from its connection, if it has one, and returns it for the client that has connected now: 0
+// if that is to have a new one.
+func (c *Core) inherit(p *connection, id uint32, clientID []byte, cleanStart bool) (_, hash uint32) {
+	c.takeOver(c.sessions.at(id))
+	if id, hash = c.findSession(clientID); id != 0 && (cleanStart || !c.owns(p, id)) { // [MQTT-3.1.2-4]
+		c.endEarly(id)
+		id = 0
+	}
+	return id, hash
 }
 
 const hexDigits = "0123456789abcdef"
@@ -127,14 +142,9 @@ func (c *Core) enter(id uint32, p *connection, req *mqtt.Connect) {
 	c.resumeSession(id, p)
 	s, limits := c.sessions.at(id), &c.config.Limits
 	s.expiry = min(requestedExpiry(req), limits.MaxSessionExpiry)
-	s.window, s.maxPacket = uint32(limits.MaxInflight), ^uint32(0)
-	if has := req.Props.Has; req.Version == mqtt.V5 {
-		if has.Has(mqtt.PropReceiveMaximum) { // [MQTT-3.3.4-9]
-			s.window = min(s.window, uint32(req.Props.ReceiveMaximum))
-		}
-		if has.Has(mqtt.PropMaximumPacketSize) {
-			s.maxPacket = req.Props.MaximumPacketSize
-		}
+	s.window, s.maxPacket = uint32(limits.MaxInflight), p.maxPacket
+	if req.Props.Has.Has(mqtt.PropReceiveMaximum) { // [MQTT-3.3.4-9]
+		s.window = min(s.window, uint32(req.Props.ReceiveMaximum))
 	}
 	p.aliasMost, p.receiveMost = limits.TopicAliasMaximum, limits.ReceiveMaximum
 	c.allowAliases(s, req)
@@ -167,66 +177,6 @@ func (c *Core) keepAlive(req *mqtt.Connect) uint16 {
 		return req.KeepAlive
 	}
 	return most
-}
-
-// accept answers a CONNECT with success.
-func (c *Core) accept(p *connection, req *mqtt.Connect, present, madeID bool) {
-	s := c.sessions.at(p.session)
-	clientID := c.store.bytes(s.clientID)
-	c.noteConnected(p, s, req, present)
-	c.connack.SessionPresent, c.connack.Reason = present, mqtt.Success
-	c.connack.Props.Reset()
-	if req.Version == mqtt.V5 {
-		c.announce(&c.connack.Props, req, s)
-		if madeID { // [MQTT-3.2.2-16]
-			c.connack.Props.Has = c.connack.Props.Has.With(mqtt.PropAssignedClientIdentifier)
-			c.connack.Props.AssignedClientIdentifier = clientID
-		}
-	}
-	c.sendConnack(p)
-}
-
-// sendConnack sends c.connack, unless it is larger than the client takes: then there is nothing to say to it
-// [MQTT-3.1.2-24].
-func (c *Core) sendConnack(p *connection) {
-	c.head = mqtt.AppendConnack(c.head[:0], p.version, &c.connack)
-	if !p.takes(len(c.head)) {
-		c.drop(p, mqtt.PacketTooLarge, "CONNACK is larger than the client takes")
-		return
-	}
-	c.beginSend(p.conn)
-	c.out = append(c.out, c.head...)
-	c.endSend()
-}
-
-// noteConnected tells the host that a client has been accepted.
-func (c *Core) noteConnected(p *connection, s *session, req *mqtt.Connect, present bool) {
-	var peer abi.Peer
-	_ = abi.ReadPeer(c.store.bytes(p.peer), &peer) // was read by judge
-	c.encoded = abi.AppendConnected(c.encoded[:0], &abi.Connected{
-		ClientID: string(c.store.bytes(s.clientID)), User: peer.User, Version: uint8(p.version), KeepAlive: c.keepAlive(req),
-		CleanStart: req.CleanStart, SessionPresent: present, Expiry: s.expiry,
-	})
-	c.note(abi.NoteConnected, p.conn, c.encoded)
-}
-
-// announce tells an MQTT 5 client what the broker grants (3.2.2.3).
-func (c *Core) announce(props *mqtt.Properties, req *mqtt.Connect, s *session) {
-	l := &c.config.Limits
-	props.Has = props.Has.With(mqtt.PropReceiveMaximum).With(mqtt.PropMaximumPacketSize).
-		With(mqtt.PropTopicAliasMaximum).With(mqtt.PropSharedSubscriptionAvailable)
-	props.ReceiveMaximum = l.ReceiveMaximum
-	props.MaximumPacketSize = l.MaxPacketSize
-	props.TopicAliasMaximum = l.TopicAliasMaximum
-	props.SharedSubscriptionAvailable = false
-	if s.expiry != requestedExpiry(req) {
-		props.Has = props.Has.With(mqtt.PropSessionExpiryInterval)
-		props.SessionExpiryInterval = s.expiry
-	}
-	if keepAlive := c.keepAlive(req); keepAlive != req.KeepAlive {
-		props.Has = props.Has.With(mqtt.PropServerKeepAlive)
-		props.ServerKeepAlive = keepAlive
-	}
 }
 
 // handleDisconnect ends a connection as its client wishes (3.14).

@@ -13,7 +13,14 @@ type connection struct {
 	lastSeen int64
 	overdue  int64 // milliseconds without a packet after which it is ended; 0 is never
 	timer    uint32
-	peer     block // as it came with EventOpen
+	peer     block // as it came with EventOpen, but for the user that the host has named since
+
+	maxPacket uint32 // the largest packet that the client takes
+	terse     bool   // the client wants no reason strings
+	gated     bool   // the host is to be asked about the client, and hands over one packet at a time until then
+	auth      authState
+	method    block // of enhanced authentication, no bytes if the client uses none
+	held      block // the CONNECT, while the client is being authenticated for it
 
 	permits     block // what the rules allow, see rules.go
 	rulesSerial uint32
@@ -24,7 +31,6 @@ type connection struct {
 	aliases     block           // topics by alias, see alias.go
 	aliasMost   uint16          // the topic alias maximum that the client was told
 	receiveMost uint16          // the receive maximum that it was told
-	maxPacket   uint32          // the largest packet that the client takes; 0 is no bound
 
 	pausedBy   uint32   // the session that has paused it, see pace.go
 	pausedNext abi.Conn // the next connection that the same session has paused
@@ -70,18 +76,14 @@ func (c *Core) open(e *abi.Event) {
 		return // the host broke the contract; it will hear nothing of this connection
 	}
 	*p = connection{conn: e.Conn, lastSeen: c.now, peer: c.store.keep(e.Data)}
+	var peer abi.Peer
+	p.gated = abi.ReadPeer(e.Data, &peer) != nil || peer.Authenticate
 	p.timer = c.timers.create(timerConnection, uint32(e.Conn))
 	p.overdue = int64(c.config.Limits.ConnectTimeout)
 	c.watch(p)
 	if !c.configured {
 		c.drop(p, mqtt.ServerUnavailable, "the core has not been configured")
 	}
-}
-
-// takes says whether a client takes a packet of so many bytes. Acknowledgements of one message are smaller than every
-// CONNACK, so that a client who got that takes them all.
-func (p *connection) takes(size int) bool {
-	return p.maxPacket == 0 || uint64(size) <= uint64(p.maxPacket)
 }
 
 // watch sets the timer of a connection to the time at which it has been silent for too long.
@@ -103,11 +105,14 @@ func (c *Core) connectionDue(id uint32) {
 		c.watch(p)
 		return
 	}
-	if p.session == 0 {
+	switch {
+	case p.session != 0:
+		c.fail(p, mqtt.KeepAliveTimeout, "no packet came within one and a half times the keep-alive") // [MQTT-3.1.2-22]
+	case p.held.size != 0:
+		c.refuse(p, mqtt.MaximumConnectTime, "the client was not authenticated in time")
+	default:
 		c.drop(p, mqtt.MaximumConnectTime, "no CONNECT came in time") // 3.1.4
-		return
 	}
-	c.fail(p, mqtt.KeepAliveTimeout, "no packet came within one and a half times the keep-alive") // [MQTT-3.1.2-22]
 }
 
 // packets handles a run of packets that a connection sent, or as many of them as one step should.
@@ -124,11 +129,9 @@ func (c *Core) packets(e *abi.Event) (done bool) {
 			c.resume, c.resumeNum = at, left
 			return false
 		}
-		if c.batch[at] == publishPlain {
-			if next, handled := c.quickRun(p, at, end); handled > 0 {
-				at, left = next, left-handled
-				continue
-			}
+		if next, handled := c.shortWay(p, at, end); handled > 0 {
+			at, left = next, left-handled
+			continue
 		}
 		size, ok, fault := mqtt.FrameSize(c.batch[at:end])
 		if fault != nil || !ok || uint32(size) > end-at {
@@ -141,11 +144,27 @@ func (c *Core) packets(e *abi.Event) (done bool) {
 		left--
 	}
 	if p != nil && p.conn == e.Conn {
-		p.lastSeen = c.now
+		if p.session != 0 { // the time to connect does not begin anew
+			p.lastSeen = c.now
+		}
 		c.flushAcks(e.Conn)
 	}
 	c.acks = c.acks[:0]
 	return true
+}
+
+// shortWay handles packets from offset at on that can go a short way, and returns the offset of the first that cannot
+// and how many it handled.
+func (c *Core) shortWay(p *connection, at, end uint32) (next, handled uint32) {
+	switch c.batch[at] {
+	case publishPlain:
+		return c.quickRun(p, at, end)
+	case publishPlain | 2, publishPlain | 4:
+		return c.quickAcked(p, at, end)
+	case firstPuback, firstPubrec, firstPubrel, firstPubcomp:
+		return c.quickAcks(p, at, end)
+	}
+	return at, 0
 }
 
 // packet handles one packet. The dispatch is long because MQTT has many packets.
@@ -153,7 +172,11 @@ func (c *Core) packet(p *connection, start, end uint32) {
 	frame := c.batch[start:end]
 	kind := mqtt.TypeOf(frame)
 	if p.session == 0 {
-		c.firstPacket(p, frame)
+		if p.auth != authIdle {
+			c.packetDuringAuth(p, frame)
+		} else {
+			c.firstPacket(p, frame)
+		}
 		return
 	}
 	var fault *mqtt.Fault
@@ -175,7 +198,7 @@ func (c *Core) packet(p *connection, start, end uint32) {
 	case mqtt.CONNECT:
 		c.fail(p, mqtt.ProtocolError, "a second CONNECT") // [MQTT-3.1.0-2]
 	case mqtt.AUTH:
-		c.fail(p, mqtt.ProtocolError, "AUTH without an authentication method in CONNECT") // [MQTT-4.12.0-7]
+		c.handleAuth(p, frame)
 	case 0:
 		c.fail(p, mqtt.MalformedPacket, "the packet type is reserved") // 2.1.2
 	default:
@@ -213,17 +236,19 @@ func (c *Core) fail(p *connection, reason mqtt.ReasonCode, text string) {
 
 // disconnectClient tells an MQTT 5 client why, and ends the connection as if the client were gone.
 func (c *Core) disconnectClient(p *connection, reason mqtt.ReasonCode, text string) {
-	c.flushAcks(p.conn)
-	if p.session != 0 && p.version == mqtt.V5 {
-		c.sendDisconnect(p, reason)
-	}
-	c.drop(p, reason, text)
+	c.sendAway(p, reason, text, "")
 }
 
-func (c *Core) sendDisconnect(p *connection, reason mqtt.ReasonCode) {
-	c.beginSend(p.conn)
-	c.out = mqtt.AppendDisconnect(c.out, p.version, reason, nil)
-	c.endSend()
+// sendAway is disconnectClient with a reference to another server, if it is not "".
+func (c *Core) sendAway(p *connection, reason mqtt.ReasonCode, text, reference string) {
+	c.flushAcks(p.conn)
+	switch {
+	case p.session != 0 && p.version == mqtt.V5:
+		c.sendDisconnect(p, reason.ForDisconnect(), text, reference)
+	case p.held.size != 0: // its CONNECT has not been answered
+		c.sendRefusal(p, reason.ForConnack(), text, reference)
+	}
+	c.drop(p, reason, text)
 }
 
 // drop asks the host to close a connection and forgets it; what its session is owed happens now.
@@ -250,20 +275,14 @@ func (c *Core) forget(p *connection) {
 	c.timers.remove(p.timer)
 	c.store.release(p.peer)
 	c.store.release(p.permits)
+	c.store.release(p.method)
+	c.releaseHeld(p)
 	c.dropAliases(p)
 	*p = connection{}
 	if session != 0 {
 		c.stats.Connections--
 		c.leave(session)
 	}
-}
-
-// noteDisconnected tells the host that a session loses its connection.
-func (c *Core) noteDisconnected(p *connection) {
-	c.encoded = abi.AppendDisconnected(c.encoded[:0], &abi.Disconnected{
-		ClientID: string(c.store.bytes(c.sessions.at(p.session).clientID)), Reason: uint8(p.ended), Orderly: p.orderly,
-	})
-	c.note(abi.NoteDisconnected, p.conn, c.encoded)
 }
 
 // setBlocked notes whether a connection takes what is written to it.
@@ -286,12 +305,20 @@ func (c *Core) setBlocked(conn abi.Conn, blocked bool) {
 // endByHost ends a connection because the host says so.
 func (c *Core) endByHost(conn abi.Conn, reason mqtt.ReasonCode) {
 	if p := c.connectionOf(conn); p != nil {
-		c.disconnectClient(p, reason, "the host ended the connection")
+		c.disconnectClient(p, reason, "the broker ended the connection")
 	}
 }
 
-// shutdown ends all connections without publishing wills.
-func (c *Core) shutdown() {
+// shutdown ends all connections without publishing wills. Clients are sent elsewhere if the host says where.
+func (c *Core) shutdown(reason mqtt.ReasonCode, reference string) {
+	c.groups.closed = true
+	defer func() { c.groups.closed = false }()
+	if reason == mqtt.Success {
+		reason = mqtt.ServerShuttingDown
+	}
+	if reason != mqtt.UseAnotherServer && reason != mqtt.ServerMoved { // 4.11
+		reference = ""
+	}
 	for _, page := range c.connections {
 		if page == nil {
 			continue
@@ -304,7 +331,7 @@ func (c *Core) shutdown() {
 			if p.session != 0 {
 				c.dropWill(c.sessions.at(p.session))
 			}
-			c.disconnectClient(p, mqtt.ServerShuttingDown, "the broker is shutting down")
+			c.sendAway(p, reason, "the broker is shutting down", reference)
 		}
 	}
 }

@@ -32,16 +32,18 @@ type Core struct {
 	freed            []block // bodies of messages that effects of this step may still refer to
 	tree             tree
 	connections      []*connectionPage
+	heldBytes        int // of CONNECTs of clients that are being authenticated
 	sessions         slab[session]
 	byClientID       index
 	subscriptions    slab[subscription]
 	bySessionAndNode index
-	generation       uint32 // changes whenever a subscription does
-	inflight         uint32 // deliveries that have been sent and not acknowledged
+	groups           groups
+	generation       uint32 // changes whenever a subscription that is not shared does, and whenever a group comes or goes
 	presence         uint32 // changes whenever a session with subscriptions comes, goes, or is blocked
 	routes           routes
 	messages         slab[message]
 	deliveries       slab[delivery]
+	waiting          uint64 // messages in them
 	received         slab[receivedID]
 	byReceivedID     index
 	aliasesOut       slab[aliasOut]
@@ -62,10 +64,15 @@ type Core struct {
 	subscribe   mqtt.Subscribe
 	unsubscribe mqtt.Unsubscribe
 	disconnect  mqtt.Disconnect
+	auth        mqtt.Auth
 	props       mqtt.Properties
 	head        []byte
 	encoded     []byte
 	connack     mqtt.Connack
+	parting     mqtt.Properties // of an AUTH or a DISCONNECT
+	text        []byte          // reason string, or response information
+	reference   []byte          // server reference
+	question    abi.Question
 	outgoing    mqtt.Publish
 	reasons     []byte
 	ids         []uint32
@@ -192,11 +199,17 @@ func (c *Core) handle(e *abi.Event) bool {
 	case abi.EventDisconnect:
 		c.endByHost(e.Conn, mqtt.ReasonCode(e.Arg))
 	case abi.EventShutdown:
-		c.shutdown()
+		c.shutdown(mqtt.ReasonCode(e.Arg), string(e.Data))
 	case abi.EventStats:
 		c.report()
 	case abi.EventSynced:
 		c.synced(e.Conn)
+	case abi.EventAuthenticated:
+		c.authenticated(e)
+	case abi.EventPublish:
+		c.publishOwn(e)
+	case abi.EventAsk:
+		c.ask(e)
 	}
 	return true
 }
@@ -251,11 +264,11 @@ func (c *Core) report() {
 	s := c.stats
 	s.Sessions = uint64(c.sessions.live)
 	s.Subscriptions = uint64(c.subscriptions.live)
+	s.Shared = uint64(c.groups.members)
 	s.Retained = uint64(c.retained.count)
-	s.Queued = uint64(c.deliveries.live)
+	s.Queued = c.waiting + uint64(c.groups.waiting)
 	s.MessageBytes = c.store.live
 	s.RetainedBytes = uint64(c.retained.bytes)
-	s.Inflight = uint64(c.inflight)
 	s.Memory = c.memory()
 	c.encoded = abi.AppendStats(c.encoded[:0], &s)
 	c.effect(abi.EffectStats, 0, 0, c.encoded)
@@ -265,11 +278,6 @@ func (c *Core) report() {
 func (c *Core) effect(kind abi.EffectKind, conn abi.Conn, arg uint32, data []byte) {
 	c.sendAt = 0
 	c.out = abi.AppendEffect(c.out, kind, 0, conn, arg, data)
-}
-
-// note appends something to log.
-func (c *Core) note(n abi.Note, conn abi.Conn, data []byte) {
-	c.effect(abi.EffectNote, conn, uint32(n), data)
 }
 
 // beginSend makes c.out ready for bytes that are to be written to a connection; endSend completes them.

@@ -18,13 +18,16 @@ func crowdLimits(stepWork uint32) abi.Limits {
 	return l
 }
 
-// TestShortAndLongWay compares a core with one in which nothing goes the short way.
+// TestShortAndLongWay compares a core with one in which nothing goes the short way, with limits that are met all the
+// time, and with such that let runs of QoS 1 and 2 through.
 func TestShortAndLongWay(t *testing.T) {
-	for range 20 {
-		long := New()
+	wide := crowdLimits(1 << 20)
+	wide.MaxInflight, wide.ReceiveMaximum, wide.MaxQueued = 20, 100, 200
+	for i := range 40 {
+		long, limits := New(), []abi.Limits{crowdLimits(1 << 20), wide}[i%2]
 		long.longWay = true
-		w := brokertest.NewCrowd(newRandom(t), []brokertest.Core{New(), long}, []abi.Limits{crowdLimits(1 << 20), crowdLimits(1 << 20)})
-		if err := errors.Join(w.Play(300), w.CompareStats()); err != nil {
+		w := brokertest.NewCrowd(newRandom(t), []brokertest.Core{New(), long}, []abi.Limits{limits, limits})
+		if err := errors.Join(w.Play(300), w.CompareStats(), long.checkGroups()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
-// distribute hands a message to the sessions of a route and returns how many there are. The sessions are sorted
+// distribute hands a message to the sessions and groups of a route and returns how many there are. The sessions are sorted
 // by the form of what they get, so that each form is one delivery with many targets.
 func (c *Core) distribute(rt *route, m *content) (receivers int) {
 	c.sendAt = 0
@@ -56,6 +56,9 @@ func (c *Core) distribute(rt *route, m *content) (receivers int) {
 	}
 	c.endDelivery(open)
 	m.alias = 0
+	if len(rt.groups) > 0 {
+		receivers += c.share(rt, m)
+	}
 	c.pauseSource()
 	return receivers
 }

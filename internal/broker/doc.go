@@ -25,16 +25,21 @@
 //	connection   what a network connection is: listener, identities, what its rules allow
 //	session      what MQTT keeps for a client: subscriptions, messages in flight and in the queue, will
 //	node         a level of a topic; the nodes form the tree of filters and of retained messages
-//	subscription a session at a node
-//	route        a topic name with the sessions that get its messages, kept until subscriptions change
+//	subscription a session at a node, or in a group at that node
+//	group        a shared subscription: its members, and the messages that wait until one of them can take them
+//	route        a topic name with the sessions and groups that get its messages, kept until subscriptions change
 //	message      a message that is kept because somebody must still acknowledge or get it
 //	delivery     a message on its way to one session
 //	timer        a time at which a connection or a session must be looked at
 //
+// A CONNECT goes from connect.go through auth.go, if the host is to find out who the client is, to connack.go, which says
+// how it went; all that is said to a client that must go stands there too. Questions of the host are answered in ask.go.
+//
 // A PUBLISH goes from connection.go (packets) through publish.go (what the packet asks), routes.go (who gets
 // it) to deliver.go (one delivery for each form that the receivers need) and, for QoS 1 and 2, outbound.go
-// (what must be acknowledged). Each kind of durable state is changed in one file only: sessions in
-// session.go, subscriptions in subscription.go, retained messages in retained.go, what is in flight in
-// outbound.go and inbound.go. Limits are kept where they are met; limits.go counts them and tells of them, and memory.go
-// says how the memory of all is bounded.
+// (what must be acknowledged). For a shared subscription shared_choice.go finds the member that gets it, and
+// shared_waiting.go keeps what none can take now. Each kind of durable state is changed in one file only: sessions
+// in session.go, subscriptions in subscription.go and shared.go, retained messages in retained.go, what is in
+// flight in outbound.go and inbound.go. Limits are kept where they are met; limits.go counts them and tells of them, and
+// memory.go says how the memory of all is bounded.
 package broker

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
@@ -24,9 +25,15 @@ func FuzzStep(f *testing.F) {
 	f.Add(append(open, packets...))
 	f.Add(abi.AppendEvent(append(open, packets...), abi.EventShutdown, 0, 0, nil))
 	f.Add(abi.AppendEvent(packets, abi.EventConfigure, 0, 0, config))
-	for kind := abi.EventConfigure; kind <= abi.EventSynced+1; kind++ {
+	for kind := abi.EventConfigure; kind <= abi.EventAsk+1; kind++ {
 		f.Add(abi.AppendEvent(append(open, packets...), kind, 1, 0x97, nil))
 	}
+	asked := abi.AppendEvent(nil, abi.EventOpen, 1, 0, abi.AppendPeer(nil, &abi.Peer{Listener: "plain", Authenticate: true}))
+	asked = abi.AppendEvent(asked, abi.EventPackets, 1, 1, connect)
+	asked = abi.AppendEvent(asked, abi.EventAuthenticated, 1, 0, abi.AppendAuthAnswer(nil, &abi.AuthAnswer{}))
+	f.Add(asked)
+	f.Add(abi.AppendEvent(asked, abi.EventAsk, 0, 1, abi.AppendQuestion(nil, &abi.Question{Kind: abi.AskSessions})))
+	f.Add(abi.AppendEvent(asked, abi.EventPublish, 0, 0, abi.AppendPublication(nil, &abi.Publication{Topic: "t", Retain: true})))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		b := newBencher()
 		now := int64(1_000_000)
@@ -91,7 +98,9 @@ func FuzzPackets(f *testing.F) {
 		mqtt.AppendPublish(nil, v, &mqtt.Publish{Topic: []byte("t/1"), Payload: []byte("x"), QoS: 2, PacketID: 1, Retain: true}),
 		mqtt.AppendPublish(nil, v, &mqtt.Publish{Topic: []byte("t/1"), Payload: []byte("plain")}),
 		mqtt.AppendSubscribe(nil, v, 1, nil, filters),
+		mqtt.AppendSubscribe(nil, v, 1, nil, []mqtt.Filter{{Topic: []byte("$share/g/t/+"), QoS: 2}, {Topic: []byte("$share//t"), QoS: 2}}),
 		mqtt.AppendUnsubscribe(nil, v, 1, nil, [][]byte{[]byte("t/+")}),
+		mqtt.AppendUnsubscribe(nil, v, 1, nil, [][]byte{[]byte("$share/g/t/+"), []byte("$share/g")}),
 		mqtt.AppendAck(nil, v, mqtt.PUBACK, 1, 0, nil),
 		mqtt.AppendAck(nil, v, mqtt.PUBREC, 2, 0x80, nil),
 		mqtt.AppendAck(nil, v, mqtt.PUBREL, 1, 0, nil),
@@ -105,7 +114,8 @@ func FuzzPackets(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, version byte, data []byte) {
-		rig := brokertest.New(New())
+		core := New()
+		rig := brokertest.New(core)
 		limits := brokertest.ScriptLimits
 		limits.StepWork, limits.MaxAliasesOut = 1+uint32(version)/3, 3
 		limits.MaxModuleMemory = 1 << 20 * uint32(version%2)
@@ -142,7 +152,7 @@ func FuzzPackets(f *testing.F) {
 				}
 			}
 		}
-		if err := rig.Advance(3600e9); err != nil {
+		if err := errors.Join(rig.Advance(3600e9), core.checkGroups()); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -156,7 +166,7 @@ func fuzzClient(rig *brokertest.Rig, id string, v mqtt.Version) *brokertest.Conn
 	}
 	c.Packets(
 		mqtt.AppendConnect(nil, &mqtt.Connect{Version: v, Props: props, ClientID: []byte(id), HasWill: true, Will: mqtt.Will{Topic: []byte("t/will"), QoS: 1}}),
-		mqtt.AppendSubscribe(nil, v, 1, nil, []mqtt.Filter{{Topic: []byte("t/#"), QoS: 2}}),
+		mqtt.AppendSubscribe(nil, v, 1, nil, []mqtt.Filter{{Topic: []byte("t/#"), QoS: 2}, {Topic: []byte("$share/g/t/+"), QoS: 1}}),
 	)
 	return c
 }

@@ -2,8 +2,18 @@ package broker
 
 import "github.com/vouchmq/vouchmq/internal/mqtt"
 
-// receivedID is the packet id of a QoS 2 message that a client sent and has not released: a PUBLISH with the
-// same id is the same message again (4.3.3).
+// The packet ids of QoS 2 messages that a client has sent and not released: a PUBLISH with such an id is the same
+// message again (4.3.3). Most clients use ids one after the other and release them in that order, so a session has a
+// range of ids that follow each other; the others are in a table.
+
+// receivedRange is the ids from first to first+count-1.
+type receivedRange struct {
+	first, count uint16
+}
+
+func (r receivedRange) contains(id uint16) bool { return id >= r.first && id-r.first < r.count }
+
+// receivedID is an id outside its session's range.
 type receivedID struct {
 	session  uint32
 	hash     uint32
@@ -12,7 +22,7 @@ type receivedID struct {
 	packetID uint16
 }
 
-// findReceived returns the number of a packet id that a session's client has not released, or 0.
+// findReceived returns the number of a packet id in the table, or 0.
 func (c *Core) findReceived(session uint32, packetID uint16) (id, hash uint32) {
 	hash = hashPair(c.seed, session, uint32(packetID))
 	for i := c.byReceivedID.first(hash); i != none; i = c.byReceivedID.next(i, hash) {
@@ -24,13 +34,35 @@ func (c *Core) findReceived(session uint32, packetID uint16) (id, hash uint32) {
 	return 0, hash
 }
 
+// isReceived says whether a client has sent a message with a packet id and not released it.
 func (c *Core) isReceived(session uint32, packetID uint16) bool {
+	s := c.sessions.at(session)
+	if s.receivedRange.contains(packetID) {
+		return true
+	}
+	if s.firstReceived == 0 {
+		return false
+	}
 	id, _ := c.findReceived(session, packetID)
 	return id != 0
 }
 
 // addReceived remembers a packet id until its PUBREL.
 func (c *Core) addReceived(session uint32, packetID uint16) {
+	s := c.sessions.at(session)
+	s.receivedCount++
+	r := &s.receivedRange
+	switch {
+	case r.count == 0:
+		*r = receivedRange{packetID, 1}
+	case packetID > r.first && packetID-r.first == r.count:
+		r.count++
+	default:
+		c.addToTable(session, packetID)
+	}
+}
+
+func (c *Core) addToTable(session uint32, packetID uint16) {
 	_, hash := c.findReceived(session, packetID)
 	s := c.sessions.at(session)
 	id, r := c.received.alloc()
@@ -39,22 +71,53 @@ func (c *Core) addReceived(session uint32, packetID uint16) {
 		c.received.at(r.next).previous = id
 	}
 	s.firstReceived = id
-	s.receivedCount++
 	c.byReceivedID.insert(hash, id)
 }
 
 // release answers a PUBREL [MQTT-4.3.3-11].
 func (c *Core) release(p *connection, packetID uint16) {
-	id, _ := c.findReceived(p.session, packetID)
-	if id == 0 {
-		c.reply(p, mqtt.PUBCOMP, packetID, mqtt.PacketIdentifierNotFound)
-		return
+	reason := mqtt.PacketIdentifierNotFound
+	if c.forgetReceived(p.session, packetID) {
+		reason = mqtt.Success
 	}
-	c.removeReceived(id)
-	c.reply(p, mqtt.PUBCOMP, packetID, mqtt.Success)
+	c.reply(p, mqtt.PUBCOMP, packetID, reason)
 }
 
-func (c *Core) removeReceived(id uint32) {
+// forgetReceived forgets a packet id, and says whether it was known.
+func (c *Core) forgetReceived(session uint32, packetID uint16) bool {
+	s := c.sessions.at(session)
+	if s.receivedRange.contains(packetID) {
+		c.cutRange(session, s, packetID)
+		s.receivedCount--
+		return true
+	}
+	id, _ := c.findReceived(session, packetID)
+	if id != 0 {
+		c.removeFromTable(id)
+		s.receivedCount--
+	}
+	return id != 0
+}
+
+// cutRange takes an id out of a session's range. If it lies within, the shorter part goes to the table.
+func (c *Core) cutRange(session uint32, s *session, packetID uint16) {
+	r := s.receivedRange
+	before := packetID - r.first
+	after := r.count - before - 1
+	if before <= after {
+		s.receivedRange = receivedRange{packetID + 1, after}
+		for i := range before {
+			c.addToTable(session, r.first+i)
+		}
+		return
+	}
+	s.receivedRange.count = before
+	for i := range after {
+		c.addToTable(session, packetID+1+i)
+	}
+}
+
+func (c *Core) removeFromTable(id uint32) {
 	r := c.received.at(id)
 	s := c.sessions.at(r.session)
 	if r.previous != 0 {
@@ -65,7 +128,6 @@ func (c *Core) removeReceived(id uint32) {
 	if r.next != 0 {
 		c.received.at(r.next).previous = r.previous
 	}
-	s.receivedCount--
 	c.byReceivedID.remove(r.hash, id)
 	c.received.release(id)
 }
@@ -73,6 +135,7 @@ func (c *Core) removeReceived(id uint32) {
 // dropReceived forgets the packet ids of a session.
 func (c *Core) dropReceived(s *session) {
 	for s.firstReceived != 0 {
-		c.removeReceived(s.firstReceived)
+		c.removeFromTable(s.firstReceived)
 	}
+	s.receivedRange, s.receivedCount = receivedRange{}, 0
 }

@@ -81,10 +81,15 @@ func (c *Core) forgetLimits(session uint32) {
 	c.limitsMet = kept
 }
 
-// badTopic says whether a topic name or filter is longer or deeper than allowed.
+// badTopic says whether a topic name is longer or deeper than allowed.
 func (c *Core) badTopic(topic []byte) bool {
-	l := &c.config.Limits
-	return l.MaxTopicBytes != 0 && len(topic) > int(l.MaxTopicBytes) || tooDeep(topic, l.MaxTopicLevels)
+	return c.tooLong(topic) || tooDeep(topic, c.config.Limits.MaxTopicLevels)
+}
+
+// tooLong says whether a topic name or filter has more bytes than allowed.
+func (c *Core) tooLong(topic []byte) bool {
+	most := c.config.Limits.MaxTopicBytes
+	return most != 0 && len(topic) > int(most)
 }
 
 // tooDeep says whether a topic name or filter has more levels than allowed.
@@ -102,23 +107,6 @@ func tooDeep(topic []byte, most uint16) bool {
 func falseText(p *mqtt.Properties, payload []byte) bool {
 	return p.Has.Has(mqtt.PropPayloadFormatIndicator) && p.PayloadFormatIndicator == 1 &&
 		!utf8.Valid(payload)
-}
-
-// acceptableWill says whether a CONNECT may bring this will, and refuses it if not.
-func (c *Core) acceptableWill(p *connection, clientID []byte, w *mqtt.Will) bool {
-	switch {
-	case c.badTopic(w.Topic):
-		c.met(abi.LimitTopic, p, clientID)
-		c.refuse(p, mqtt.TopicNameInvalid, "the topic of the will is longer or has more levels than allowed")
-	case c.config.Options.CheckPayload && falseText(&w.Props, w.Payload):
-		c.refuse(p, mqtt.PayloadFormatInvalid, "the payload of the will is not the UTF-8 that it claims to be")
-	case !c.roomForMessage(len(w.Topic) + len(w.Payload)):
-		c.met(abi.LimitMemory, p, clientID)
-		c.refuse(p, mqtt.QuotaExceeded, "there is no room for the will")
-	default:
-		return true
-	}
-	return false
 }
 
 // makeRoom applies the overflow rule to a message for a session whose queue is full. It says whether the message may
@@ -153,8 +141,11 @@ func (c *Core) dropOldest(s *session, m *content) bool {
 		return false
 	}
 	for s.firstQueued != 0 && !c.mayQueue(s, m) {
-		n, d := c.dequeue(s)
-		c.discard(n, d)
+		if d := c.deliveries.at(s.firstQueued); d.count > 1 {
+			c.cutQueued(s, d, 1)
+		} else {
+			c.discard(c.dequeue(s))
+		}
 		c.stats.DroppedQueue++
 		c.noteDropped(s)
 	}
@@ -167,20 +158,23 @@ func (c *Core) dropExpired(s *session) {
 	if s.queueExpires == 0 || s.queueExpires > c.now {
 		return
 	}
-	n := s.firstQueued
-	s.firstQueued, s.lastQueued, s.queued, s.queuedBytes, s.queueExpires = 0, 0, 0, 0, 0
-	for n != 0 {
-		d := c.deliveries.at(n)
-		next := d.next
-		d.next = 0
-		if e := c.messages.at(d.message).expires; e != 0 && e <= c.now {
-			c.stats.Expired++
+	s.queueExpires = 0
+	for last, n := s.lastQueued, uint32(0); n != last; {
+		var d *delivery
+		n, d = c.dequeue(s)
+		if c.expired(d) {
+			c.stats.Expired += uint64(d.count)
 			c.discard(n, d)
 		} else {
 			c.enqueue(s, n, d)
 		}
-		n = next
 	}
+}
+
+// expired says whether what a delivery brings is worth nothing any more.
+func (c *Core) expired(d *delivery) bool {
+	e := c.messages.at(d.message).expires
+	return e != 0 && e <= c.now
 }
 
 // endOverflowed ends, at the end of a step, the connections whose queue has overflowed where that is the rule. Wills

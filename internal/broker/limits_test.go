@@ -14,7 +14,7 @@ import (
 func TestLimitsAreToldOnce(t *testing.T) {
 	rig := brokertest.New(New())
 	limits := brokertest.ScriptLimits
-	limits.MaxTopicBytes, limits.MaxQueued = 6, 1
+	limits.MaxTopicBytes, limits.MaxQueued = 12, 1
 	rig.Configure(&abi.Config{Limits: limits, Rules: []abi.Rule{{
 		Who: []abi.Condition{{Anonymous: true}}, Publish: []string{"#"}, Subscribe: []string{"#"},
 	}}})
@@ -45,7 +45,7 @@ func TestLimitsAreToldOnce(t *testing.T) {
 			t.Errorf("told of %v instead of %v", got, want)
 		}
 	}
-	tooLong := mqtt.AppendSubscribe(nil, mqtt.V311, 1, nil, []mqtt.Filter{{Topic: []byte("1234567")}, {Topic: []byte("12345678")}})
+	tooLong := mqtt.AppendSubscribe(nil, mqtt.V311, 1, nil, []mqtt.Filter{{Topic: []byte("1234567890123")}, {Topic: []byte("12345678901234")}})
 	message := mqtt.AppendPublish(nil, mqtt.V311, &mqtt.Publish{Topic: []byte("t/x"), QoS: 1, PacketID: 1})
 	p.Packets(tooLong)
 	expect(abi.LimitMet{Limit: abi.LimitTopic, ClientID: "p"})

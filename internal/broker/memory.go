@@ -30,7 +30,8 @@ func (c *Core) memory() uint64 {
 	return c.store.size() + c.tree.nodes.size() + c.tree.children.size() +
 		c.sessions.size() + c.byClientID.size() + c.subscriptions.size() + c.bySessionAndNode.size() +
 		c.messages.size() + c.deliveries.size() + c.received.size() + c.byReceivedID.size() +
-		c.aliasesOut.size() + c.byAliasOut.size() + c.timers.size() + c.routes.size() + c.connectionBytes() + c.scratchBytes()
+		c.groups.all.size() + c.groups.byName.size() + c.aliasesOut.size() + c.byAliasOut.size() + c.timers.size() +
+		c.routes.size() + c.connectionBytes() + c.scratchBytes()
 }
 
 // connectionBytes returns how many bytes the pages of connections take. They stay.
@@ -64,33 +65,50 @@ func (c *Core) fits(need uint64, eighths uint64) bool {
 	return need == 0 || most == 0 || c.memory()+need <= most-most/8*eighths
 }
 
-// roomForSession says whether a client may have a new session, and counts it if not.
-func (c *Core) roomForSession(p *connection, clientID []byte) bool {
-	if c.sessions.live >= c.config.Limits.MaxSessions {
-		c.met(abi.LimitSessions, p, clientID)
-		return false
+// roomForClient says whether a client may come, with its will, to its session, which is to be a new one if id is 0;
+// otherwise which limit is in the way.
+func (c *Core) roomForClient(id uint32, clientID []byte, req *mqtt.Connect) (limit abi.LimitKind, ok bool) {
+	if id == 0 {
+		if c.sessions.live >= c.config.Limits.MaxSessions {
+			return abi.LimitSessions, false
+		}
+		need := c.sessions.growth() + c.byClientID.growth() + c.timers.growth() + c.store.growth(len(clientID))
+		if c.full() || !c.fits(need, 1) {
+			return abi.LimitMemory, false
+		}
 	}
-	need := c.sessions.growth() + c.byClientID.growth() + c.timers.growth() + c.store.growth(len(clientID))
-	if c.full() || !c.fits(need, 1) {
-		c.met(abi.LimitMemory, p, clientID)
-		return false
-	}
-	return true
+	return abi.LimitMemory, !req.HasWill || c.roomForMessage(len(req.Will.Topic)+len(req.Will.Payload))
 }
 
 // roomForSubscription says whether a session may subscribe to a filter. What it has subscribed to already it may. Only
 // when there is little left it matters what exactly is needed.
 func (c *Core) roomForSubscription(session uint32, filter []byte) bool {
+	name, filter, shared, _ := mqtt.ParseShared(filter)
+	node, group := c.findFilter(name, filter, shared)
 	need := c.subscriptions.growth() + c.bySessionAndNode.growth()
+	if shared {
+		need += c.growthOfGroup(group, name)
+	}
 	if !c.full() && c.fits(need+c.tree.mostGrowth(), 1) {
 		return true
 	}
-	if node := c.tree.find(filter); node != 0 {
-		if id, _ := c.findSubscription(session, node); id != 0 {
+	if node != 0 {
+		if id, _ := c.findSubscription(session, node, group); id != 0 {
 			return true
 		}
 	}
 	return !c.full() && c.fits(need+c.tree.growth(filter), 1)
+}
+
+// growthOfGroup returns how many bytes more a group takes with one more member, or with its first if it is 0.
+func (c *Core) growthOfGroup(group uint32, name []byte) uint64 {
+	if group == 0 {
+		return c.groups.all.growth() + c.groups.byName.growth() + c.store.growth(len(name)) + c.store.growth(4*firstMembers)
+	}
+	if g := c.groups.all.at(group); g.count*4 == g.members.size {
+		return c.store.growth(int(2 * g.members.size))
+	}
+	return 0
 }
 
 // mostGrowth returns how many bytes more a topic name or filter takes at most, about.
@@ -170,6 +188,8 @@ func (c *Core) trim() {
 	c.byClientID.trim()
 	c.subscriptions.trim()
 	c.bySessionAndNode.trim()
+	c.groups.all.trim()
+	c.groups.byName.trim()
 	c.messages.trim()
 	c.deliveries.trim()
 	c.received.trim()

@@ -25,11 +25,14 @@ type content struct {
 	setsAlias bool   // from that head on
 }
 
-// message is a content that is kept: by deliveries, as a retained message, or as a will.
+// message is a content that is kept: by deliveries, as a retained message, or as a will. It may have several payloads:
+// it is then a run of messages that came together and differ in nothing else, see bundle.go.
 type message struct {
-	body    block // topic, encoded properties, payload
+	body    block // topic, encoded properties, payloads
 	topic   uint32
 	props   uint32
+	payload uint32 // size of each payload
+	stride  uint32 // from one payload to the next
 	users   uint32 // how many keep it
 	timer   uint32 // of its expiry, while it is retained; 0 is none
 	expires int64
@@ -66,7 +69,8 @@ func (c *Core) createMessage(m *content, payload []byte) uint32 {
 	id, kept := c.messages.alloc()
 	kept.topic, kept.props = uint32(len(m.topic)), uint32(len(c.encoded))
 	kept.expires, kept.qos, kept.retain = m.expires, m.qos, m.retain
-	kept.body = c.store.alloc(kept.topic + kept.props + uint32(len(payload)))
+	kept.payload = uint32(len(payload))
+	kept.body = c.store.alloc(kept.topic + kept.props + kept.payload)
 	b := c.store.bytes(kept.body)
 	n := copy(b, m.topic)
 	n += copy(b[n:], c.encoded)
@@ -95,12 +99,16 @@ func (c *Core) freeBodies() {
 }
 
 // load makes a content of a message. Its properties are in c.props, until the next load.
-func (c *Core) load(id uint32, m *content) {
+func (c *Core) load(id uint32, m *content) { c.loadPart(id, 0, m) }
+
+// loadPart is load with one of several payloads, from 0.
+func (c *Core) loadPart(id uint32, part uint16, m *content) {
 	kept := c.messages.at(id)
 	b := c.store.bytes(kept.body)
 	*m = content{topic: b[:kept.topic], expires: kept.expires, qos: kept.qos, retain: kept.retain, kept: id}
 	start := kept.topic + kept.props
-	m.payload = abi.Ref{Space: kept.body.chunk, Offset: kept.body.at + start, Size: kept.body.size - start}
+	at := kept.body.at + start + uint32(part)*kept.stride
+	m.payload = abi.Ref{Space: kept.body.chunk, Offset: at, Size: kept.payload}
 	if kept.props > 0 {
 		mqtt.ParseProperties(b[kept.topic:start], mqtt.PublishProperties, &c.props) // what AppendProperties wrote
 		m.props = &c.props

@@ -20,6 +20,7 @@ import (
 type model struct {
 	sessions map[string]*modelSession
 	retained map[string]modelMessage
+	groups   []*modelGroup // see model_shared_test.go
 }
 
 type modelMessage struct {
@@ -32,6 +33,8 @@ type modelSession struct {
 	online        bool
 	persistent    bool
 	subscriptions map[string]mqtt.Filter
+	shared        map[string]byte // granted QoS by filter
+	ended         bool
 	will          *modelMessage
 	willRetain    bool
 	live          []string // what must come in this order, as line writes it
@@ -49,6 +52,7 @@ func (m *model) publish(from string, msg modelMessage, retain bool) {
 			delete(m.retained, msg.topic)
 		}
 	}
+	m.publishShared(msg)
 	for id, s := range m.sessions {
 		qos, asPublished, found := byte(0), false, false
 		for filter, f := range s.subscriptions {
@@ -98,9 +102,11 @@ func (m *model) subscribe(id string, f mqtt.Filter) {
 type modelClient struct {
 	id         string
 	conn       *brokertest.Conn
-	got        []string        // in the life of its session
-	seen       map[string]bool // lines of QoS 1 and 2 that it got
-	unreleased map[uint16]bool // QoS 2 ids that it got and that are not released
+	session    *modelSession
+	got        []string                  // in the life of its session
+	seen       map[string]bool           // lines of QoS 1 and 2 that it got
+	unreleased map[uint16]bool           // QoS 2 ids that it got and that are not released
+	held       map[uint16]*modelDelivery // messages of groups at QoS 1 that it has not acknowledged
 	acks       [][]byte
 	sent       map[uint16][]byte // QoS 2 packets, or their PUBREL, that are not complete
 	nextID     uint16
@@ -111,9 +117,11 @@ type modelClient struct {
 type modelTest struct {
 	t       *testing.T
 	r       *rand.Rand
+	core    *Core
 	rig     *brokertest.Rig
 	model   model
 	clients []*modelClient
+	twice   [][]*modelDelivery // messages that came to one more member of a group in this run
 	count   int
 }
 
@@ -130,10 +138,13 @@ func TestAgainstModel(t *testing.T) {
 }
 
 func newModelTest(t *testing.T, r *rand.Rand) *modelTest {
-	m := &modelTest{t: t, r: r, rig: brokertest.New(New()), model: model{map[string]*modelSession{}, map[string]modelMessage{}}}
+	core := New()
+	m := &modelTest{t: t, r: r, core: core, rig: brokertest.New(core)}
+	m.model = model{map[string]*modelSession{}, map[string]modelMessage{}, newModelGroups()}
 	limits := benchLimits
 	limits.StepWork = 1 + r.Uint32N(40)
-	m.rig.Configure(&abi.Config{Limits: limits, Rules: []abi.Rule{{
+	options := abi.Options{Shared: abi.SharedStrategy(r.IntN(5))}
+	m.rig.Configure(&abi.Config{Limits: limits, Options: options, Rules: []abi.Rule{{
 		Who: []abi.Condition{{Anonymous: true}}, Publish: []string{"#", "$x/#"}, Subscribe: []string{"#", "$x/#"},
 	}}})
 	for i := range 5 {
@@ -165,6 +176,10 @@ func (m *modelTest) step() {
 			filter := m.filter()
 			delete(m.model.sessions[c.id].subscriptions, filter)
 			c.conn.Packets(mqtt.AppendUnsubscribe(nil, mqtt.V5, 1, nil, [][]byte{[]byte(filter)}))
+		case n < 14:
+			m.subscribeShared(c)
+		case n < 15 && m.r.IntN(2) == 0:
+			m.unsubscribeShared(c)
 		case n < 18:
 			k := m.r.IntN(len(c.acks) + 1)
 			c.send(c.acks[:k])
@@ -178,6 +193,7 @@ func (m *modelTest) step() {
 
 func (c *modelClient) send(packets [][]byte) {
 	if len(packets) > 0 {
+		c.noteAcks(packets)
 		c.conn.Packets(packets...)
 	}
 }
@@ -186,9 +202,13 @@ func (m *modelTest) run() {
 	if err := m.rig.Run(); err != nil {
 		m.t.Fatal(err)
 	}
+	if err := m.core.checkGroups(); err != nil {
+		m.t.Fatal(err)
+	}
 	for _, c := range m.clients {
 		m.receive(c)
 	}
+	m.checkOnce()
 }
 
 func (m *modelTest) connect(c *modelClient) {
@@ -198,9 +218,11 @@ func (m *modelTest) connect(c *modelClient) {
 	s := m.model.sessions[c.id]
 	if req.CleanStart || s == nil {
 		m.check(c)
-		s = &modelSession{subscriptions: map[string]mqtt.Filter{}}
+		m.model.end(c.id)
+		s = &modelSession{subscriptions: map[string]mqtt.Filter{}, shared: map[string]byte{}}
 		m.model.sessions[c.id] = s
-		*c = modelClient{id: c.id, seen: map[string]bool{}, unreleased: map[uint16]bool{}, sent: map[uint16][]byte{}}
+		*c = modelClient{id: c.id, session: s, seen: map[string]bool{}, unreleased: map[uint16]bool{}, sent: map[uint16][]byte{}}
+		c.held = map[uint16]*modelDelivery{}
 	}
 	s.online = true
 	if s.persistent = m.r.IntN(5) > 0; s.persistent {
@@ -235,7 +257,7 @@ func (m *modelTest) lose(c *modelClient, polite bool) {
 	} else {
 		c.conn.Lose()
 	}
-	s.online = false
+	s.online, s.ended = false, !s.persistent
 	m.run()
 	c.conn, c.acks = nil, nil
 	if s.will != nil && !polite {
@@ -243,7 +265,7 @@ func (m *modelTest) lose(c *modelClient, polite bool) {
 	}
 	if !s.persistent {
 		m.check(c)
-		delete(m.model.sessions, c.id)
+		m.model.end(c.id)
 	}
 }
 
@@ -328,7 +350,8 @@ func (m *modelTest) take(c *modelClient, packet []byte) {
 	if fault := mqtt.ParseServerPublish(packet, mqtt.V5, p); fault != nil {
 		m.t.Fatal(fault.Err())
 	}
-	text := line(string(p.Topic), string(p.Payload), p.QoS, p.Retain)
+	mark := sharedMark(p)
+	text := line(string(p.Topic), string(p.Payload), p.QoS, p.Retain) + mark
 	switch p.QoS {
 	case 1:
 		c.acks = append(c.acks, mqtt.AppendAck(nil, mqtt.V5, mqtt.PUBACK, p.PacketID, 0, nil))
@@ -343,6 +366,10 @@ func (m *modelTest) take(c *modelClient, packet []byte) {
 		c.unreleased[p.PacketID] = true
 	}
 	c.seen[text] = true
+	if mark != "" {
+		m.takeShared(c, p)
+		return
+	}
 	c.got = append(c.got, text)
 }
 
@@ -374,6 +401,7 @@ func (m *modelTest) finish() {
 			m.compare(c, s, true)
 		}
 	}
+	m.checkShared()
 }
 
 // check looks at what a client received in a session that ends now.

@@ -7,13 +7,20 @@ import (
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
-// delivery is a QoS 1 or 2 message on its way to a session: in the queue, or in flight under a packet id.
+// delivery is a QoS 1 or 2 message on its way to a session: in the queue, or in flight under a packet id. Or it is a
+// bundle of them, under packet ids that follow each other, see bundle.go.
 type delivery struct {
 	message  uint32 // 0 once the client has it and only the handshake of QoS 2 is left
 	next     uint32
 	previous uint32 // in flight only
 	ids      block  // subscription identifiers
-	packetID uint16
+	part     uint16 // which payload of the message; of a bundle the first
+	count    uint16 // how many payloads: more than 1 for a bundle
+	landed   uint16 // of a bundle in flight: how many the client has acknowledged wholly
+	has      uint16 // and how many of QoS 2 it has sent PUBREC for
+	packetID uint16 // of a bundle the first
+	group    uint32 // the group that it came by, see shared.go; 0 is none
+	serial   uint32 // of the group
 	qos      uint8
 	retain   bool // the flag in the packet
 	state    deliveryState
@@ -28,7 +35,10 @@ const (
 	deliveryAgain                  // PUBLISH or PUBREL must be sent again, on a new connection
 )
 
-const firstSlots = 16
+const (
+	firstSlots = 16
+	maxSlots   = 0xFFFF
+)
 
 // offer takes a QoS 1 or 2 message on for a session. If it can go at once it returns the packet id to send it
 // under, otherwise 0. size is that of the packet.
@@ -44,7 +54,7 @@ func (c *Core) offer(id uint32, s *session, m *content, qos uint8, ids []uint32,
 		return 0
 	}
 	n, d := c.deliveries.alloc()
-	d.message, d.qos, d.retain = c.keep(m), qos, m.retain && asPublished
+	d.message, d.count, d.qos, d.retain = c.keep(m), 1, qos, m.retain && asPublished
 	d.ids = c.keepIDs(ids)
 	if !ready {
 		c.enqueue(s, n, d)
@@ -75,10 +85,10 @@ func (c *Core) enqueue(s *session, n uint32, d *delivery) {
 		s.firstQueued = n
 	}
 	s.lastQueued = n
-	s.queued++
-	m := c.messages.at(d.message)
-	s.queuedBytes += m.body.size
-	s.queueExpires = earlier(s.queueExpires, m.expires)
+	s.queued += uint32(d.count)
+	s.queuedBytes += c.weight(d)
+	c.waiting += uint64(d.count)
+	s.queueExpires = earlier(s.queueExpires, c.messages.at(d.message).expires)
 }
 
 func (c *Core) dequeue(s *session) (n uint32, d *delivery) {
@@ -88,14 +98,55 @@ func (c *Core) dequeue(s *session) (n uint32, d *delivery) {
 	if s.firstQueued == 0 {
 		s.lastQueued = 0
 	}
-	s.queued--
-	s.queuedBytes -= c.messages.at(d.message).body.size
+	s.queued -= uint32(d.count)
+	s.queuedBytes -= c.weight(d)
+	c.waiting -= uint64(d.count)
 	return n, d
+}
+
+// weight is what a delivery counts for in a queue, see content.size.
+func (c *Core) weight(d *delivery) uint32 {
+	m := c.messages.at(d.message)
+	return uint32(d.count) * (m.topic + m.payload)
 }
 
 // launch puts a delivery in flight and returns its packet id.
 func (c *Core) launch(s *session, n uint32, d *delivery) uint16 {
-	d.packetID = c.takePacketID(s, n)
+	c.findPacketIDs(s, 1)
+	c.takePacketIDs(s, n, d)
+	return d.packetID
+}
+
+// findPacketIDs looks for packet ids that are not in use [MQTT-2.2.1-4], and returns how many there are that follow
+// each other, at least one and as many as are wanted at most. Ids are places in the session's slots, from 1, taken in turn; there are twice as many places
+// as messages in flight, if MQTT allows that.
+func (c *Core) findPacketIDs(s *session, wanted uint32) (free uint32) {
+	if s.slots.size == 0 {
+		c.growSlots(s)
+	}
+	slots, count := c.store.bytes(s.slots), s.slots.size/4
+	for binary.LittleEndian.Uint32(slots[4*s.nextSlot:]) != 0 {
+		if s.nextSlot++; s.nextSlot == count {
+			s.nextSlot = 0
+		}
+	}
+	most := min(s.nextSlot+min(wanted, max(count/2, s.inflight+1)-s.inflight), count)
+	for i := s.nextSlot; i < most && binary.LittleEndian.Uint32(slots[4*i:]) == 0; i++ {
+		free++
+	}
+	return free
+}
+
+// takePacketIDs puts a delivery in flight under the packet ids that findPacketIDs has found.
+func (c *Core) takePacketIDs(s *session, n uint32, d *delivery) {
+	slots := c.store.bytes(s.slots)
+	for i := range uint32(d.count) {
+		binary.LittleEndian.PutUint32(slots[4*(s.nextSlot+i):], n)
+	}
+	d.packetID = uint16(s.nextSlot + 1)
+	if s.nextSlot += uint32(d.count); s.nextSlot == s.slots.size/4 {
+		s.nextSlot = 0
+	}
 	d.state = deliverySent
 	d.previous = s.lastInflight
 	if s.lastInflight != 0 {
@@ -105,35 +156,22 @@ func (c *Core) launch(s *session, n uint32, d *delivery) uint16 {
 		s.ackedAt = c.now // the time to acknowledge begins
 	}
 	s.lastInflight = n
-	s.inflight++
-	c.inflight++
-	s.outstanding++
-	return d.packetID
-}
-
-// takePacketID finds a packet id that is not in use [MQTT-2.2.1-4] for a delivery. Ids are places in the session's
-// slots, from 1, taken in turn; there are more places than messages in flight.
-func (c *Core) takePacketID(s *session, n uint32) uint16 {
-	if s.inflight*4 >= s.slots.size {
+	s.inflight += uint32(d.count)
+	s.outstanding += uint32(d.count)
+	c.waiting += uint64(d.count)
+	c.stats.Inflight += uint64(d.count)
+	if s.inflight*8 >= s.slots.size {
 		c.growSlots(s)
-	}
-	slots, count := c.store.bytes(s.slots), s.slots.size/4
-	for {
-		i := s.nextSlot
-		if s.nextSlot++; s.nextSlot == count {
-			s.nextSlot = 0
-		}
-		if binary.LittleEndian.Uint32(slots[4*i:]) == 0 {
-			binary.LittleEndian.PutUint32(slots[4*i:], n)
-			return uint16(i + 1)
-		}
 	}
 }
 
 func (c *Core) growSlots(s *session) {
 	count := s.slots.size / 4
+	if count == maxSlots {
+		return
+	}
 	s.nextSlot = count
-	count = min(max(2*count, firstSlots), 0xFFFF)
+	count = min(max(2*count, firstSlots), maxSlots)
 	grown := c.store.alloc(4 * count)
 	n := copy(c.store.bytes(grown), c.store.bytes(s.slots))
 	clear(c.store.bytes(grown)[n:])
@@ -163,14 +201,27 @@ func (c *Core) handleAck(p *connection, frame []byte, kind mqtt.PacketType) {
 	s := c.sessions.at(p.session)
 	s.ackedAt, s.stalled = c.now, false
 	n := c.inFlight(s, c.ack.PacketID)
-	switch {
-	case kind == mqtt.PUBREC:
-		c.handlePubrec(p, s, n)
-	case n != 0 && c.deliveries.at(n).endsWith(kind):
-		c.land(s, n)
+	if n != 0 && c.deliveries.at(n).count > 1 {
+		c.unbundle(s, n)
+		n = c.inFlight(s, c.ack.PacketID)
+	}
+	if c.handleSingleAck(p, s, n, kind) {
 		c.drain(p.session)
 	}
-	// An unexpected PUBACK or PUBCOMP means nothing: it may be late, for a message that was given up (4.3).
+}
+
+// handleSingleAck handles what a client says of one message in flight, which is none if n is 0. It says whether that is
+// no longer in flight. An unexpected PUBACK or PUBCOMP means nothing: it may be late, for a message that was given up
+// (4.3).
+func (c *Core) handleSingleAck(p *connection, s *session, n uint32, kind mqtt.PacketType) (landed bool) {
+	if kind == mqtt.PUBREC {
+		return c.handlePubrec(p, s, n)
+	}
+	if n == 0 || !c.deliveries.at(n).endsWith(kind) {
+		return false
+	}
+	c.land(s, n) // with whatever reason [MQTT-4.8.2-6]
+	return true
 }
 
 // endsWith says whether an acknowledgement ends a delivery.
@@ -182,17 +233,16 @@ func (d *delivery) endsWith(kind mqtt.PacketType) bool {
 }
 
 // handlePubrec answers a PUBREC: from now on the client has the message [MQTT-4.3.3-4].
-func (c *Core) handlePubrec(p *connection, s *session, n uint32) {
+func (c *Core) handlePubrec(p *connection, s *session, n uint32) (landed bool) {
 	if n == 0 || c.deliveries.at(n).qos != 2 {
 		if !c.ack.Reason.Failed() {
 			c.reply(p, mqtt.PUBREL, c.ack.PacketID, mqtt.PacketIdentifierNotFound)
 		}
-		return
+		return false
 	}
-	if c.ack.Reason.Failed() { // the client refuses it: that ends the delivery (4.3.3)
+	if c.ack.Reason.Failed() { // the client refuses it: that ends the delivery (4.3.3) [MQTT-4.8.2-6]
 		c.land(s, n)
-		c.drain(p.session)
-		return
+		return true
 	}
 	d := c.deliveries.at(n)
 	if d.message != 0 {
@@ -202,6 +252,7 @@ func (c *Core) handlePubrec(p *connection, s *session, n uint32) {
 	c.passAgain(s, n, d)
 	d.state = deliveryReleased
 	c.reply(p, mqtt.PUBREL, d.packetID, mqtt.Success)
+	return false
 }
 
 // reply gathers an acknowledgement for the connection whose packets are being handled.
@@ -226,8 +277,15 @@ func (c *Core) land(s *session, n uint32) {
 	c.passAgain(s, n, d)
 	s.outstanding--
 	s.inflight--
-	c.inflight--
+	c.waiting--
+	c.stats.Inflight--
 	binary.LittleEndian.PutUint32(c.store.bytes(s.slots)[4*(uint32(d.packetID)-1):], 0)
+	c.unlink(s, d)
+	c.discard(n, d)
+}
+
+// unlink takes a delivery out of the list of those in flight.
+func (c *Core) unlink(s *session, d *delivery) {
 	if d.previous != 0 {
 		c.deliveries.at(d.previous).next = d.next
 	} else {
@@ -238,7 +296,13 @@ func (c *Core) land(s *session, n uint32) {
 	} else {
 		s.lastInflight = d.previous
 	}
-	c.discard(n, d)
+}
+
+// passOn gives a delivery of a session that ends to another member of its group, or frees it.
+func (c *Core) passOn(n uint32, d *delivery) {
+	if !d.mayGoElsewhere() || !c.giveBack(n, d) {
+		c.discard(n, d)
+	}
 }
 
 // discard frees a delivery that is in no list.
@@ -251,7 +315,7 @@ func (c *Core) discard(n uint32, d *delivery) {
 }
 
 // drain sends a session what waits for it, as far as its window lets: first again what was in flight when its
-// last connection ended [MQTT-4.4.0-1], then the queue.
+// last connection ended [MQTT-4.4.0-1], then the queue, then what waits with its groups.
 func (c *Core) drain(id uint32) {
 	s := c.sessions.at(id)
 	for s.conn != 0 && !s.blocked && s.outstanding < s.window {
@@ -259,7 +323,7 @@ func (c *Core) drain(id uint32) {
 			c.sendAgain(s)
 		} else if s.firstQueued != 0 {
 			c.sendQueued(s)
-		} else {
+		} else if !c.fetch(s) {
 			break
 		}
 		c.work++
@@ -287,7 +351,7 @@ func (c *Core) sendAgain(s *session) {
 		return
 	}
 	var m content
-	c.load(d.message, &m)
+	c.loadPart(d.message, d.part, &m)
 	m.dup = true // [MQTT-3.3.1-1]
 	if s.aliasCount != 0 {
 		c.useAlias(s, &m)
@@ -304,9 +368,13 @@ func (c *Core) sendAgain(s *session) {
 
 // sendQueued sends the first message of the queue, unless it has expired or the client would not take it.
 func (c *Core) sendQueued(s *session) {
+	if c.deliveries.at(s.firstQueued).count > 1 {
+		c.sendQueuedBundle(s)
+		return
+	}
 	n, d := c.dequeue(s)
 	var m content
-	c.load(d.message, &m)
+	c.loadPart(d.message, d.part, &m)
 	if s.aliasCount != 0 {
 		c.useAlias(s, &m)
 	}
@@ -323,6 +391,7 @@ func (c *Core) sendQueued(s *session) {
 
 // restartOutbound prepares what was in flight for being sent again on a new connection.
 func (c *Core) restartOutbound(s *session) {
+	c.unbundleAll(s)
 	s.again, s.outstanding = s.firstInflight, 0
 	s.ackedAt, s.stalled = c.now, false
 	for n := s.firstInflight; n != 0; {
@@ -332,18 +401,19 @@ func (c *Core) restartOutbound(s *session) {
 	}
 }
 
-// dropOutbound forgets all that waits for a session.
+// dropOutbound forgets all that waits for a session, but for what other members of its groups can get.
 func (c *Core) dropOutbound(s *session) {
-	for s.firstQueued != 0 {
-		n, d := c.dequeue(s)
-		c.discard(n, d)
-	}
 	for n := s.firstInflight; n != 0; {
 		d := c.deliveries.at(n)
 		next := d.next
-		c.discard(n, d)
-		c.inflight--
+		c.waiting -= uint64(d.count - d.landed)
+		c.stats.Inflight -= uint64(d.count - d.landed)
+		c.passOn(n, d)
 		n = next
+	}
+	for s.firstQueued != 0 {
+		n, d := c.dequeue(s)
+		c.passOn(n, d)
 	}
 	c.store.release(s.slots)
 }

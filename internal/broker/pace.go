@@ -3,8 +3,9 @@ package broker
 import "github.com/vouchmq/vouchmq/internal/abi"
 
 // A session in whose queue messages pile up slows down those who publish to it: the core asks the host to read
-// nothing more from them until the queue is short again. A client that has stopped acknowledging loses this
-// courtesy after a while, and its queue overflows alone.
+// nothing more from them until the queue is short again. So does one of the sessions of a shared subscription with
+// which messages pile up. A client that has stopped acknowledging loses this courtesy after a while, and its queue
+// overflows alone.
 
 // slowAt returns how many queued messages, and bytes of them, make a session slow its publishers.
 func (c *Core) slowAt() (messages, bytes uint32) {
@@ -21,7 +22,14 @@ func (c *Core) longQueue(s *session) bool {
 // slowDown pauses a connection that has published to a session with a long queue. The effect follows in
 // pauseSource: now there may be a delivery that is not complete.
 func (c *Core) slowDown(id uint32, s *session, source abi.Conn) {
-	if s.conn == 0 || s.blocked || s.stalled || !c.longQueue(s) {
+	if c.longQueue(s) {
+		c.pauseFor(id, s, source)
+	}
+}
+
+// pauseFor pauses a connection until a session has caught up, unless that has no prospect.
+func (c *Core) pauseFor(id uint32, s *session, source abi.Conn) {
+	if s.conn == 0 || s.blocked || s.stalled {
 		return
 	}
 	p := c.connectionOf(source)
@@ -49,7 +57,7 @@ func (c *Core) speedUp(id uint32, s *session) {
 	}
 	messages, bytes := c.slowAt()
 	waits := s.conn != 0 && !s.blocked && !s.stalled
-	if waits && (s.queued > messages/2 || s.queuedBytes > bytes/2) {
+	if waits && (s.queued > messages/2 || s.queuedBytes > bytes/2 || c.groupsLonger(s, messages/2, bytes/2)) {
 		return
 	}
 	for s.paused != 0 {

@@ -61,7 +61,7 @@ func (c *Core) take(p *connection, m *content) mqtt.ReasonCode {
 		return reason
 	}
 	if m.retain {
-		if reason := c.setRetained(m); reason != mqtt.Success && !c.passOn(m) {
+		if reason := c.setRetained(m); reason != mqtt.Success && !c.goesOn(m) {
 			return reason
 		}
 	}
@@ -71,10 +71,10 @@ func (c *Core) take(p *connection, m *content) mqtt.ReasonCode {
 	return mqtt.Success
 }
 
-// passOn says whether a message goes to those who are subscribed although there is no room to retain it: at QoS 0 its
+// goesOn says whether a message goes to those who are subscribed although there is no room to retain it: at QoS 0 its
 // sender cannot be told that it was refused, and a broker may discard a retained message of QoS 0 at any time
 // ([MQTT-3.3.1-7] of MQTT 3.1.1). What was retained before goes too: it would pass for the latest.
-func (c *Core) passOn(m *content) bool {
+func (c *Core) goesOn(m *content) bool {
 	if m.qos > 0 {
 		return false
 	}
@@ -108,7 +108,7 @@ func (c *Core) answer(p *connection, qos uint8, packetID uint16, reason mqtt.Rea
 }
 
 // answerOld is answer for MQTT 3.1 and 3.1.1, which have no word for a refusal: what the rules refuse is
-// acknowledged and goes nowhere ([MQTT-3.3.5-2] of MQTT 3.1.1); what the broker has no room for is not
+// acknowledged and goes nowhere [MQTT311-3.3.5-2]; what the broker has no room for is not
 // acknowledged, and the connection ends.
 func (c *Core) answerOld(p *connection, qos uint8, packetID uint16, reason mqtt.ReasonCode) {
 	if reason.Failed() && reason != mqtt.NotAuthorized && qos > 0 {

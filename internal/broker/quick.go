@@ -11,7 +11,8 @@ import (
 // The short way of a PUBLISH. Most packets that a broker sees are QoS 0, without retain flag and properties, to a
 // topic that the same connection has just published to. For these the answer is known but for three numbers:
 // who sent it, where its payload lies, and how long that is. So a route keeps the effects of such a packet, ready
-// made, and publishing is copying them and writing the numbers.
+// made, and publishing is copying them and writing the numbers: once for a whole run of packets that differ in their
+// payloads only.
 //
 // The shape of this file is forced by speed: as WebAssembly every call and every access costs several times what
 // it does natively (see BenchmarkPublish and the engine's BenchmarkStep), so one function takes a whole run of
@@ -43,6 +44,7 @@ const (
 	quickSource  = 4
 	quickOffset  = abi.EffectHeaderSize + 4
 	quickSize    = abi.EffectHeaderSize + 8
+	quickHeadLen = abi.EffectHeaderSize + 20
 	quickHead    = abi.EffectHeaderSize + abi.DeliverHeaderSize
 	quickLength  = quickHead + 1 // of the packet, behind its first byte
 	publishPlain = byte(mqtt.PUBLISH) << 4
@@ -96,16 +98,16 @@ func (c *Core) quickRun(p *connection, at, end uint32) (next, handled uint32) {
 		}
 		// The packets behind it that have the same header and topic, byte for byte.
 		header, total := batch[at:payloadAt], stop-at
-		fit := 1 + (limit-min(c.work, limit))/(rt.quick.targets+1)
+		fit := 1 + (limit-min(c.work, limit))*quickly/(rt.quick.targets+1)
 		n := uint32(1)
 		for at += total; n < fit && end-at >= total && sameStart(batch[at:at+total], header); at += total {
 			n++
 		}
 		for k := range rt.quick.groups {
-			out = rt.quick.groups[k].repeat(out, n, payloadAt, total)
+			out = rt.quick.groups[k].appendRun(out, n, payloadAt, total)
 		}
 		handled += n
-		c.work += n * (1 + rt.quick.targets)
+		c.work += 1 + n*(1+rt.quick.targets)/quickly
 		c.stats.Sent += uint64(n) * uint64(rt.quick.targets)
 		c.stats.DroppedQoS0 += uint64(n) * uint64(rt.quick.missing)
 	}
@@ -117,21 +119,15 @@ func (c *Core) quickRun(p *connection, at, end uint32) (next, handled uint32) {
 	return at, handled
 }
 
-// repeat appends the effect n times, for payloads that follow each other at a distance.
-func (g *quickGroup) repeat(out []byte, n, payloadAt, distance uint32) []byte {
-	base, size := len(out), len(g.effect)
-	end := base + int(n)*size
-	if end > cap(out) {
-		out = slices.Grow(out, end-base)
-	}
-	out = out[:end]
-	for done := copy(out[base:], g.effect); base+done < end; {
-		done += copy(out[base+done:], out[base:base+done])
-	}
-	for at := base + quickOffset; at < end; at += size {
-		binary.LittleEndian.PutUint32(out[at:], payloadAt)
-		payloadAt += distance
-	}
+// quickly is how many deliveries of the short way are one unit of work.
+const quickly = 8
+
+// appendRun appends the effect for n payloads that follow each other at a distance.
+func (g *quickGroup) appendRun(out []byte, n, payloadAt, distance uint32) []byte {
+	at := len(out)
+	out = append(out, g.effect...)
+	binary.LittleEndian.PutUint32(out[at+quickOffset:], payloadAt)
+	abi.SetRun(out, at, n, distance)
 	return out
 }
 
@@ -174,6 +170,10 @@ func (c *Core) fillQuick(rt *route) {
 	q := &rt.quick
 	q.generation, q.presence = c.generation, c.presence
 	q.groups, q.usable, q.limit, q.targets, q.missing = q.groups[:0], true, maxRemaining, 0, 0
+	if len(rt.groups) > 0 { // who gets it is chosen for each message
+		q.usable = false
+		return
+	}
 	c.work += uint32(len(rt.matches))
 	group := -1
 	for i := range rt.matches {
@@ -260,6 +260,6 @@ func (g *quickGroup) setLengthBytes(n uint32) {
 	copy(g.effect[quickLength+n:], g.effect[from:len(g.effect)-1])
 	g.effect = g.effect[:size]
 	g.lengths = n
-	binary.LittleEndian.PutUint32(g.effect[abi.EffectHeaderSize+12:], 1+n+g.fixed)
+	binary.LittleEndian.PutUint32(g.effect[quickHeadLen:], 1+n+g.fixed)
 	abi.EndDeliver(g.effect, 0)
 }

@@ -14,7 +14,7 @@ const (
 	maxRouteBytes = 64 << 20
 )
 
-// route is a topic name with the sessions that get what is published to it. Matching a topic against the tree
+// route is a topic name with the sessions, and groups of them, that get what is published to it. Matching a topic against the tree
 // is the dearest part of a publish, so its result is kept until a subscription changes.
 type route struct {
 	topic      block
@@ -24,6 +24,7 @@ type route struct {
 	serial     uint32 // tells apart the topics that had this number
 	matches    []match
 	ids        []uint32 // subscription identifiers of the matches
+	groups     []uint32 // shared subscriptions that match, of which one member each gets the message
 	quick      quick
 }
 
@@ -202,10 +203,14 @@ func (c *Core) refresh(rt *route) {
 func (c *Core) fill(rt *route) {
 	before := rt.listBytes()
 	c.routes.nodes = c.tree.match(rt.name, c.routes.nodes[:0])
-	rt.matches, rt.ids = rt.matches[:0], rt.ids[:0]
+	rt.matches, rt.ids, rt.groups = rt.matches[:0], rt.ids[:0], rt.groups[:0]
 	forms := 0
-	for _, n := range c.routes.nodes {
-		forms |= c.addMatches(rt, c.tree.nodes.at(n).subs)
+	for _, id := range c.routes.nodes {
+		n := c.tree.nodes.at(id)
+		forms |= c.addMatches(rt, n.subs)
+		for g := n.groups; g != 0; g = c.groups.all.at(g).next {
+			rt.groups = append(rt.groups, g)
+		}
 	}
 	if len(c.routes.nodes) > 1 {
 		mergeMatches(rt)
@@ -218,12 +223,12 @@ func (c *Core) fill(rt *route) {
 	}
 	rt.generation = c.generation
 	c.routes.lists += rt.listBytes() - before
-	c.work += uint32(len(rt.matches))
+	c.work += uint32(len(rt.matches) + len(rt.groups))
 }
 
 // listBytes is how many bytes the lists of a route take, with the targets of its ready effects.
 func (rt *route) listBytes() int {
-	return cap(rt.matches)*(matchSize+abi.TargetSize) + 4*cap(rt.ids)
+	return cap(rt.matches)*(matchSize+abi.TargetSize) + 4*(cap(rt.ids)+cap(rt.groups))
 }
 
 // addMatches adds the subscriptions of a node and returns which forms they have, as a set of bits.

@@ -151,8 +151,10 @@ func (c *Core) mayPublish(p *connection, topic []byte) bool {
 	return false
 }
 
-// maySubscribe says whether the rules let a connection subscribe to a filter: all that it matches must be allowed.
+// maySubscribe says whether the rules let a connection subscribe to a filter: all that it matches must be allowed. For
+// a shared subscription that is the filter behind the share name.
 func (c *Core) maySubscribe(p *connection, filter []byte) bool {
+	_, filter, _, _ = mqtt.ParseShared(filter)
 	c.rejudge(p)
 	var kind byte
 	var allowed []byte
@@ -198,10 +200,11 @@ func (c *Core) owns(p *connection, session uint32) bool {
 
 // review ends the subscriptions of a connection that the rules do not allow any more.
 func (c *Core) review(p *connection) {
+	members := c.groups.members
 	for id := c.sessions.at(p.session).firstSubscription; id != 0; {
 		sub := c.subscriptions.at(id)
 		next := sub.following
-		c.clientID = c.tree.appendPath(c.clientID[:0], sub.node)
+		c.clientID = c.appendFilter(c.clientID[:0], sub)
 		if !c.maySubscribe(p, c.clientID) {
 			c.deny(p)
 			c.removeSubscription(p.session, c.clientID)
@@ -211,6 +214,9 @@ func (c *Core) review(p *connection) {
 		}
 		c.work++
 		id = next
+	}
+	if c.groups.members < members {
+		c.giveQueueBack(p.session)
 	}
 }
 

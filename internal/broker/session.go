@@ -24,6 +24,7 @@ type session struct {
 	maxPacket uint32 // the largest packet that the client takes
 
 	firstSubscription uint32
+	lastShared        uint32 // the last of the shared ones, which stand first; 0 if there are none
 	subscriptions     uint32
 
 	window        uint32 // how many messages may be on their way to the client
@@ -48,8 +49,9 @@ type session struct {
 	aliasCount uint16 // those that it knows
 	firstAlias uint32
 
-	firstReceived uint32 // QoS 2 messages that came and are not released
+	firstReceived uint32 // QoS 2 messages that came and are not released, see inbound.go
 	receivedCount uint32
+	receivedRange receivedRange
 
 	will      uint32 // message to publish when the connection is lost, 0 is none
 	willDelay uint32 // seconds
@@ -107,6 +109,7 @@ func (c *Core) endEarly(id uint32) {
 func (c *Core) leave(id uint32) {
 	s := c.sessions.at(id)
 	s.conn, s.blocked, s.dropNoted = 0, false, false
+	c.leaveGroups(id)
 	if s.firstSubscription != 0 {
 		c.presence++
 	}
@@ -164,6 +167,7 @@ func (c *Core) resumeSession(id uint32, p *connection) {
 		}
 	}
 	s.conn, s.version = p.conn, p.version
+	c.comeToGroups(s)
 	s.willAt, s.expiresAt = 0, 0
 	c.dropWill(s)
 	c.timers.unset(s.timer)

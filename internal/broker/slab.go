@@ -32,10 +32,7 @@ func (s *slab[T]) alloc() (uint32, *T) {
 	if n := len(s.free); n > 0 {
 		id := s.free[n-1]
 		s.free = s.free[:n-1]
-		p := s.at(id)
-		var zero T
-		*p = zero
-		return id, p
+		return id, s.at(id)
 	}
 	if s.next == 0 {
 		s.next = 1 // number 0 is nobody
@@ -52,8 +49,10 @@ func (s *slab[T]) alloc() (uint32, *T) {
 // at returns the element with a number that alloc gave.
 func (s *slab[T]) at(id uint32) *T { return &s.pages[id>>pageBits][id&(pageSize-1)] }
 
-// release frees an element.
+// release frees an element. It is all zero from now on.
 func (s *slab[T]) release(id uint32) {
+	var zero T
+	*s.at(id) = zero
 	s.live--
 	s.free = append(s.free, id)
 }

@@ -296,4 +296,7 @@ func testSweep(t *testing.T, from uint32) {
 	if !slices.Equal(got, want) || len(want) != 10 {
 		t.Errorf("found the nodes %v, not %v", got, want)
 	}
+	if told := b.all(t, abi.Question{Kind: abi.AskRetained, Text: "+/k"}, retainedNames, func() {}); len(told) != 10 {
+		t.Errorf("told of %q", told)
+	}
 }

@@ -12,6 +12,9 @@ func (c *Core) handleSubscribe(p *connection, frame []byte) {
 		c.failFault(p, fault)
 		return
 	}
+	if !c.takesCodes(p, req.Count) {
+		return
+	}
 	var identifier uint32
 	if len(req.Props.SubscriptionIDs) > 0 {
 		identifier = req.Props.SubscriptionIDs[0]
@@ -20,15 +23,17 @@ func (c *Core) handleSubscribe(p *connection, frame []byte) {
 	scans := len(c.scans)
 	var f mqtt.Filter
 	for rest := req.Filters; mqtt.NextFilter(&rest, &f); {
-		c.reasons = append(c.reasons, c.subackCode(c.subscribeTo(p, &f, identifier)))
+		reason := c.subscribeTo(p, &f, identifier)
+		c.reasons = append(c.reasons, c.subackCode(reason))
+		c.noteSubscription(abi.NoteSubscribed, p, f.Topic, reason)
 		c.work++
 	}
-	at := len(c.acks)
 	c.acks = mqtt.AppendSuback(c.acks, p.version, req.PacketID, nil, c.reasons) // [MQTT-3.8.4-6]
-	if c.tookAck(p, at) {
-		c.flushAcks(p.conn)
-		c.startScans(scans)
+	c.flushAcks(p.conn)
+	if c.groups.waiting > 0 {
+		c.drain(p.session) // it may have joined a group with which messages wait
 	}
+	c.startScans(scans)
 }
 
 // subackCode returns what stands in a SUBACK for a reason: for clients that know no other failure, 0x80 for all.
@@ -39,15 +44,28 @@ func (c *Core) subackCode(reason mqtt.ReasonCode) byte {
 	return byte(reason)
 }
 
+// takesCodes ends the connection of a client that takes no SUBACK or UNSUBACK with so many reason codes
+// [MQTT-3.1.2-24]: there is no other answer.
+func (c *Core) takesCodes(p *connection, count int) bool {
+	remaining := uint32(2 + 1 + count) // packet identifier, property length, codes
+	size := 2 + remaining
+	for ; remaining >= 128; remaining >>= 7 {
+		size++
+	}
+	if size <= c.sessions.at(p.session).maxPacket {
+		return true
+	}
+	c.fail(p, mqtt.PacketTooLarge, "the acknowledgement is larger than the client takes")
+	return false
+}
+
 // subscribeTo makes one subscription, and returns the granted QoS or why there is none.
 func (c *Core) subscribeTo(p *connection, f *mqtt.Filter, identifier uint32) mqtt.ReasonCode {
-	_, _, shared, ok := mqtt.ParseShared(f.Topic)
+	_, filter, shared, ok := mqtt.ParseShared(f.Topic)
 	switch {
-	case shared && !ok:
+	case !ok: // [MQTT-4.8.2-1], [MQTT-4.8.2-2]: the others may be good, so that it is not the packet that is malformed
 		return mqtt.TopicFilterInvalid
-	case shared:
-		return mqtt.SharedSubscriptionsNotSupported
-	case c.badTopic(f.Topic):
+	case c.tooLong(f.Topic) || tooDeep(filter, c.config.Limits.MaxTopicLevels):
 		c.metBy(abi.LimitTopic, p)
 		return mqtt.TopicFilterInvalid
 	case !c.maySubscribe(p, f.Topic):
@@ -61,6 +79,9 @@ func (c *Core) subscribeTo(p *connection, f *mqtt.Filter, identifier uint32) mqt
 	isNew, reason := c.addSubscription(p.session, f.Topic, opts, identifier)
 	if reason == mqtt.QuotaExceeded {
 		c.metBy(abi.LimitSubscriptions, p)
+	}
+	if shared {
+		return reason // retained messages are for those that are not shared (4.8.2)
 	}
 	if !reason.Failed() && (f.RetainHandling == 0 || f.RetainHandling == 1 && isNew) { // [MQTT-3.3.1-9], [MQTT-3.3.1-10]
 		c.addScan(p.session, f.Topic, opts, identifier)
@@ -86,31 +107,34 @@ func (c *Core) handleUnsubscribe(p *connection, frame []byte) {
 		c.failFault(p, fault)
 		return
 	}
+	if !c.takesCodes(p, req.Count) {
+		return
+	}
 	c.reasons = c.reasons[:0]
+	members := c.groups.members
 	rest := req.Filters
 	for filter, ok := mqtt.NextTopicFilter(&rest); ok; filter, ok = mqtt.NextTopicFilter(&rest) {
-		reason := mqtt.NoSubscriptionExisted
-		if c.removeSubscription(p.session, filter) {
-			reason = mqtt.Success
-			if i := c.findScan(p.session, filter); i >= 0 { // [MQTT-3.10.4-2]
-				c.endScan(i)
-			}
-		}
+		reason := c.unsubscribeFrom(p, filter)
 		c.reasons = append(c.reasons, byte(reason))
+		c.noteSubscription(abi.NoteUnsubscribed, p, filter, 0)
 		c.work++
 	}
-	at := len(c.acks)
+	if c.groups.members < members {
+		c.giveQueueBack(p.session)
+	}
 	c.acks = mqtt.AppendUnsuback(c.acks, p.version, req.PacketID, nil, c.reasons) // [MQTT-3.10.4-4]
-	c.tookAck(p, at)
 }
 
-// tookAck says whether the client takes the acknowledgement that begins at an offset of c.acks. Otherwise it is not
-// sent [MQTT-3.1.2-24], and the connection ends: without it the client cannot go on.
-func (c *Core) tookAck(p *connection, at int) bool {
-	if p.takes(len(c.acks) - at) {
-		return true
+// unsubscribeFrom ends one subscription, and says whether there was one.
+func (c *Core) unsubscribeFrom(p *connection, filter []byte) mqtt.ReasonCode {
+	if _, _, _, ok := mqtt.ParseShared(filter); !ok {
+		return mqtt.TopicFilterInvalid
 	}
-	c.acks = c.acks[:at]
-	c.disconnectClient(p, mqtt.PacketTooLarge, "an acknowledgement is larger than the client takes")
-	return false
+	if !c.removeSubscription(p.session, filter) {
+		return mqtt.NoSubscriptionExisted
+	}
+	if i := c.findScan(p.session, filter); i >= 0 { // [MQTT-3.10.4-2]
+		c.endScan(i)
+	}
+	return mqtt.Success
 }

@@ -17,6 +17,7 @@ type node struct {
 	plus     uint32 // the child "+"
 	pound    uint32 // the child "#"
 	subs     uint32 // the first subscription to the filter that ends here
+	groups   uint32 // the first group of shared subscriptions to it
 	retained uint32 // the retained message of the topic that ends here
 }
 
@@ -106,7 +107,7 @@ func (t *tree) addChild(parent uint32, level []byte) uint32 {
 func (t *tree) prune(id uint32) {
 	for id != root {
 		n := t.nodes.at(id)
-		if n.child != 0 || n.subs != 0 || n.retained != 0 {
+		if n.child != 0 || n.subs != 0 || n.groups != 0 || n.retained != 0 {
 			return
 		}
 		parent := n.parent
@@ -164,7 +165,7 @@ func (t *tree) match(topic []byte, found []uint32) []uint32 {
 	}
 	for _, id := range here {
 		n := t.nodes.at(id)
-		if n.subs != 0 {
+		if n.subs != 0 || n.groups != 0 {
 			found = append(found, id)
 		}
 		if n.pound != 0 { // "a/#" matches "a" too (4.7.1.2)

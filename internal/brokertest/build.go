@@ -173,6 +173,9 @@ func buildConnect(version mqtt.Version, clientID string, w *words) ([]byte, erro
 	if name, ok := w.value("username"); ok {
 		c.HasUsername, c.Username = true, []byte(name)
 	}
+	if password, ok := w.value("password"); ok {
+		c.HasPassword, c.Password = true, []byte(password)
+	}
 	if topic, ok := w.value("will"); ok {
 		c.HasWill = true
 		w.will(&c.Will, topic)

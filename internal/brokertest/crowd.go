@@ -26,8 +26,10 @@ type Crowd struct {
 type member struct {
 	conns   []*Conn // one in each rig; nil if it is not connected
 	version mqtt.Version
+	method  bool     // it has named a method of authentication
 	acks    [][]byte // what it owes to what it received
 	blocked bool
+	lastID  uint16 // of the packets that differ in little else, see alike
 }
 
 const crowdSize = 7
@@ -36,10 +38,12 @@ const crowdSize = 7
 // each core.
 func NewCrowd(r *rand.Rand, cores []Core, limits []abi.Limits) *Crowd {
 	w := &Crowd{r: r, Same: bytes.Equal}
+	options := abi.Options{Shared: abi.SharedStrategy(r.IntN(5)), Methods: []string{"m"}}
 	for i, core := range cores {
 		rig := New(core)
 		rig.KeepTrace = true
-		rig.Configure(&abi.Config{Limits: limits[i], Rules: []abi.Rule{
+		rig.Authenticate = authenticate
+		rig.Configure(&abi.Config{Limits: limits[i], Options: options, Rules: []abi.Rule{
 			{Who: []abi.Condition{{Anonymous: true}}, Publish: []string{"+/#", "$x/#"}, Subscribe: []string{"#", "$x/#"}},
 		}})
 		w.Rigs = append(w.Rigs, rig)
@@ -48,6 +52,18 @@ func NewCrowd(r *rand.Rand, cores []Core, limits []abi.Limits) *Crowd {
 		w.members = append(w.members, &member{})
 	}
 	return w
+}
+
+// authenticate decides who may join a crowd: nearly all. One who names a method is challenged as often as it says
+// "more".
+func authenticate(a *abi.AuthRequest) (reason uint32, answer abi.AuthAnswer) {
+	switch {
+	case a.User == "stranger":
+		return uint32(mqtt.BadUserNameOrPassword), abi.AuthAnswer{Reason: "who are you?"}
+	case string(a.Data) == "more":
+		return uint32(mqtt.ContinueAuthentication), abi.AuthAnswer{Data: []byte("go on")}
+	}
+	return 0, abi.AuthAnswer{Data: a.Data}
 }
 
 // Play makes some batches of random events and compares after each. The error is the first difference, or what
@@ -71,8 +87,9 @@ func (w *Crowd) Play(batches int) error {
 	return nil
 }
 
-// CompareStats asks all cores for their statistics, which must be the same, but for the memory that they take: the way
-// in which they work makes a difference to that.
+// CompareStats asks all cores for their statistics, which must be the same, but for the bytes of the messages that they
+// keep, and the memory that they take: messages that came in one run are kept together, and runs depend on where steps
+// end.
 func (w *Crowd) CompareStats() error {
 	for _, rig := range w.Rigs {
 		rig.Event(abi.EventStats, 0, 0, nil)
@@ -81,7 +98,7 @@ func (w *Crowd) CompareStats() error {
 		return err
 	}
 	for k, rig := range w.Rigs[1:] {
-		rig.Stats.Memory = w.Rigs[0].Stats.Memory
+		rig.Stats.MessageBytes, rig.Stats.Memory = w.Rigs[0].Stats.MessageBytes, w.Rigs[0].Stats.Memory
 		if rig.Stats != w.Rigs[0].Stats {
 			return fmt.Errorf("core 0 has counted\n%+v\nand core %d\n%+v", w.Rigs[0].Stats, k+1, rig.Stats)
 		}
@@ -183,6 +200,11 @@ func (m *member) owe(packet []byte) {
 		} else if p.QoS == 2 {
 			m.acks = append(m.acks, mqtt.AppendAck(nil, m.version, mqtt.PUBREC, p.PacketID, 0, nil))
 		}
+	case mqtt.AUTH:
+		var auth mqtt.Auth
+		if mqtt.ParseServerAuth(packet, m.version, &auth); auth.Reason == mqtt.ContinueAuthentication {
+			m.acks = append(m.acks, authPacket(mqtt.ContinueAuthentication, "done"))
+		}
 	case mqtt.PUBREC:
 		mqtt.ParseAck(packet, m.version, &a)
 		m.acks = append(m.acks, mqtt.AppendAck(nil, m.version, mqtt.PUBREL, a.PacketID, 0, nil))
@@ -211,7 +233,7 @@ func (w *Crowd) act(i int) {
 	case n < 83:
 		w.packets(m, mqtt.AppendSubscribe(nil, m.version, 1, w.subscribeProps(m), w.filters()))
 	case n < 86:
-		w.packets(m, mqtt.AppendUnsubscribe(nil, m.version, 2, nil, [][]byte{[]byte(RandomFilter(w.r))}))
+		w.packets(m, mqtt.AppendUnsubscribe(nil, m.version, 2, nil, [][]byte{[]byte(w.filter())}))
 	case n < 90:
 		m.blocked = !m.blocked
 		kind := abi.EventUnblocked
@@ -229,8 +251,35 @@ func (w *Crowd) act(i int) {
 		w.packets(m, mqtt.AppendPingreq(nil))
 	case n < 98:
 		w.packets(m, w.broken(m))
+	case n < 99 && m.method:
+		w.packets(m, authPacket(mqtt.ReAuthenticate, []string{"more", "done"}[w.r.IntN(2)]))
+	case n < 99:
+		w.own()
 	default:
 		w.packets(m, mqtt.AppendAck(nil, m.version, mqtt.PUBACK+mqtt.PacketType(w.r.IntN(4)), uint16(1+w.r.IntN(30)), 0, nil))
+	}
+}
+
+func authPacket(reason mqtt.ReasonCode, data string) []byte {
+	p := mqtt.Properties{AuthenticationMethod: []byte("m"), AuthenticationData: []byte(data)}
+	p.Has = p.Has.With(mqtt.PropAuthenticationMethod).With(mqtt.PropAuthenticationData)
+	return mqtt.AppendAuth(nil, reason, &p)
+}
+
+// own queues something that the host does without a client.
+func (w *Crowd) own() {
+	q := abi.Question{Kind: abi.QuestionKind(1 + w.r.IntN(7)), Limit: w.r.Uint32N(4), Text: fmt.Sprintf("c%d", w.r.IntN(crowdSize))}
+	if q.Kind == abi.AskRetained || q.Kind == abi.DoClearRetained {
+		q.Text = RandomFilter(w.r)
+	}
+	kind, data := abi.EventAsk, abi.AppendQuestion(nil, &q)
+	if w.r.IntN(2) == 0 {
+		kind, data = abi.EventPublish, abi.AppendPublication(nil, &abi.Publication{
+			Topic: RandomTopic(w.r), Payload: []byte("own"), QoS: byte(w.r.IntN(3)), Retain: w.r.IntN(3) == 0,
+		})
+	}
+	for _, rig := range w.Rigs {
+		rig.Event(kind, 0, 1, data)
 	}
 }
 
@@ -267,8 +316,16 @@ func (w *Crowd) connect(i int, m *member) {
 		p.Has = p.Has.With(mqtt.PropMaximumPacketSize)
 		p.MaximumPacketSize = 5 + w.r.Uint32N(60)
 	}
+	peer := abi.Peer{Listener: "plain", Authenticate: w.r.IntN(3) == 0}
+	if req.HasUsername = w.r.IntN(10) == 0; req.HasUsername {
+		req.Username = []byte("stranger")
+	}
+	if m.method = m.version == mqtt.V5 && w.r.IntN(4) == 0; m.method {
+		p.Has = p.Has.With(mqtt.PropAuthenticationMethod).With(mqtt.PropAuthenticationData)
+		p.AuthenticationMethod, p.AuthenticationData = []byte("m"), []byte([]string{"more", "done"}[w.r.IntN(2)])
+	}
 	for _, rig := range w.Rigs {
-		m.conns = append(m.conns, rig.Open(&abi.Peer{Listener: "plain"}))
+		m.conns = append(m.conns, rig.Open(&peer))
 	}
 	w.packets(m, mqtt.AppendConnect(nil, &req))
 }
@@ -299,14 +356,21 @@ func (w *Crowd) publishes(m *member) (packets [][]byte) {
 	return packets
 }
 
-// alike makes plain PUBLISH packets that differ in their payloads alone, and now and then in their topic.
+// alike makes plain PUBLISH packets that differ in their payloads and packet ids alone, and now and then in their topic.
 func (w *Crowd) alike(m *member, topic []byte) (packets [][]byte) {
 	other := bytes.Clone(topic)
 	if len(other) > 0 {
 		other[len(other)-1] = 'c'
 	}
+	qos := byte(w.r.IntN(3))
 	for range 2 + w.r.IntN(30) {
-		p := mqtt.Publish{Topic: topic, Payload: fmt.Appendf(nil, "%04d", w.r.IntN(10_000))}
+		p := mqtt.Publish{Topic: topic, Payload: fmt.Appendf(nil, "%04d", w.r.IntN(10_000)), QoS: qos}
+		if qos > 0 {
+			if m.lastID++; m.lastID%250 < 10 || w.r.IntN(40) == 0 {
+				m.lastID += 10 // the lowest are for publishes
+			}
+			p.PacketID = m.lastID
+		}
 		if w.r.IntN(10) == 0 {
 			p.Topic = other
 		}
@@ -344,11 +408,20 @@ func (w *Crowd) subscribeProps(m *member) *mqtt.Properties {
 func (w *Crowd) filters() (list []mqtt.Filter) {
 	for range 1 + w.r.IntN(3) {
 		list = append(list, mqtt.Filter{
-			Topic: []byte(RandomFilter(w.r)), QoS: byte(w.r.IntN(3)), NoLocal: w.r.IntN(6) == 0,
+			Topic: []byte(w.filter()), QoS: byte(w.r.IntN(3)), NoLocal: w.r.IntN(6) == 0,
 			RetainAsPublished: w.r.IntN(3) == 0, RetainHandling: byte(w.r.IntN(3)),
 		})
 	}
 	return list
+}
+
+// filter returns a filter, now and then a shared one. Few of these, so that groups have members.
+func (w *Crowd) filter() string {
+	if w.r.IntN(4) > 0 {
+		return RandomFilter(w.r)
+	}
+	shared := []string{"$share/g/#", "$share/g/a/#", "$share/h/+/+", "$share/h/#", "$share/+/a", "$share/g/$x/#"}
+	return shared[w.r.IntN(len(shared))]
 }
 
 // broken is a packet with one byte changed.

@@ -24,6 +24,12 @@ type Note struct {
 	Text string
 }
 
+// Answer is what the core answered to a question with a number.
+type Answer struct {
+	Number uint32
+	abi.Answer
+}
+
 // Rig is a host. It is not safe for use by several goroutines.
 type Rig struct {
 	// Sync answers EffectSync at once. Without it, the test queues abi.EventSynced itself.
@@ -37,6 +43,10 @@ type Rig struct {
 	Steps, Stops int
 	// Stats are those of the last EventStats.
 	Stats abi.Stats
+	// Authenticate answers EffectAuthenticate at once. Without it, the test queues abi.EventAuthenticated itself.
+	Authenticate func(*abi.AuthRequest) (reason uint32, answer abi.AuthAnswer)
+	// Answers are those to the questions so far.
+	Answers []Answer
 
 	core    Core
 	now     int64
@@ -81,7 +91,7 @@ func (r *Rig) Open(peer *abi.Peer) *Conn {
 		slot = uint32(len(r.slots))
 	}
 	r.slots[slot-1] = (r.slots[slot-1] + 1) & 0xFF
-	c := &Conn{ID: abi.Conn(r.slots[slot-1]<<abi.SlotBits | slot), rig: r}
+	c := &Conn{ID: abi.Conn(r.slots[slot-1]<<abi.SlotBits | slot), rig: r, gated: peer.Authenticate, credit: 1}
 	r.conns[c.ID] = c
 	r.Event(abi.EventOpen, c.ID, 0, abi.AppendPeer(nil, peer))
 	return c
@@ -191,6 +201,11 @@ func (r *Rig) applyOne(e *abi.Effect) error {
 		return nil
 	case abi.EffectStats:
 		return abi.ReadStats(e.Data, &r.Stats)
+	case abi.EffectAnswer:
+		a := Answer{Number: e.Arg}
+		err := abi.ReadAnswer(slices.Clone(e.Data), &a.Answer)
+		r.Answers = append(r.Answers, a)
+		return err
 	}
 	c, err := r.open(e.Conn)
 	if err != nil {
@@ -208,6 +223,10 @@ func (r *Rig) applyOne(e *abi.Effect) error {
 		if r.Sync {
 			r.after = append(r.after, func() { c.Event(abi.EventSynced, 0, nil) })
 		}
+	case abi.EffectAuthenticate:
+		return c.ask(e.Data)
+	case abi.EffectProceed:
+		return c.proceed(e.Arg)
 	default:
 		return fmt.Errorf("there is no such effect")
 	}
@@ -228,7 +247,7 @@ func (r *Rig) deliver(e *abi.Effect) error {
 	if err := abi.ReadDeliver(e, &d); err != nil {
 		return err
 	}
-	payload, err := r.payload(d.Payload)
+	payloads, err := r.payload(d.Span())
 	if err != nil {
 		return err
 	}
@@ -236,7 +255,7 @@ func (r *Rig) deliver(e *abi.Effect) error {
 		return fmt.Errorf("the delivery is for nobody")
 	}
 	if source := r.conns[d.Source]; source != nil {
-		source.Caused += d.NumTargets()
+		source.Caused += d.NumTargets() * int(d.Count)
 	} else if d.Source != 0 {
 		return fmt.Errorf("the source of the delivery is not known")
 	}
@@ -250,11 +269,13 @@ func (r *Rig) deliver(e *abi.Effect) error {
 		if (t.PacketID == 0) != (d.QoS == 0) {
 			return fmt.Errorf("packet id %d at QoS %d", t.PacketID, d.QoS)
 		}
-		if d.QoS > 0 {
-			binary.BigEndian.PutUint16(head[d.PacketIDAt:], t.PacketID)
+		for k := range d.Count {
+			if d.QoS > 0 {
+				binary.BigEndian.PutUint16(head[d.PacketIDAt:], t.PacketID+uint16(k))
+			}
+			c.write(head)
+			c.write(payloads[k*d.Stride : k*d.Stride+d.Payload.Size])
 		}
-		c.write(head)
-		c.write(payload)
 	}
 	return nil
 }

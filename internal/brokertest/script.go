@@ -1,6 +1,7 @@
 package brokertest
 
 import (
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -24,14 +25,15 @@ var ScriptLimits = abi.Limits{
 //
 //	# a comment; behind a line it needs two spaces before it
 //	limits max-queued=3 step-work=1     limits that differ from ScriptLimits, see limitFields
+//	options methods=SCRAM,x response-prefix=reply/%c server-reference=b:1883 check-payload failure-80
+//	options shared=sticky overflow=drop-oldest
+//	                                    replaces all options, see setOptions
 //	rule identity=x user=y anonymous listener=z publish a/# b subscribe c/+
 //	                                    replaces "everybody may do everything"; several make a list, and
 //	                                    several of the words of who, separated by "or", several conditions
-//	options overflow=drop-oldest check-payload failure80
-//	                                    replaces all options, see setOptions
-//	apply                               gives the core limits and rules again, in the middle of a script
+//	apply                               gives the core limits, options and rules again, in the middle of a script
 //	at 12.5s                            lets time pass until 12.5 seconds after the beginning
-//	client a: open listener=tls identity=x,y user=u v5
+//	client a: open listener=tls identity=x,y user=u authenticate v5
 //	                                    connects the network only (the version is for reading answers to raw
 //	                                    packets); connect does it too if it has not been done
 //	client a: connect v5 clean-start client-id=x keep-alive=10 will=t will-payload=x will-qos=1 will-retain ...
@@ -40,12 +42,25 @@ var ScriptLimits = abi.Limits{
 //	client a: puback last               "last" is the packet id of the PUBLISH that was expected last
 //	client a: lost                      the network connection ends
 //	host a: blocked                     also unblocked, synced, "disconnect 0x98", "bad-packet 0x95"
-//	shutdown
+//	host a: accept user=u data=d reason=r
+//	                                    answers the question who a is; also "continue data=d", "refuse 0x87
+//	                                    reason=r", and what a host should not say: "answers 5 raw=00ff"
+//	host: publish $SYS/x qos1 retain payload=1
+//	host: ask 7 sessions limit=2 text=x arg=0x98
+//	                                    also session, subscriptions, retained, do-disconnect, do-forget,
+//	                                    do-clear-retained; with the word more it goes on after the last answer
+//	host: asks raw=00ff                 what is no question
+//	client a: hasty publish t           handed over by the host though the core has not asked for it
+//	shutdown 0x9d server=other:1883     reason and reference may be left out
 //	together ... end                    the events of these lines are one batch
 //	repeat 3..10 ... end repeat         %n in these lines is 3, 4 ... 10
 //	expect a: publish t/1 qos1 payload=hello
 //	expect a: closed                    also paused, resumed, sync
+//	expect a: authenticate connect client-id=x user=u password=p method=m data=d
+//	expect a: proceed one               also "proceed all"
+//	expect host: answer 7 count=2 more  and then each record, as: session a v5 connected expiry=5
 //	expect note dropped a               a note about the connection of a
+//	expect note subscribed a t/+ 1      with what it says
 //	expect stats retained=3 queued=0    see statFields; limit-queue=1 and so on are what Stats.LimitsMet counts
 //
 // What a client receives must be expected before the next line that makes something happen, in that order and
@@ -59,6 +74,8 @@ type Script struct {
 	ready    bool
 	together int
 	clients  map[string]*scriptClient
+	answers  []string // of the core, not expected so far
+	cursor   uint32   // of the last answer
 }
 
 type scriptClient struct {
@@ -150,6 +167,8 @@ func (s *Script) act(word, rest string, w *words) error {
 	switch word {
 	case "client":
 		return s.client(rest)
+	case "host:":
+		return s.hostItself(w)
 	case "host":
 		return s.host(rest)
 	case "at":
@@ -158,7 +177,9 @@ func (s *Script) act(word, rest string, w *words) error {
 		s.configure()
 		return w.end()
 	case "shutdown":
-		s.rig.Event(abi.EventShutdown, 0, 0, nil)
+		reason := w.reason()
+		server, _ := w.value("server")
+		s.rig.Event(abi.EventShutdown, 0, uint32(reason), []byte(server))
 		return w.end()
 	case "together":
 		s.together++
@@ -285,6 +306,7 @@ func (s *Script) client(text string) error {
 		s.clients[name] = c
 	}
 	w := splitWords(rest)
+	hasty := w.flag("hasty")
 	if i := slices.Index(w.list, "last"); i == 1 {
 		w.list[i] = c.lastID
 	}
@@ -300,14 +322,19 @@ func (s *Script) client(text string) error {
 		return w.end()
 	}
 	packet, err := buildPacket(c.version, w)
-	if err == nil {
+	switch {
+	case err != nil:
+		return err
+	case hasty:
+		c.conn.Hasty(packet)
+	default:
 		c.conn.Packets(packet)
 	}
-	return err
+	return nil
 }
 
 func (s *Script) open(c *scriptClient, w *words) error {
-	peer := abi.Peer{Listener: "plain"}
+	peer := abi.Peer{Listener: "plain", Authenticate: w.flag("authenticate")}
 	if v, ok := w.value("listener"); ok {
 		peer.Listener = v
 	}
@@ -350,10 +377,17 @@ func (s *Script) connect(name string, c *scriptClient, w *words) (err error) {
 func (s *Script) host(text string) error {
 	name, rest, _ := strings.Cut(text, ": ")
 	c := s.clients[name]
-	if c == nil || c.conn == nil || c.conn.Gone() {
+	if c == nil || c.conn == nil {
 		return fmt.Errorf("%s is not connected", name)
 	}
 	w := splitWords(rest)
+	if data, reason, ok := w.authAnswer(); ok { // also one that comes too late
+		c.conn.Answer(reason, data)
+		return w.end()
+	}
+	if c.conn.Gone() {
+		return fmt.Errorf("%s is not connected", name)
+	}
 	kind, ok := hostEvents[w.next("the event")]
 	if !ok {
 		return fmt.Errorf("unknown event %q", rest)
@@ -365,6 +399,109 @@ func (s *Script) host(text string) error {
 var hostEvents = map[string]abi.EventKind{
 	"blocked": abi.EventBlocked, "unblocked": abi.EventUnblocked, "synced": abi.EventSynced,
 	"disconnect": abi.EventDisconnect, "bad-packet": abi.EventBadPacket,
+}
+
+// authAnswer takes the words of an answer who a client is.
+func (w *words) authAnswer() (data []byte, reason uint32, ok bool) {
+	switch {
+	case w.flag("accept"):
+	case w.flag("continue"):
+		reason = uint32(mqtt.ContinueAuthentication)
+	case w.flag("refuse"), w.flag("answers"):
+		reason = w.parse("reason code", w.next("the reason code"))
+	default:
+		return nil, 0, false
+	}
+	if v, ok := w.value("raw"); ok {
+		data, err := hex.DecodeString(v)
+		if err != nil {
+			w.fail("%v", err)
+		}
+		return data, reason, true
+	}
+	var a abi.AuthAnswer
+	a.User, _ = w.value("user")
+	v, _ := w.value("data")
+	a.Data = w.payload(v)
+	v, _ = w.value("reason")
+	a.Reason = string(w.payload(v))
+	return abi.AppendAuthAnswer(nil, &a), reason, true
+}
+
+// hostItself does what "publish t" or "ask 1 sessions" says.
+func (s *Script) hostItself(w *words) error {
+	switch word := w.next("what the host does"); word {
+	case "publish":
+		p := abi.Publication{QoS: w.qos(), Retain: w.flag("retain")}
+		payload, _ := w.value("payload")
+		p.Topic, p.Payload = w.next("the topic"), w.payload(payload)
+		s.rig.Event(abi.EventPublish, 0, 0, abi.AppendPublication(nil, &p))
+	case "ask":
+		s.askCore(w)
+	case "publishes", "asks": // what is not one
+		v, _ := w.value("raw")
+		data, err := hex.DecodeString(v)
+		if err != nil {
+			return err
+		}
+		s.rig.Event(map[string]abi.EventKind{"publishes": abi.EventPublish, "asks": abi.EventAsk}[word], 0, 0, data)
+	default:
+		w.fail("unknown word %q", word)
+	}
+	return w.end()
+}
+
+// askCore queues a question: "7 sessions limit=2".
+func (s *Script) askCore(w *words) {
+	number := w.parse("number", w.next("the number of the question"))
+	word := w.next("the question")
+	q := abi.Question{Kind: questions[word]}
+	if q.Kind == 0 {
+		w.fail("unknown question %q", word)
+		return
+	}
+	q.Limit, _ = w.number("limit")
+	q.Arg, _ = w.number("arg")
+	q.Text, _ = w.value("text")
+	if w.flag("more") {
+		q.Cursor = s.cursor
+	}
+	s.rig.Event(abi.EventAsk, 0, number, abi.AppendQuestion(nil, &q))
+}
+
+var questions = map[string]abi.QuestionKind{
+	"sessions": abi.AskSessions, "session": abi.AskSession, "subscriptions": abi.AskSubscriptions, "retained": abi.AskRetained,
+	"do-disconnect": abi.DoDisconnect, "do-forget": abi.DoForget, "do-clear-retained": abi.DoClearRetained,
+}
+
+// hear turns the answers of the core into words.
+func (s *Script) hear() error {
+	for i := range s.rig.Answers {
+		a := &s.rig.Answers[i]
+		items, err := describeAnswer(a)
+		if err != nil {
+			return err
+		}
+		s.answers, s.cursor = append(s.answers, items...), a.Cursor
+	}
+	s.rig.Answers = nil
+	return nil
+}
+
+// expectAnswer checks what the core has answered.
+func (s *Script) expectAnswer(want string) error {
+	if err := s.hear(); err != nil {
+		return err
+	}
+	if len(s.answers) == 0 {
+		return fmt.Errorf("the core has answered nothing")
+	}
+	got := s.answers[0]
+	s.answers = s.answers[1:]
+	if got != want {
+		return fmt.Errorf("the core has answered %q", got)
+	}
+	return nil
 }
 
 // collect turns what a client has received into words.
@@ -398,6 +535,12 @@ func (s *Script) settle() error {
 			return fmt.Errorf("%s has received %d items that were not expected, first %q", name, len(c.items), c.items[:min(len(c.items), 10)])
 		}
 	}
+	if err := s.hear(); err != nil {
+		return err
+	}
+	if len(s.answers) > 0 {
+		return fmt.Errorf("the core has answered what was not expected, first %q", s.answers[:min(len(s.answers), 10)])
+	}
 	return nil
 }
 
@@ -410,6 +553,9 @@ func (s *Script) expect(text string) error {
 		return s.expectStats(splitWords(rest))
 	}
 	name, want, ok := strings.Cut(text, ": ")
+	if name == "host" {
+		return s.expectAnswer(want)
+	}
 	c := s.clients[name]
 	if c == nil || !ok {
 		return fmt.Errorf("no client %q", name)
@@ -434,6 +580,8 @@ func (s *Script) expect(text string) error {
 // sameWords compares what is expected with what has come. The order of words matters only among those that may
 // come several times.
 func sameWords(want, got []string) bool {
+	exactly := slices.Contains(want, "exactly")
+	want = slices.DeleteFunc(want, func(word string) bool { return word == "exactly" })
 	rest := slices.Clone(got)
 	for _, word := range want {
 		i := slices.Index(rest, word)
@@ -442,13 +590,15 @@ func sameWords(want, got []string) bool {
 		}
 		rest = slices.Delete(rest, i, i+1)
 	}
-	rest = slices.DeleteFunc(rest, mayBeLeftOut)
+	if !exactly {
+		rest = slices.DeleteFunc(rest, mayBeLeftOut)
+	}
 	return len(rest) == 0 && slices.Equal(ordered(want), ordered(got))
 }
 
 func mayBeLeftOut(word string) bool {
 	name, _, _ := strings.Cut(word, "=")
-	return slices.Contains([]string{"id", "receive-maximum", "packet-maximum", "alias-maximum", "shared"}, name)
+	return slices.Contains([]string{"id", "receive-maximum", "packet-maximum", "alias-maximum", "shared", "reason-string"}, name)
 }
 
 // ordered returns the words whose order matters.
@@ -463,7 +613,8 @@ func ordered(list []string) (some []string) {
 
 var noteNames = map[string]abi.Note{
 	"connected": abi.NoteConnected, "disconnected": abi.NoteDisconnected, "refused": abi.NoteRefused,
-	"protocol": abi.NoteProtocol, "dropped": abi.NoteDropped, "denied": abi.NoteDenied, "limit": abi.NoteLimit,
+	"protocol": abi.NoteProtocol, "dropped": abi.NoteDropped, "denied": abi.NoteDenied, "subscribed": abi.NoteSubscribed,
+	"unsubscribed": abi.NoteUnsubscribed, "limit": abi.NoteLimit,
 }
 
 // expectNote looks for a note and forgets all that came before it.
@@ -473,31 +624,61 @@ func (s *Script) expectNote(w *words) error {
 	if !ok || c == nil || c.conn == nil {
 		return fmt.Errorf("unknown note or client")
 	}
+	want := strings.Join(w.list, " ")
 	for i, n := range s.rig.Notes {
-		if n.Kind == kind && n.Conn == c.conn.ID {
+		if n.Kind == kind && n.Conn == c.conn.ID && (want == "" || want == n.words()) {
 			s.rig.Notes = s.rig.Notes[i+1:]
-			return w.end()
+			return nil
 		}
 	}
 	return fmt.Errorf("no such note; there are %v", s.rig.Notes)
 }
 
+// words returns what a note says as words, the client id left out.
+func (n *Note) words() string {
+	switch n.Kind {
+	case abi.NoteConnected:
+		var c abi.Connected
+		_ = abi.ReadConnected([]byte(n.Text), &c)
+		list := appendText([]string{fmt.Sprintf("v%d", c.Version)}, "user", c.User, c.User != "")
+		list = appendNumber(appendNumber(list, "keep-alive", uint32(c.KeepAlive)), "expiry", c.Expiry)
+		return strings.Join(appendFlag(appendFlag(list, "clean-start", c.CleanStart), "session-present", c.SessionPresent), " ")
+	case abi.NoteDisconnected:
+		var d abi.Disconnected
+		_ = abi.ReadDisconnected([]byte(n.Text), &d)
+		return strings.Join(appendFlag([]string{reasonWord(mqtt.ReasonCode(d.Reason))}, "orderly", d.Orderly), " ")
+	case abi.NoteSubscribed, abi.NoteUnsubscribed:
+		var sub abi.Subscribed
+		_ = abi.ReadSubscribed([]byte(n.Text), &sub)
+		return fmt.Sprintf("%s %d", sub.Filter, sub.Reason)
+	case abi.NoteLimit:
+		var l abi.LimitMet
+		_ = abi.ReadLimitMet([]byte(n.Text), &l)
+		return l.Limit.String()
+	}
+	return oneWord(n.Text)
+}
+
 // statFields are the words that stand for statistics.
 var statFields = map[string]func(*abi.Stats) uint64{
-	"connections":   func(s *abi.Stats) uint64 { return s.Connections },
-	"sessions":      func(s *abi.Stats) uint64 { return s.Sessions },
-	"subscriptions": func(s *abi.Stats) uint64 { return s.Subscriptions },
-	"retained":      func(s *abi.Stats) uint64 { return s.Retained },
-	"queued":        func(s *abi.Stats) uint64 { return s.Queued },
-	"received":      func(s *abi.Stats) uint64 { return s.Received },
-	"sent":          func(s *abi.Stats) uint64 { return s.Sent },
-	"dropped-qos0":  func(s *abi.Stats) uint64 { return s.DroppedQoS0 },
-	"dropped-queue": func(s *abi.Stats) uint64 { return s.DroppedQueue },
-	"denied":        func(s *abi.Stats) uint64 { return s.Denied },
-	"refused":       func(s *abi.Stats) uint64 { return s.Refused },
-	"faults":        func(s *abi.Stats) uint64 { return s.Faults },
-	"expired":       func(s *abi.Stats) uint64 { return s.Expired },
-	"inflight":      func(s *abi.Stats) uint64 { return s.Inflight },
+	"connections":    func(s *abi.Stats) uint64 { return s.Connections },
+	"sessions":       func(s *abi.Stats) uint64 { return s.Sessions },
+	"subscriptions":  func(s *abi.Stats) uint64 { return s.Subscriptions },
+	"shared":         func(s *abi.Stats) uint64 { return s.Shared },
+	"retained":       func(s *abi.Stats) uint64 { return s.Retained },
+	"queued":         func(s *abi.Stats) uint64 { return s.Queued },
+	"received":       func(s *abi.Stats) uint64 { return s.Received },
+	"sent":           func(s *abi.Stats) uint64 { return s.Sent },
+	"dropped-qos0":   func(s *abi.Stats) uint64 { return s.DroppedQoS0 },
+	"dropped-queue":  func(s *abi.Stats) uint64 { return s.DroppedQueue },
+	"denied":         func(s *abi.Stats) uint64 { return s.Denied },
+	"refused":        func(s *abi.Stats) uint64 { return s.Refused },
+	"faults":         func(s *abi.Stats) uint64 { return s.Faults },
+	"authenticated":  func(s *abi.Stats) uint64 { return s.Authenticated },
+	"retained-bytes": func(s *abi.Stats) uint64 { return s.RetainedBytes },
+	"inflight":       func(s *abi.Stats) uint64 { return s.Inflight },
+	"expired":        func(s *abi.Stats) uint64 { return s.Expired },
+	"message-bytes":  func(s *abi.Stats) uint64 { return s.MessageBytes },
 }
 
 func (s *Script) expectStats(w *words) error {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
@@ -23,6 +24,10 @@ var propertyNames = []struct {
 	{mqtt.PropAssignedClientIdentifier, "assigned-id", false},
 	{mqtt.PropServerKeepAlive, "server-keep-alive", false},
 	{mqtt.PropAuthenticationMethod, "auth-method", false},
+	{mqtt.PropAuthenticationData, "auth-data", false},
+	{mqtt.PropRequestResponseInformation, "response-info", false},
+	{mqtt.PropResponseInformation, "response-prefix", false},
+	{mqtt.PropServerReference, "server", false},
 	{mqtt.PropRequestProblemInformation, "problem-info", false},
 	{mqtt.PropReasonString, "reason-string", false},
 	{mqtt.PropReceiveMaximum, "receive-maximum", false},
@@ -45,6 +50,12 @@ func textField(id mqtt.PropertyID, p *mqtt.Properties) *[]byte {
 		return &p.AssignedClientIdentifier
 	case mqtt.PropAuthenticationMethod:
 		return &p.AuthenticationMethod
+	case mqtt.PropAuthenticationData:
+		return &p.AuthenticationData
+	case mqtt.PropResponseInformation:
+		return &p.ResponseInformation
+	case mqtt.PropServerReference:
+		return &p.ServerReference
 	case mqtt.PropReasonString:
 		return &p.ReasonString
 	}
@@ -63,6 +74,8 @@ func setNumber(id mqtt.PropertyID, n uint32, p *mqtt.Properties) {
 		p.ServerKeepAlive = uint16(n)
 	case mqtt.PropRequestProblemInformation:
 		p.RequestProblemInformation = n != 0
+	case mqtt.PropRequestResponseInformation:
+		p.RequestResponseInformation = n != 0
 	case mqtt.PropReceiveMaximum:
 		p.ReceiveMaximum = uint16(n)
 	case mqtt.PropTopicAliasMaximum:
@@ -111,7 +124,7 @@ func describeProperties(p *mqtt.Properties) (list []string) {
 		}
 		rest = rest.Without(name.id)
 		if text := textField(name.id, p); text != nil {
-			list = append(list, name.word+"="+string(*text))
+			list = append(list, name.word+"="+oneWord(string(*text)))
 		} else {
 			list = append(list, fmt.Sprintf("%s=%d", name.word, numberOf(name.id, p)))
 		}
@@ -133,6 +146,9 @@ func describeProperties(p *mqtt.Properties) (list []string) {
 	}
 	return list
 }
+
+// oneWord writes a text as one word of a script.
+func oneWord(text string) string { return strings.ReplaceAll(text, " ", "_") }
 
 // Describe returns a packet that a server sends as words: "publish t/1 qos1 id=3 payload=hello". The packet must
 // obey the standard.
@@ -168,6 +184,10 @@ func describe(packet []byte, v mqtt.Version) ([]string, *mqtt.Fault) {
 		return describeCodes("unsuback", a.PacketID, a.Codes, &a.Props), fault
 	case mqtt.PINGRESP:
 		return []string{"pingresp"}, mqtt.ParsePingresp(packet, v)
+	case mqtt.AUTH:
+		var a mqtt.Auth
+		fault := mqtt.ParseServerAuth(packet, v, &a)
+		return append([]string{"auth", reasonWord(a.Reason)}, describeProperties(&a.Props)...), fault
 	}
 	var d mqtt.Disconnect
 	fault := mqtt.ParseServerDisconnect(packet, v, &d)
@@ -227,4 +247,95 @@ func describeCodes(kind string, id uint16, codes []byte, p *mqtt.Properties) []s
 // reasonWord returns the standard's name of a reason code as one word.
 func reasonWord(r mqtt.ReasonCode) string {
 	return strings.ReplaceAll(strings.ToLower(r.String()), " ", "-")
+}
+
+// describeRequest returns what the core wants to know as words.
+func describeRequest(a *abi.AuthRequest) string {
+	list := []string{"authenticate", fmt.Sprintf("stage%d", a.Stage)}
+	if int(a.Stage) < len(stageNames) {
+		list[1] = stageNames[a.Stage]
+	}
+	list = appendText(list, "client-id", a.ClientID, a.ClientID != "")
+	list = appendText(list, "user", a.User, a.HasUser)
+	list = appendText(list, "password", string(a.Password), a.HasPassword)
+	list = appendText(list, "method", a.Method, a.Method != "")
+	list = appendText(list, "data", string(a.Data), len(a.Data) > 0)
+	return strings.Join(list, " ")
+}
+
+var stageNames = [...]string{abi.AuthConnect: "connect", abi.AuthContinue: "continue", abi.AuthReconnect: "reconnect"}
+
+func appendText(list []string, name, value string, ok bool) []string {
+	if ok {
+		list = append(list, name+"="+oneWord(value))
+	}
+	return list
+}
+
+func appendNumber(list []string, name string, n uint32) []string {
+	return appendText(list, name, strconv.FormatUint(uint64(n), 10), n != 0)
+}
+
+func appendFlag(list []string, name string, set bool) []string {
+	if set {
+		list = append(list, name)
+	}
+	return list
+}
+
+// describeAnswer returns an answer as words, first its head, then its records.
+func describeAnswer(a *Answer) (items []string, err error) {
+	head := []string{"answer", strconv.Itoa(int(a.Number)), fmt.Sprintf("count=%d", a.Count)}
+	items = []string{strings.Join(appendFlag(head, "more", a.Cursor != 0), " ")}
+	switch a.Kind {
+	case abi.AskSessions, abi.AskSession:
+		list, err := a.Sessions()
+		for i := range list {
+			items = append(items, describeSession(&list[i]))
+		}
+		return items, err
+	case abi.AskSubscriptions:
+		list, err := a.Subscriptions()
+		for i := range list {
+			items = append(items, describeSubscription(&list[i]))
+		}
+		return items, err
+	case abi.AskRetained:
+		list, err := a.Retained()
+		for _, m := range list {
+			words := appendNumber([]string{"retained", m.Topic, fmt.Sprintf("qos%d", m.QoS)}, "size", m.Size)
+			items = append(items, strings.Join(appendNumber(words, "expires-in", m.ExpiresIn), " "))
+		}
+		return items, err
+	}
+	if len(a.Records) > 0 {
+		err = fmt.Errorf("an answer of kind %d has records", a.Kind)
+	}
+	return items, err
+}
+
+func describeSession(s *abi.SessionRecord) string {
+	list := []string{"session", s.ClientID, fmt.Sprintf("v%d", s.Version)}
+	list = appendFlag(list, "connected", s.Conn != 0)
+	list = appendFlag(list, "will", s.Will)
+	list = appendText(list, "user", s.User, s.User != "")
+	list = appendText(list, "identity", s.Identity, s.Identity != "")
+	for _, field := range []struct {
+		name string
+		n    uint32
+	}{
+		{"expiry", s.Expiry}, {"expires-in", s.ExpiresIn}, {"keep-alive", uint32(s.KeepAlive)}, {"subscriptions", s.Subscriptions},
+		{"queued", s.Queued}, {"queued-bytes", s.QueuedBytes}, {"inflight", s.Inflight}, {"received", s.Received},
+	} {
+		list = appendNumber(list, field.name, field.n)
+	}
+	return strings.Join(list, " ")
+}
+
+func describeSubscription(s *abi.SubscriptionRecord) string {
+	list := []string{"subscription", s.ClientID, s.Filter, fmt.Sprintf("qos%d", s.QoS)}
+	list = appendFlag(list, "no-local", s.NoLocal)
+	list = appendFlag(list, "as-published", s.RetainAsPublished)
+	list = appendNumber(list, "retain-handling", uint32(s.RetainHandling))
+	return strings.Join(appendNumber(list, "sub-id", s.Identifier), " ")
 }

@@ -76,8 +76,8 @@ func (p *pair) compareRanges(effects, batches [2][]byte) {
 			if err := abi.ReadDeliver(&e, &d); err != nil {
 				p.t.Fatal(err)
 			}
-			one, err1 := memories[0].Range(d.Payload)
-			two, err2 := memories[1].Range(d.Payload)
+			one, err1 := memories[0].Range(d.Span())
+			two, err2 := memories[1].Range(d.Span())
 			if err1 != nil || err2 != nil || !bytes.Equal(one, two) {
 				p.t.Fatalf("payload %+v differs: % x (%v), % x (%v)", d.Payload, one, err1, two, err2)
 			}
@@ -126,7 +126,10 @@ func agree(t *testing.T, module *Module, seed uint64, rounds int) {
 		_, _ = entropy.Read(header.Entropy[:]) // never fails
 		p.step(events, header)
 	}
-	for _, kind := range []abi.EffectKind{abi.EffectSend, abi.EffectDeliver, abi.EffectClose, abi.EffectNote, abi.EffectStats} {
+	for _, kind := range []abi.EffectKind{
+		abi.EffectSend, abi.EffectDeliver, abi.EffectClose, abi.EffectNote, abi.EffectStats,
+		abi.EffectAuthenticate, abi.EffectProceed, abi.EffectAnswer,
+	} {
 		if p.kinds[kind] < rounds/200 {
 			t.Errorf("effects of kind %d came %d times only: the traffic is not what it should be", kind, p.kinds[kind])
 		}

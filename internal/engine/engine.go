@@ -16,11 +16,14 @@ type Memory = interface {
 	Range(r abi.Ref) ([]byte, error)
 }
 
-// Applier carries out effects. Both methods are called by the engine's goroutine.
+// Applier carries out effects. All methods are called by the engine's goroutine.
 type Applier interface {
 	// Apply carries out effects: an effects header (abi.EffectsHeaderSize bytes, already checked) and effects.
 	// An error says that they do not follow package abi; the core is then replaced.
 	Apply(effects []byte, memory Memory) error
+	// Flush is called at the end of a batch, which may have taken several steps: what the effects wrote to
+	// connections is to leave now.
+	Flush()
 	// Reset closes the connections that exist: the core that knew them is gone.
 	Reset()
 }
@@ -247,6 +250,7 @@ func (e *Engine) batch(events []byte) error {
 	copy(b[abi.BatchHeaderSize:], events)
 	e.memory.reset(e.core, b)
 	e.metrics.batch(len(events))
+	defer e.config.Applier.Flush()
 	for at, first := uint32(abi.BatchHeaderSize), true; first || at < end; first = false {
 		if at, err = e.step(b, at, end); err != nil {
 			return err

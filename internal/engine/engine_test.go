@@ -103,6 +103,8 @@ type fakeApplier struct {
 	err    error
 }
 
+func (a *fakeApplier) Flush() {}
+
 func (a *fakeApplier) Apply(effects []byte, _ Memory) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

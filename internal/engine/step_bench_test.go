@@ -134,8 +134,10 @@ func (s *stepper) acknowledge(effects []byte, qos byte, releases []byte) {
 		}
 		at = next
 		if e.Kind == abi.EffectDeliver && abi.ReadDeliver(&e, &d) == nil {
-			acks = mqtt.AppendAck(acks, mqtt.V311, first, d.Target(0).PacketID, mqtt.Success, nil)
-			last = mqtt.AppendAck(last, mqtt.V311, mqtt.PUBCOMP, d.Target(0).PacketID, mqtt.Success, nil)
+			for id := d.Target(0).PacketID; id < d.Target(0).PacketID+uint16(d.Count); id++ {
+				acks = mqtt.AppendAck(acks, mqtt.V311, first, id, mqtt.Success, nil)
+				last = mqtt.AppendAck(last, mqtt.V311, mqtt.PUBCOMP, id, mqtt.Success, nil)
+			}
 		}
 	}
 	s.begin()

@@ -23,6 +23,7 @@ type trafficClient struct {
 	conn    abi.Conn // 0 if not connected
 	version mqtt.Version
 	id      uint16 // packet id used last
+	asked   bool   // the core has asked who it is
 	answers []byte // packets that it still owes
 	count   uint32
 }
@@ -39,7 +40,8 @@ var trafficLimits = abi.Limits{
 }
 
 func trafficConfig() []byte {
-	return abi.AppendConfig(nil, &abi.Config{Limits: trafficLimits, Rules: []abi.Rule{
+	options := abi.Options{Methods: []string{"m"}, ResponsePrefix: "a/%c", ServerReference: "other:1883"}
+	return abi.AppendConfig(nil, &abi.Config{Limits: trafficLimits, Options: options, Rules: []abi.Rule{
 		{Who: []abi.Condition{{Identity: "sensor"}}, Publish: []string{"a/%c/#", "b/+"}, Subscribe: []string{"a/#", "$share/g/b/+"}},
 		{Who: []abi.Condition{{Anonymous: true, Listener: "plain"}}, Publish: []string{"#"}, Subscribe: []string{"#"}},
 	}})
@@ -53,6 +55,11 @@ func (t *traffic) batch() []byte {
 		t.event(abi.EventClosed, conn, 0, nil)
 	}
 	t.closed = t.closed[:0]
+	for i := range t.clients {
+		if c := &t.clients[i]; c.asked && t.IntN(4) > 0 {
+			t.authenticated(c)
+		}
+	}
 	for range t.IntN(12) {
 		t.act(&t.clients[t.IntN(len(t.clients))])
 	}
@@ -63,8 +70,39 @@ func (t *traffic) batch() []byte {
 		t.event(abi.EventConfigure, 0, 0, trafficConfig())
 	case 2, 3, 4:
 		t.event(abi.EventStats, 0, 0, nil)
+	case 5, 6, 7, 8, 9, 10, 11, 12:
+		t.event(abi.EventPublish, 0, 0, abi.AppendPublication(nil, &abi.Publication{
+			Topic: string(t.topic()), Payload: t.payload(), QoS: byte(t.IntN(4)), Retain: t.IntN(2) == 0,
+		}))
+	case 13, 14, 15, 16, 17, 18, 19, 20:
+		t.ask()
 	}
 	return t.events
+}
+
+// ask asks the core something, or lets it change something.
+func (t *traffic) ask() {
+	q := abi.Question{Kind: abi.QuestionKind(t.IntN(9)), Cursor: t.Uint32N(3), Limit: t.Uint32N(5), Text: fmt.Sprintf("c%d", t.IntN(6))}
+	if q.Kind == abi.AskRetained || q.Kind == abi.DoClearRetained {
+		q.Text = string(t.filter().Topic)
+	}
+	t.event(abi.EventAsk, 0, t.Uint32(), abi.AppendQuestion(nil, &q))
+}
+
+// authenticated says who a client is: mostly somebody who may come in.
+func (t *traffic) authenticated(c *trafficClient) {
+	c.asked = false
+	reason := []uint32{0, 0, 0, 0, 0x18, 0x18, 0x87, 7}[t.IntN(8)]
+	t.event(abi.EventAuthenticated, c.conn, reason, abi.AppendAuthAnswer(nil, &abi.AuthAnswer{Data: []byte("d"), Reason: "r"}))
+	if reason == 0x18 { // it is challenged by then
+		t.event(abi.EventPackets, c.conn, 1, authPacket(mqtt.ContinueAuthentication))
+	}
+}
+
+func authPacket(reason mqtt.ReasonCode) []byte {
+	p := mqtt.Properties{AuthenticationMethod: []byte("m")}
+	p.Has = p.Has.With(mqtt.PropAuthenticationMethod)
+	return mqtt.AppendAuth(nil, reason, &p)
 }
 
 func (t *traffic) event(kind abi.EventKind, conn abi.Conn, arg uint32, data []byte) {
@@ -87,6 +125,9 @@ func (t *traffic) act(c *trafficClient) {
 		t.event(abi.EventBadPacket, c.conn, 0x81, nil)
 	case n < 6:
 		t.event(abi.EventDisconnect, c.conn, 0x98, nil)
+	case n < 7:
+		t.event(abi.EventPackets, c.conn, 1, authPacket(mqtt.ReAuthenticate))
+	case c.asked && n < 95: // waits for its CONNACK
 	default:
 		t.packets(c)
 	}
@@ -100,6 +141,7 @@ func (t *traffic) open(c *trafficClient) {
 	if peer.Listener == "secure" {
 		peer.Identities = []string{"sensor"}
 	}
+	peer.Authenticate = t.IntN(3) == 0
 	t.event(abi.EventOpen, c.conn, 0, abi.AppendPeer(nil, &peer))
 	t.event(abi.EventPackets, c.conn, 1, t.connect(c))
 }
@@ -115,6 +157,10 @@ func (t *traffic) connect(c *trafficClient) []byte {
 	if c.version == mqtt.V5 && t.IntN(2) == 0 {
 		p.Props.Has = p.Props.Has.With(mqtt.PropSessionExpiryInterval).With(mqtt.PropReceiveMaximum)
 		p.Props.SessionExpiryInterval, p.Props.ReceiveMaximum = uint32(t.IntN(100)), uint16(1+t.IntN(5))
+	}
+	if c.version == mqtt.V5 && t.IntN(3) == 0 {
+		p.Props.Has = p.Props.Has.With(mqtt.PropAuthenticationMethod).With(mqtt.PropRequestResponseInformation)
+		p.Props.AuthenticationMethod, p.Props.RequestResponseInformation = []byte("m"), true
 	}
 	return mqtt.AppendConnect(nil, &p)
 }
@@ -204,6 +250,10 @@ func (t *traffic) hear(e *abi.Effect) {
 		if c := t.client(e.Conn); c != nil {
 			t.closed = append(t.closed, c.conn) // the host says so in the next batch
 			*c = trafficClient{}
+		}
+	case abi.EffectAuthenticate:
+		if c := t.client(e.Conn); c != nil {
+			c.asked = true
 		}
 	case abi.EffectDeliver:
 		var d abi.Deliver

@@ -54,21 +54,23 @@ func (r ReasonCode) check(packets packetSet) *Fault {
 }
 
 // AppendConnack appends a CONNACK. In MQTT 3.1 and 3.1.1 it has no properties,
-// and in MQTT 3.1 no session present flag.
+// and in MQTT 3.1 no session present flag. It appends nothing where these have no
+// return code for the reason, see ReasonCode.ConnackV3.
 func AppendConnack(dst []byte, v Version, c *Connack) []byte {
+	code, ok := c.code(v)
 	s := sizer{n: 2}
 	props := s.properties(v, &c.Props)
-	if !s.fits() {
+	if !ok || !s.fits() {
 		return dst
 	}
 	dst = appendHeader(dst, firstByte(CONNACK), s.n)
-	dst = append(dst, flagIf(1, c.SessionPresent && v != V31), c.code(v))
+	dst = append(dst, flagIf(1, c.SessionPresent && v != V31), code)
 	return appendProperties(dst, v, &c.Props, props)
 }
 
-func (c *Connack) code(v Version) byte {
+func (c *Connack) code(v Version) (code byte, ok bool) {
 	if v >= V5 {
-		return byte(c.Reason)
+		return byte(c.Reason), true
 	}
 	return c.Reason.ConnackV3()
 }

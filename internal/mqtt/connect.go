@@ -124,7 +124,7 @@ func checkConnectFlags(v Version, flags byte) *Fault {
 	case !will && flags&flagWillRetain != 0:
 		return faultWillRetainUnset // [MQTT-3.1.2-13]
 	case v == V311 && flags&(flagUsername|flagPassword) == flagPassword:
-		return faultPasswordAlone // MQTT 3.1.1 [MQTT-3.1.2-22]; MQTT 5 allows it
+		return faultPasswordAlone // [MQTT311-3.1.2-22]; MQTT 5 allows it
 	}
 	return checkWillQoS(flags)
 }
@@ -178,7 +178,7 @@ func (c *Connect) checkClientID() *Fault {
 	case c.Version == V31 && (len(c.ClientID) == 0 || characters(c.ClientID) > 23):
 		return faultClientIDV31
 	case c.Version == V311 && len(c.ClientID) == 0 && !c.CleanStart:
-		return faultClientIDEmpty // MQTT 3.1.1 [MQTT-3.1.3-8]
+		return faultClientIDEmpty // [MQTT311-3.1.3-8]
 	}
 	return nil
 }

@@ -43,8 +43,6 @@ var (
 	faultFilterEmpty    = &Fault{MalformedPacket, "topic filter is empty", "[MQTT-4.7.3-1]"}
 	faultFilterHash     = &Fault{MalformedPacket, "# does not stand alone in the last level", "[MQTT-4.7.1-1]"}
 	faultFilterPlus     = &Fault{MalformedPacket, "+ does not stand alone in its level", "[MQTT-4.7.1-2]"}
-	faultShareName      = &Fault{MalformedPacket, "share name is empty or no filter follows it", "[MQTT-4.8.2-1]"}
-	faultShareWildcard  = &Fault{MalformedPacket, "share name contains a wildcard", "[MQTT-4.8.2-2]"}
 	faultNotInV3        = &Fault{ProtocolError, "packet type exists in MQTT 5 only", ""}
 	faultReasonUnlisted = &Fault{ProtocolError, "reason code is not one of this packet and sender", ""}
 )
@@ -89,8 +87,8 @@ var (
 	faultWillQoSUnset      = &Fault{MalformedPacket, "will QoS without the will flag", "[MQTT-3.1.2-11]"}
 	faultWillQoS           = &Fault{MalformedPacket, "will QoS is 3", "[MQTT-3.1.2-12]"}
 	faultWillRetainUnset   = &Fault{MalformedPacket, "will retain without the will flag", "[MQTT-3.1.2-13]"}
-	faultPasswordAlone     = &Fault{MalformedPacket, "password without a user name", "MQTT 3.1.1 [MQTT-3.1.2-22]"}
-	faultClientIDEmpty     = &Fault{ClientIdentifierNotValid, "empty client identifier without clean session", "MQTT 3.1.1 [MQTT-3.1.3-8]"}
+	faultPasswordAlone     = &Fault{MalformedPacket, "password without a user name", "[MQTT311-3.1.2-22]"}
+	faultClientIDEmpty     = &Fault{ClientIdentifierNotValid, "empty client identifier without clean session", "[MQTT311-3.1.3-8]"}
 	faultClientIDV31       = &Fault{ClientIdentifierNotValid, "client identifier has not 1 to 23 characters", "MQTT 3.1, 3.1"}
 	faultConnackFlags      = &Fault{MalformedPacket, "reserved acknowledge flags are set", "[MQTT-3.2.2-1]"}
 	faultConnackSession    = &Fault{ProtocolError, "session present in a refusal", "[MQTT-3.2.2-6]"}
@@ -107,7 +105,7 @@ var (
 	faultSubscribeEmpty    = &Fault{ProtocolError, "no topic filter", "[MQTT-3.8.3-2]"}
 	faultUnsubscribeEmpty  = &Fault{ProtocolError, "no topic filter", "[MQTT-3.10.3-2]"}
 	faultOptionsReserved   = &Fault{MalformedPacket, "reserved subscription options are set", "[MQTT-3.8.3-5]"}
-	faultOptionsReservedV3 = &Fault{MalformedPacket, "requested QoS is not 0, 1 or 2", "MQTT 3.1.1 [MQTT-3-8.3-4]"}
+	faultOptionsReservedV3 = &Fault{MalformedPacket, "requested QoS is not 0, 1 or 2", "[MQTT311-3.8.3-4]"}
 	faultOptionsQoS        = &Fault{ProtocolError, "maximum QoS is 3", ""}
 	faultRetainHandling    = &Fault{ProtocolError, "retain handling is 3", ""}
 	faultNoLocalShared     = &Fault{ProtocolError, "no local on a shared subscription", "[MQTT-3.8.3-4]"}

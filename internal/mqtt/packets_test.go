@@ -8,7 +8,8 @@ import (
 
 // goodPackets are packets as other implementations write them, what they say,
 // and that writing them again gives the same bytes. The properties stand in the
-// order of their identifiers, which is the order of the builders.
+// order of their identifiers, which is the order of the builders. The fields of CONNECT stand in the order of
+// [MQTT-3.1.3-1] and [MQTT311-3.1.3-1]; a packet without properties has a property length of 0 [MQTT-2.2.2-1].
 var goodPackets = []struct {
 	name    string
 	version Version
@@ -77,7 +78,8 @@ var goodPackets = []struct {
 	{"SUBSCRIBE 5", V5, fromClient, `82: 0001 [ 0B 8001 26 "k" "v" ] "a/+" 0D "+/b/#" 22`,
 		`SUBSCRIBE id=1 0b=[128] 26=("k" "v") "a/+"(q1 no-local as-published rh0) "+/b/#"(q2 rh2)`},
 	{"SUBSCRIBE 5 shared", V5, fromClient, `82: 0001 [ ] "$share/g/a/#" 01`, `SUBSCRIBE id=1 "$share/g/a/#"(q1 rh0)`},
-	{"SUBSCRIBE 3.1.1 has no shares", V311, fromClient, `82: 0001 "$share/g" 01`, `SUBSCRIBE id=1 "$share/g"(q1 rh0)`},
+	{"SUBSCRIBE 5 bad shares, left to ParseShared", V5, fromClient, `82: 0001 [ ] "$share//a" 00 "$share/#/a#" 01`, `SUBSCRIBE id=1 "$share//a"(q0 rh0) "$share/#/a#"(q1 rh0)`},
+	{"SUBSCRIBE 3.1.1 bad share", V311, fromClient, `82: 0001 "$share/g" 01`, `SUBSCRIBE id=1 "$share/g"(q1 rh0)`},
 	{"SUBACK 3.1.1", V311, fromServer, `90: 0001 00 02 80`, `SUBACK id=1 00 02 80`},
 	{"SUBACK 5", V5, fromServer, `90: 0001 [ 1F "r" ] 01 8F A2`, `SUBACK id=1 1f="r" 01 8f a2`},
 	{"UNSUBSCRIBE 3.1.1", V311, fromClient, `A2: 0001 "a/+" "b"`, `UNSUBSCRIBE id=1 "a/+" "b"`},
@@ -304,6 +306,7 @@ func TestBuildersRefuseWhatDoesNotFit(t *testing.T) {
 	}
 }
 
+// [MQTT-4.7.3-3], [MQTT311-4.7.3-3]: the length of a string has 16 bits, so that no longer one can come.
 func TestLongestString(t *testing.T) {
 	long := bytes.Repeat([]byte("x"), MaxStringLength)
 	in := Publish{Topic: long, Props: Properties{Has: 1 << PropCorrelationData, CorrelationData: long}}
@@ -387,6 +390,33 @@ func TestNextUserOnDamagedRun(t *testing.T) {
 		raw := wire(t, notation)
 		if _, _, ok := NextUser(&raw); ok {
 			t.Errorf("%s gave a user property", notation)
+		}
+	}
+}
+
+func TestReasonsOfConnackAndDisconnect(t *testing.T) {
+	for r := range 256 {
+		code := ReasonCode(r)
+		if c := code.ForConnack(); !c.allowedIn(inConnack) || code.allowedIn(inConnack) && c != code || code.Failed() && !c.Failed() {
+			t.Errorf("%v is %v in CONNACK [MQTT-3.2.2-8]", code, c)
+		}
+		if d := code.ForDisconnect(); !d.allowedIn(byServer) || code.allowedIn(byServer) && d != code || code.Failed() && !d.Failed() {
+			t.Errorf("%v is %v in DISCONNECT [MQTT-3.14.2-1]", code, d)
+		}
+	}
+	if ServerShuttingDown.ForConnack() != ServerUnavailable || BadUserNameOrPassword.ForDisconnect() != NotAuthorized ||
+		Banned.ForDisconnect() != NotAuthorized || ServerUnavailable.ForDisconnect() != ServerBusy {
+		t.Error("a code has not become the one that says the same")
+	}
+}
+
+func TestValidText(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": true, "plain": true, "gr\u00fcn": true, "a\x00b": false, "a\xffb": false, "\xed\xa0\x80": false,
+		strings.Repeat("x", 0xFFFF): true, strings.Repeat("x", 0x10000): false,
+	} {
+		if ValidText([]byte(text)) != want {
+			t.Errorf("%.20q: not %v", text, want)
 		}
 	}
 }

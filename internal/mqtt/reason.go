@@ -144,26 +144,56 @@ func (r ReasonCode) allowedIn(packets packetSet) bool {
 }
 
 // ConnackV3 translates the code into a return code of an MQTT 3.1 or 3.1.1
-// CONNACK (MQTT 3.1.1, 3.2.2.3). Those know five refusals; whatever fits none of
-// them becomes "server unavailable".
-func (r ReasonCode) ConnackV3() byte {
+// CONNACK (MQTT 3.1.1, 3.2.2.3). Those know five refusals; ok is false for what
+// is no fault of the server and none of them says: it is answered by closing the
+// connection [MQTT311-3.1.4-1], [MQTT311-3.2.2-6].
+func (r ReasonCode) ConnackV3() (code byte, ok bool) {
 	switch r {
 	case Success:
-		return 0
+		return 0, true
 	case UnsupportedProtocolVersion:
-		return 1
+		return 1, true
 	case ClientIdentifierNotValid:
-		return 2
+		return 2, true
 	case BadUserNameOrPassword:
-		return 4
+		return 4, true
 	case NotAuthorized, Banned, BadAuthenticationMethod:
-		return 5
+		return 5, true
+	case MalformedPacket, ProtocolError, TopicNameInvalid, PacketTooLarge, PayloadFormatInvalid, RetainNotSupported, QoSNotSupported:
+		return 0, false
 	}
-	return 3
+	return 3, true // server unavailable
+}
+
+// ForConnack gives the code as a CONNACK may carry it (3.2.2.2): itself, or the
+// one that says the same of a connection that has not begun [MQTT-3.2.2-8].
+func (r ReasonCode) ForConnack() ReasonCode {
+	switch {
+	case r.allowedIn(inConnack):
+		return r
+	case r == ServerShuttingDown || r == MaximumConnectTime:
+		return ServerUnavailable
+	}
+	return UnspecifiedError
+}
+
+// ForDisconnect gives the code as a DISCONNECT of a server may carry it
+// (3.14.2.1): itself, or the one that says the same of a connection that ends
+// [MQTT-3.14.2-1].
+func (r ReasonCode) ForDisconnect() ReasonCode {
+	switch {
+	case r.allowedIn(byServer):
+		return r
+	case r == BadUserNameOrPassword || r == Banned:
+		return NotAuthorized
+	case r == ServerUnavailable:
+		return ServerBusy
+	}
+	return UnspecifiedError
 }
 
 // SubackV3 translates the code into a return code of an MQTT 3.1.1 SUBACK: the
-// granted QoS, or 0x80 for every failure (MQTT 3.1.1 [MQTT-3.9.3-2]).
+// granted QoS, or 0x80 for every failure [MQTT311-3.9.3-2].
 func (r ReasonCode) SubackV3() byte {
 	if r <= GrantedQoS2 {
 		return byte(r)

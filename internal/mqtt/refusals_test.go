@@ -58,10 +58,10 @@ var refusals = []struct {
 	{"MQTT-3.1.2-12 will QoS 3", only5, fromClient, `10: "MQTT" 05 1C 003C [ ] "c" [ ] "w" ""`, faultWillQoS},
 	{"MQTT-3.1.2-12 will QoS 3 in 3.1", only311, fromClient, `10: "MQIsdp" 03 1C 003C "c" "w" ""`, faultWillQoS},
 	{"MQTT-3.1.2-13 will retain without will", only311, fromClient, `10: "MQTT" 04 20 003C "c"`, faultWillRetainUnset},
-	{"MQTT 3.1.1 MQTT-3.1.2-22 password alone", only311, fromClient, `10: "MQTT" 04 42 003C "c" "p"`, faultPasswordAlone},
+	{"MQTT311-3.1.2-22 password alone", only311, fromClient, `10: "MQTT" 04 42 003C "c" "p"`, faultPasswordAlone},
 	{"MQTT-3.1.3-3 no client identifier", only311, fromClient, `10: "MQTT" 04 02 003C`, faultTruncated},
 	{"MQTT-3.1.3-4 client identifier not UTF-8", only311, fromClient, `10: "MQTT" 04 02 003C 0001 FF`, faultUTF8},
-	{"MQTT 3.1.1 MQTT-3.1.3-8 empty client identifier", only311, fromClient, `10: "MQTT" 04 00 003C ""`, faultClientIDEmpty},
+	{"MQTT311-3.1.3-8 empty client identifier", only311, fromClient, `10: "MQTT" 04 00 003C ""`, faultClientIDEmpty},
 	{"MQTT 3.1 empty client identifier", only311, fromClient, `10: "MQIsdp" 03 02 003C ""`, faultClientIDV31},
 	{"MQTT 3.1 client identifier of 24 characters", only311, fromClient, `10: "MQIsdp" 03 02 003C "x*24"`, faultClientIDV31},
 	{"MQTT-3.1.2-9 will flag without will", only311, fromClient, `10: "MQTT" 04 06 003C "c"`, faultTruncated},
@@ -156,16 +156,14 @@ var refusals = []struct {
 	{"MQTT-4.7.1-1 # not alone", before5, fromClient, `82: 0001 "a#" 00`, faultFilterHash},
 	{"MQTT-4.7.1-2 + not alone", before5, fromClient, `82: 0001 "a/b+" 00`, faultFilterPlus},
 	{"the second filter is looked at too", before5, fromClient, `82: 0001 "a" 00 "b+" 00`, faultFilterPlus},
-	{"MQTT 3.1.1 MQTT-3-8.3-4 QoS 3", before5, fromClient, `82: 0001 "a" 03`, faultOptionsReservedV3},
-	{"MQTT 3.1.1 MQTT-3-8.3-4 options of MQTT 5", before5, fromClient, `82: 0001 "a" 04`, faultOptionsReservedV3},
+	{"MQTT311-3.8.3-4 QoS 3", before5, fromClient, `82: 0001 "a" 03`, faultOptionsReservedV3},
+	{"MQTT311-3.8.3-4 options of MQTT 5", before5, fromClient, `82: 0001 "a" 04`, faultOptionsReservedV3},
 	{"MQTT-3.8.3-5 reserved options", only5, fromClient, `82: 0001 [ ] "a" 40`, faultOptionsReserved},
 	{"3.8.3.1 maximum QoS 3", only5, fromClient, `82: 0001 [ ] "a" 03`, faultOptionsQoS},
 	{"3.8.3.1 retain handling 3", only5, fromClient, `82: 0001 [ ] "a" 30`, faultRetainHandling},
+	{"MQTT-3.8.3-1 shared filter not UTF-8", before5, fromClient, `82: 0001 0008 2473686172652FFF 00`, faultUTF8},
+	{"MQTT-4.7.3-2 shared filter with U+0000", before5, fromClient, `82: 0001 0008 2473686172652F00 00`, faultNUL},
 	{"MQTT-3.8.3-4 no local on a share", only5, fromClient, `82: 0001 [ ] "$share/g/a" 04`, faultNoLocalShared},
-	{"MQTT-4.8.2-1 share name empty", only5, fromClient, `82: 0001 [ ] "$share//a" 00`, faultShareName},
-	{"MQTT-4.8.2-2 no filter after the share name", only5, fromClient, `82: 0001 [ ] "$share/g" 00`, faultShareName},
-	{"MQTT-4.8.2-2 empty filter after the share name", only5, fromClient, `82: 0001 [ ] "$share/g/" 00`, faultShareName},
-	{"MQTT-4.8.2-2 share name with wildcard", only5, fromClient, `82: 0001 [ ] "$share/+/a" 00`, faultShareWildcard},
 	{"3.8.2.1.2 subscription identifier 0", only5, fromClient, `82: 0001 [ 0B 00 ] "a" 00`, faultPropertyValue},
 	{"3.8.2.1.2 subscription identifier twice", only5, fromClient, `82: 0001 [ 0B 01 0B 02 ] "a" 00`, faultSubIDTwice},
 	{"MQTT-3.9.3-2 reserved code", all, fromServer, `90: 0001 00 03`, faultSubackCode},
@@ -294,13 +292,18 @@ func TestReasonCodes(t *testing.T) {
 
 func TestReturnCodesBeforeMQTT5(t *testing.T) {
 	for code, reason := range connackReasons {
-		if got := reason.ConnackV3(); got != byte(code) {
+		if got, ok := reason.ConnackV3(); got != byte(code) || !ok {
 			t.Errorf("%v is return code %d, want %d", reason, got, code)
 		}
 	}
 	for reason, want := range map[ReasonCode]byte{ServerBusy: 3, QuotaExceeded: 3, Banned: 5, BadAuthenticationMethod: 5} {
-		if got := reason.ConnackV3(); got != want {
+		if got, ok := reason.ConnackV3(); got != want || !ok {
 			t.Errorf("%v is return code %d, want %d", reason, got, want)
+		}
+	}
+	for _, reason := range []ReasonCode{MalformedPacket, ProtocolError, TopicNameInvalid} { // [MQTT311-3.2.2-6]
+		if _, ok := reason.ConnackV3(); ok || len(AppendConnack(nil, V311, &Connack{Reason: reason})) > 0 {
+			t.Errorf("%v has a return code", reason)
 		}
 	}
 	for reason, want := range map[ReasonCode]byte{GrantedQoS0: 0, GrantedQoS2: 2, NotAuthorized: 0x80, NoSubscriptionExisted: 0x80} {

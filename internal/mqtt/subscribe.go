@@ -18,9 +18,10 @@ type Filter struct {
 	RetainHandling    byte // 0 send retained, 1 only if the subscription is new, 2 never
 }
 
-// ParseSubscribe reads a SUBSCRIBE and checks all its filters. That a filter
-// begins with $share/ means something in MQTT 5 only; a server that offers shared
-// subscriptions to earlier versions asks ParseShared.
+// ParseSubscribe reads a SUBSCRIBE and checks all its filters. Of a filter that
+// begins with $share/ it checks the characters only: whether the rest is a share
+// name and a filter is for ParseShared to say, so that a server can refuse this
+// one subscription with 0x8F and grant the others (3.9.3).
 func ParseSubscribe(frame []byte, v Version, s *Subscribe) *Fault {
 	r := open(frame, SUBSCRIBE, v)
 	s.PacketID = r.packetID()
@@ -45,7 +46,7 @@ func ParseSubscribe(frame []byte, v Version, s *Subscribe) *Fault {
 
 // filter checks one filter with its options.
 func (r *reader) filter(v Version) {
-	topic := r.topicFilter(v)
+	topic := r.topicFilter()
 	options := r.byte()
 	if r.fault == nil {
 		r.check(checkOptions(v, topic, options))
@@ -53,14 +54,15 @@ func (r *reader) filter(v Version) {
 }
 
 // topicFilter reads and checks a topic filter ([MQTT-3.8.3-1], [MQTT-3.10.3-1]).
-func (r *reader) topicFilter(v Version) []byte {
+func (r *reader) topicFilter() []byte {
 	b := r.binary()
 	if r.fault != nil {
 		return nil
 	}
-	r.check(checkFilter(b))
-	if v >= V5 && r.fault == nil {
-		r.check(checkShared(b))
+	if hasSharePrefix(b) {
+		r.check(checkText(b))
+	} else {
+		r.check(checkFilter(b))
 	}
 	return b
 }
@@ -79,7 +81,7 @@ const (
 func checkOptions(v Version, topic []byte, options byte) *Fault {
 	if v < V5 {
 		if options > 2 {
-			return faultOptionsReservedV3 // MQTT 3.1.1 [MQTT-3-8.3-4]
+			return faultOptionsReservedV3 // [MQTT311-3.8.3-4]
 		}
 		return nil
 	}
@@ -90,14 +92,10 @@ func checkOptions(v Version, topic []byte, options byte) *Fault {
 		return faultOptionsQoS
 	case options&optionRetainHandling == optionRetainHandling:
 		return faultRetainHandling
-	case options&optionNoLocal != 0 && isShared(topic):
+	case options&optionNoLocal != 0 && hasSharePrefix(topic):
 		return faultNoLocalShared // [MQTT-3.8.3-4]
 	}
 	return nil
-}
-
-func isShared(filter []byte) bool {
-	return len(filter) > len(sharePrefix) && string(filter[:len(sharePrefix)]) == sharePrefix
 }
 
 // NextFilter takes the next filter from rest, which begins as Subscribe.Filters,

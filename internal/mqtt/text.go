@@ -43,6 +43,9 @@ func scanText(b []byte) textScan {
 // zeroByte is not zero if and only if one of the eight bytes of x is zero.
 func zeroByte(x uint64) uint64 { return (x - lowBits) &^ x & highBits }
 
+// ValidText tells whether b can be a UTF-8 encoded string of a packet (1.5.4).
+func ValidText(b []byte) bool { return len(b) <= 0xFFFF && checkText(b) == nil }
+
 // checkText checks a UTF-8 encoded string (1.5.4). Control characters and
 // non-characters, which the standard discourages, pass.
 func checkText(b []byte) *Fault { return scanText(b).check(b) }
@@ -96,17 +99,4 @@ func checkLevel(level []byte, more bool) *Fault {
 		}
 	}
 	return nil
-}
-
-// checkShared checks what a filter that begins with $share/ needs besides
-// (4.8.2).
-func checkShared(b []byte) *Fault {
-	group, filter, shared, ok := ParseShared(b)
-	if !shared || ok {
-		return nil
-	}
-	if len(group) == 0 || len(filter) == 0 {
-		return faultShareName // [MQTT-4.8.2-1], [MQTT-4.8.2-2]
-	}
-	return faultShareWildcard // [MQTT-4.8.2-2]
 }

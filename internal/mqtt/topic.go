@@ -21,15 +21,20 @@ const sharePrefix = "$share/"
 // ParseShared takes a filter of the form $share/GROUP/FILTER apart (4.8.2).
 // shared tells whether the filter begins with $share/; if it does not, filter is
 // the input. ok is false if it does and what follows is not a share name of one
-// character or more without wildcards, and a valid topic filter.
+// character or more without wildcards, and a valid topic filter that is not
+// itself a shared one.
 func ParseShared(b []byte) (group, filter []byte, shared, ok bool) {
-	if len(b) < len(sharePrefix) || string(b[:len(sharePrefix)]) != sharePrefix {
+	if !hasSharePrefix(b) {
 		return nil, b, false, true
 	}
 	group, filter, _ = CutLevel(b[len(sharePrefix):])
 	ok = len(group) > 0 && !HasWildcard(group) && // [MQTT-4.8.2-1], [MQTT-4.8.2-2]
-		checkText(group) == nil && ValidTopicFilter(filter)
+		checkText(group) == nil && ValidTopicFilter(filter) && !hasSharePrefix(filter)
 	return group, filter, true, ok
+}
+
+func hasSharePrefix(b []byte) bool {
+	return len(b) >= len(sharePrefix) && string(b[:len(sharePrefix)]) == sharePrefix
 }
 
 // CutLevel cuts the first level off a topic name or filter (4.7.1.1): what is before and behind the first slash.

@@ -66,6 +66,8 @@ func TestParseShared(t *testing.T) { // 4.8.2
 		{"$share/g+/a", "g+", "a", true, false},
 		{"$share/#", "#", "", true, false},
 		{"$share/g/a#", "g", "a#", true, false},
+		{"$share/g/$share/h/a", "g", "$share/h/a", true, false},
+		{"$share/g/$share", "g", "$share", true, true},
 		{"$share/\xff/a", "\xff", "a", true, false},
 	} {
 		group, filter, shared, ok := ParseShared([]byte(test.in))

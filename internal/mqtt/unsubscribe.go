@@ -8,7 +8,8 @@ type Unsubscribe struct {
 	Props    Properties
 }
 
-// ParseUnsubscribe reads an UNSUBSCRIBE and checks all its filters.
+// ParseUnsubscribe reads an UNSUBSCRIBE and checks all its filters, as
+// ParseSubscribe does.
 func ParseUnsubscribe(frame []byte, v Version, u *Unsubscribe) *Fault {
 	r := open(frame, UNSUBSCRIBE, v)
 	u.PacketID = r.packetID()
@@ -16,7 +17,7 @@ func ParseUnsubscribe(frame []byte, v Version, u *Unsubscribe) *Fault {
 	u.Filters = r.b[r.at:len(r.b):len(r.b)]
 	u.Count = 0
 	for r.left() > 0 {
-		r.topicFilter(v)
+		r.topicFilter()
 		u.Count++
 	}
 	if f := r.end(); f != nil {

@@ -4,74 +4,20 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/vouchmq/vouchmq/internal/mqtt/mqtttest"
 )
 
-// wire builds bytes from a notation close to the tables of the standard:
-//
-//	10: "MQTT" 05 02 003C [ 21 0014 ] "c1"
-//
-// Hexadecimal digits stand for themselves, a quoted text for a UTF-8 encoded
-// string with its length, 'text' for bare bytes, [ ... ] for what it holds with
-// a property length before it, and "XX:" for a fixed header whose remaining
-// length is that of the rest. text*N repeats the unquoted text N times.
+// wire builds bytes, see mqtttest.Wire.
 func wire(t testing.TB, notation string) []byte {
 	t.Helper()
-	first, rest, ok := strings.Cut(notation, ":")
-	if !ok || len(first) != 2 {
-		return wireFields(t, strings.Fields(notation))
+	b, err := mqtttest.Wire(notation)
+	if err != nil {
+		t.Fatalf("%s: %v", notation, err)
 	}
-	head := wireToken(t, first)
-	body := wireFields(t, strings.Fields(rest))
-	return append(appendVarint(head, uint32(len(body))), body...)
-}
-
-func wireFields(t testing.TB, tokens []string) []byte {
-	t.Helper()
-	stack := [][]byte{{}}
-	for _, token := range tokens {
-		top := len(stack) - 1
-		switch token {
-		case "[":
-			stack = append(stack, []byte{})
-		case "]":
-			inner := stack[top]
-			stack = stack[:top]
-			stack[top-1] = append(appendVarint(stack[top-1], uint32(len(inner))), inner...)
-		default:
-			stack[top] = append(stack[top], wireToken(t, token)...)
-		}
-	}
-	return stack[0]
-}
-
-func wireToken(t testing.TB, token string) []byte {
-	t.Helper()
-	text, count, repeated := strings.Cut(token, "*")
-	if repeated {
-		n, err := strconv.Atoi(strings.TrimSuffix(count, `"`))
-		if err != nil {
-			t.Fatalf("bad token %s", token)
-		}
-		token = `"` + strings.Repeat(strings.Trim(text, `"`), n) + `"`
-	}
-	switch token[0] {
-	case '"':
-		return appendBinary(nil, []byte(strings.Trim(token, `"`)))
-	case '\'':
-		return []byte(strings.Trim(token, `'`))
-	}
-	var out []byte
-	for ; len(token) >= 2; token = token[2:] {
-		b, err := strconv.ParseUint(token[:2], 16, 8)
-		if err != nil {
-			t.Fatalf("bad token %s: %v", token, err)
-		}
-		out = append(out, byte(b))
-	}
-	return out
+	return b
 }
 
 // sender says which side a packet comes from.

@@ -243,7 +243,8 @@ func needTool(t *testing.T, name string) {
 	t.Skipf("%s is missing", name)
 }
 
-// Debian's command line clients, in both versions, over plain TCP and TLS.
+// Debian's command line clients, in both versions, over plain TCP and TLS: clients that know the standard and nothing
+// of this broker. [MQTT311-7.0.0-2]
 func TestMosquittoClients(t *testing.T) {
 	needTool(t, "mosquitto_pub")
 	needTool(t, "mosquitto_sub")

@@ -9,18 +9,34 @@ import (
 )
 
 // Apply carries out effects: an effects header, which the engine has looked at, and effects. It is called by
-// the engine's goroutine. An error says that they do not follow package abi. It is the hot path: no allocation, no map, no waiting; and
-// each writer is woken once.
+// the engine's goroutine. An error says that they do not follow package abi. It is the hot path: no allocation, no map,
+// no waiting; and a writer is woken only for as much as makes a full record of TLS, until Flush.
 func (t *Transport) Apply(effects []byte, memory Memory) error {
-	slots := *t.table.slots.Load()
-	err := t.applyAll(effects, memory, slots)
+	err := t.applyAll(effects, memory, *t.table.slots.Load())
+	left := t.dirty[:0]
+	for _, c := range t.dirty {
+		if !c.wakeWriter(recordSize) {
+			left = append(left, c)
+			continue
+		}
+		c.dirty = false
+	}
+	clear(t.dirty[len(left):])
+	t.dirty = left
+	return err
+}
+
+// recordSize is the size of the largest record of TLS (RFC 8446, 5.1).
+const recordSize = 16 << 10
+
+// Flush wakes the writers of all connections that something has been written to.
+func (t *Transport) Flush() {
 	for i, c := range t.dirty {
 		c.dirty = false
-		c.wakeWriter()
+		c.wakeWriter(0)
 		t.dirty[i] = nil
 	}
 	t.dirty = t.dirty[:0]
-	return err
 }
 
 func (t *Transport) applyAll(effects []byte, memory Memory, slots []slot) error {
@@ -78,17 +94,18 @@ func (t *Transport) touch(c *conn) {
 	}
 }
 
-// applyDeliver appends a PUBLISH packet to the backlog of each target, and remembers in the source which of
+// applyDeliver appends PUBLISH packets to the backlog of each target, and remembers in the source which of
 // them is furthest behind.
 func (t *Transport) applyDeliver(effect *abi.Effect, memory Memory, slots []slot) error {
 	d := &t.deliver
 	if err := abi.ReadDeliver(effect, d); err != nil {
 		return err
 	}
-	payload, err := memory.Range(d.Payload)
+	span, err := memory.Range(d.Span())
 	if err != nil {
 		return err
 	}
+	run := publishes{d: d, span: span, whole: isWhole(d, span)}
 	var slowest *conn
 	most := t.limits.SoftBacklog
 	for list := d.Targets; len(list) >= abi.TargetSize; list = list[abi.TargetSize:] {
@@ -96,7 +113,7 @@ func (t *Transport) applyDeliver(effect *abi.Effect, memory Memory, slots []slot
 		if c == nil {
 			continue
 		}
-		backlog := c.deliver(d, binary.LittleEndian.Uint16(list[4:]), payload)
+		backlog := c.deliver(&run, binary.LittleEndian.Uint16(list[4:]))
 		if backlog > most {
 			slowest, most = c, backlog
 		}

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -83,28 +82,34 @@ func (c *conn) room(size int) *buffer {
 	return c.pending
 }
 
-// deliver appends a PUBLISH packet and returns the backlog to slow its source by; 0 if nobody is to wait for
+// deliver appends PUBLISH packets and returns the backlog to slow their source by; 0 if nobody is to wait for
 // this connection.
-func (c *conn) deliver(d *abi.Deliver, packetID uint16, payload []byte) int {
+func (c *conn) deliver(p *publishes, packetID uint16) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	size := c.size() + len(d.Head) + len(payload)
-	if size > c.transport.limits.SoftBacklog && !c.admit(d.QoS, size) {
+	all := p.each() * int(p.d.Count)
+	if c.size()+all > c.transport.limits.SoftBacklog {
+		c.deliverSome(p, packetID)
+	} else if !c.closing {
+		out := c.room(all)
+		out.b = p.appendTo(out.b, 0, p.d.Count, packetID)
+	}
+	if c.closing || c.backlog.stalled || c.pending == nil {
 		return 0
 	}
-	if c.closing {
-		return 0
+	return c.size()
+}
+
+// deliverSome appends those of the packets that a connection with a large backlog may still get. c.mu is held.
+func (c *conn) deliverSome(p *publishes, packetID uint16) {
+	for k := range p.d.Count {
+		size := c.size() + p.each()
+		if size > c.transport.limits.SoftBacklog && !c.admit(p.d.QoS, size) || c.closing {
+			continue
+		}
+		out := c.room(p.each())
+		out.b = p.appendTo(out.b, k, k+1, packetID)
 	}
-	out := c.room(len(d.Head) + len(payload))
-	at := len(out.b)
-	out.b = append(append(out.b, d.Head...), payload...)
-	if d.QoS > 0 {
-		binary.BigEndian.PutUint16(out.b[at+int(d.PacketIDAt):], packetID)
-	}
-	if c.backlog.stalled {
-		return 0
-	}
-	return size
 }
 
 // send appends what the core wrote.

@@ -33,7 +33,8 @@ func TestPacketsGoThrough(t *testing.T) {
 	}
 }
 
-// Whatever pieces a stream comes in, the same packets come out.
+// Whatever pieces a stream comes in, the same packets come out: TCP is a stream without loss, in order, both ways.
+// [MQTT-4.2.0-1], [MQTT311-7.1.1-1]
 func TestStreamInPieces(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -73,6 +74,7 @@ func appendLength(b []byte, n int) []byte {
 	return append(b, byte(n))
 }
 
+// What can be no packet, or is larger than allowed [MQTT-3.2.2-15], the core is told of, and the client gets its answer.
 func TestBadPackets(t *testing.T) {
 	b := newBed(t, Limits{MaxPacketSize: 1000}, nil)
 	for _, test := range []struct {

@@ -12,15 +12,20 @@ const pieceSize = 64 << 10
 // closeWriter is what streams have whose write side can be closed alone.
 type closeWriter interface{ CloseWrite() error }
 
-// wakeWriter starts the writer if there is something for it to do and it is not running.
-func (c *conn) wakeWriter() {
+// wakeWriter starts the writer if there is something for it to do and it is not running. It returns false if there are
+// fewer bytes to write than least, and does nothing then.
+func (c *conn) wakeWriter(least int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.writing || c.dead || c.pending == nil && !c.closing {
-		return
+		return true
+	}
+	if !c.closing && len(c.pending.b) < least {
+		return false
 	}
 	c.writing = true
 	c.transport.tasks.Go(c.write)
+	return true
 }
 
 // write is the writer: it writes until nothing is left.

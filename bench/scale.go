@@ -1,0 +1,300 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// ScalePlan asks how a broker bears many subscriptions, topics, receivers and connections.
+type ScalePlan struct {
+	Clients       int // that subscribe
+	Subscriptions int // in all
+	Idle          int // connections that do nothing
+	Rounds        int // of the measurements of throughput
+	Window        time.Duration
+	// Start starts a broker, afresh for each part, so that what one left behind does not count for the next.
+	Start func(ctx context.Context) (ScaleBroker, error)
+	// Progress is told now and then what goes on, nil for nobody.
+	Progress func(string)
+}
+
+// ScaleBroker is a broker that runs.
+type ScaleBroker struct {
+	Plain, TLS, Attested Dialer
+	RSS                  func() (uint64, error)
+	ProcessorTime        func() (time.Duration, error)
+	Stop                 func()
+}
+
+// Goals of ScaleReport.
+const (
+	goalSubscriptionBytes = 400 << 20 // of the process with all subscriptions
+	goalIdleBytes         = 45 << 10  // of the process for each idle TLS connection
+	goalSpread            = 0.20      // how much more a delivery may cost with many topics or receivers
+)
+
+// ScaleReport is what came of it. Memory is what is resident of the broker's process, in bytes.
+type ScaleReport struct {
+	Clients           int          `json:"clients"`
+	Subscriptions     int          `json:"subscriptions"`
+	EmptyBytes        uint64       `json:"empty_bytes"`        // before anybody came
+	ClientsBytes      uint64       `json:"clients_bytes"`      // with all clients
+	SubscriptionBytes uint64       `json:"subscription_bytes"` // with all subscriptions, too
+	Idle              []IdleReport `json:"idle"`
+	Costs             []CostReport `json:"costs"`
+}
+
+// IdleReport is what connections cost that do nothing.
+type IdleReport struct {
+	Transport   string `json:"transport"`
+	Connections int    `json:"connections"`
+	Bytes       uint64 `json:"bytes"` // of the process
+}
+
+// Each is how many bytes of the process there are for a connection.
+func (r IdleReport) Each() float64 { return float64(r.Bytes) / float64(r.Connections) }
+
+// CostReport compares the rate of deliveries with few and with many of something.
+type CostReport struct {
+	Of       string  `json:"of"` // topics or receivers
+	Few      int     `json:"few"`
+	Many     int     `json:"many"`
+	Cost     float64 `json:"few_ns"`         // processor time of the broker for each delivery, median
+	Then     float64 `json:"many_ns"`        // the same
+	Rate     float64 `json:"few_per_second"` // deliveries, median; they depend on what the load generator costs, too
+	RateThen float64 `json:"many_per_second"`
+}
+
+// Dearer is how much more a delivery costs with many: 0 is nothing, 1 is twice as much.
+func (r CostReport) Dearer() float64 { return r.Then/r.Cost - 1 }
+
+// Scale takes the measurements of a plan.
+func Scale(ctx context.Context, p ScalePlan) (ScaleReport, error) {
+	r := ScaleReport{Clients: p.Clients, Subscriptions: p.Subscriptions}
+	if err := p.subscriptions(ctx, &r); err != nil {
+		return r, fmt.Errorf("subscriptions: %w", err)
+	}
+	for _, transport := range []string{"plain", "tls", "attested"} {
+		idle, err := p.idle(ctx, transport)
+		if err != nil {
+			return r, fmt.Errorf("idle connections (%s): %w", transport, err)
+		}
+		r.Idle = append(r.Idle, idle)
+	}
+	for _, c := range costs {
+		cost, err := p.cost(ctx, c)
+		if err != nil {
+			return r, fmt.Errorf("cost of %s: %w", c.of, err)
+		}
+		r.Costs = append(r.Costs, cost)
+	}
+	return r, nil
+}
+
+func (p *ScalePlan) say(format string, args ...any) {
+	if p.Progress != nil {
+		p.Progress(fmt.Sprintf(format, args...))
+	}
+}
+
+// subscriptions lets clients come and subscribe to topics of their own.
+func (p *ScalePlan) subscriptions(ctx context.Context, r *ScaleReport) error {
+	broker, err := p.Start(ctx)
+	if err != nil {
+		return err
+	}
+	defer broker.Stop()
+	if r.EmptyBytes, err = broker.RSS(); err != nil {
+		return err
+	}
+	conns, err := openMany(ctx, broker.Plain, p.Clients)
+	defer closeMany(conns)
+	if err != nil {
+		return err
+	}
+	if r.ClientsBytes, err = broker.RSS(); err != nil {
+		return err
+	}
+	p.say("%d clients: %.0f MB", p.Clients, float64(r.ClientsBytes)/1e6)
+	each := p.Subscriptions / p.Clients
+	err = eachAtATime(len(conns), func(i int) error {
+		return subscribeAll(conns[i].Conn, conns[i].buf, scaleFilters(i, each), 0)
+	})
+	if err != nil {
+		return err
+	}
+	r.SubscriptionBytes, err = broker.RSS()
+	p.say("%d subscriptions: %.0f MB", p.Subscriptions, float64(r.SubscriptionBytes)/1e6)
+	return err
+}
+
+// scaleFilters are filters like those of a fleet of devices.
+func scaleFilters(client, count int) (filters []string) {
+	for k := range count {
+		filters = append(filters, fmt.Sprintf("plant/%d/line/%d/sensor/%d", client/100, client%100, k))
+	}
+	return filters
+}
+
+// idle lets connections come and do nothing.
+func (p *ScalePlan) idle(ctx context.Context, transport string) (IdleReport, error) {
+	r := IdleReport{Transport: transport, Connections: p.Idle}
+	broker, err := p.Start(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer broker.Stop()
+	dial := map[string]Dialer{"plain": broker.Plain, "tls": broker.TLS, "attested": broker.Attested}[transport]
+	conns, err := openMany(ctx, dial, p.Idle)
+	defer closeMany(conns)
+	if err != nil {
+		return r, err
+	}
+	if err := pause(ctx, settleTime); err != nil {
+		return r, err
+	}
+	r.Bytes, err = broker.RSS()
+	p.say("%d idle connections (%s): %.1f KiB each", p.Idle, transport, r.Each()/1024)
+	return r, err
+}
+
+// settleTime is how long a broker has to give back what handshakes needed.
+const settleTime = 5 * time.Second
+
+// idleConn is a connection that must be read to be alive.
+type idleConn struct {
+	net.Conn
+	buf *bufio.Reader
+}
+
+// openMany opens connections, some at a time. It returns those that it has opened also with an error.
+func openMany(ctx context.Context, dial Dialer, count int) ([]idleConn, error) {
+	conns := make([]idleConn, count)
+	err := eachAtATime(count, func(i int) error {
+		ctx, cancel := context.WithTimeout(ctx, dialTime)
+		defer cancel()
+		conn, err := dial(ctx)
+		if err != nil {
+			return err
+		}
+		conns[i] = idleConn{conn, bufio.NewReaderSize(conn, 512)}
+		return exchange(conn, conns[i].buf, connectPacket(fmt.Sprint("scale-", i), 0))
+	})
+	return conns, err
+}
+
+func closeMany(conns []idleConn) {
+	for _, c := range conns {
+		if c.Conn != nil {
+			c.Close()
+		}
+	}
+}
+
+// eachAtATime calls f with 0 to count-1, a few at a time, and returns an error of one of them.
+func eachAtATime(count int, f func(i int) error) error {
+	const workers = 8
+	var all sync.WaitGroup
+	errs := make([]error, workers)
+	for w := range workers {
+		all.Go(func() {
+			for i := w; i < count && errs[w] == nil; i += workers {
+				errs[w] = f(i)
+			}
+		})
+	}
+	all.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// comparison is a load with few and with many of something.
+type comparison struct {
+	of        string
+	few, many int
+	shape     func(n int) Shape
+}
+
+var costs = []comparison{
+	{"topics", 10, 10_000, topicsShape},
+	{"receivers", 10, 1_000, receiversShape},
+}
+
+// topicsShape has publishers that send to all of n topics in turn, and as many subscribers, each of which has its part of
+// the topics, one subscription for each.
+func topicsShape(n int) Shape {
+	const clients = 10
+	topics := func(from, step int) (all []string) {
+		for i := from; i < n; i += step {
+			all = append(all, fmt.Sprintf("bench/topics/%d", i))
+		}
+		return all
+	}
+	return Shape{
+		Name: fmt.Sprintf("topics-%d", n), Publishers: clients, Subscribers: clients, fan: 1,
+		topics:  func(int) []string { return topics(0, 1) },
+		filters: func(subscriber int) []string { return topics(subscriber, clients) },
+	}
+}
+
+// receiversShape has one publisher and n subscribers to its topic.
+func receiversShape(n int) Shape {
+	return Shape{
+		Name: fmt.Sprintf("receivers-%d", n), Publishers: 1, Subscribers: n, fan: n,
+		topic: always("bench/receivers"), filter: always("bench/receivers"),
+	}
+}
+
+// cost measures few and many in turn.
+func (p *ScalePlan) cost(ctx context.Context, c comparison) (CostReport, error) {
+	r := CostReport{Of: c.of, Few: c.few, Many: c.many}
+	broker, err := p.Start(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer broker.Stop()
+	var few, many, fewRates, manyRates []float64
+	for range p.Rounds {
+		for _, x := range []struct {
+			n            int
+			costs, rates *[]float64
+		}{{c.few, &few, &fewRates}, {c.many, &many, &manyRates}} {
+			load := Load{Shape: c.shape(x.n), Payload: 64, Warmup: time.Second, Window: p.Window, ProcessorTime: broker.ProcessorTime}
+			result, err := Measure(ctx, broker.Plain, load)
+			if err != nil {
+				return r, fmt.Errorf("%d: %w", x.n, err)
+			}
+			*x.costs, *x.rates = append(*x.costs, result.Cost), append(*x.rates, result.Rate)
+			p.say("%s: %s deliveries/s, %.0f ns each", load.Shape.Name, thousands(result.Rate), result.Cost)
+		}
+	}
+	r.Cost, r.Then, r.Rate, r.RateThen = median(few), median(many), median(fewRates), median(manyRates)
+	return r, nil
+}
+
+// Failures says which goals were missed.
+func (r ScaleReport) Failures() (missed []string) {
+	miss := func(format string, args ...any) { missed = append(missed, fmt.Sprintf(format, args...)) }
+	if r.SubscriptionBytes > goalSubscriptionBytes {
+		miss("%d subscriptions take %.0f MiB, more than %d", r.Subscriptions, float64(r.SubscriptionBytes)/(1<<20), goalSubscriptionBytes>>20)
+	}
+	for _, i := range r.Idle {
+		if i.Each() > goalIdleBytes && i.Transport == "tls" {
+			miss("an idle connection (%s) takes %.1f KiB, more than %d", i.Transport, i.Each()/1024, goalIdleBytes>>10)
+		}
+	}
+	for _, c := range r.Costs {
+		if c.Dearer() > goalSpread {
+			miss("a delivery costs %.0f %% more with %d %s than with %d", 100*c.Dearer(), c.Many, c.Of, c.Few)
+		}
+	}
+	return missed
+}

@@ -1,0 +1,264 @@
+package broker
+
+import (
+	"encoding/binary"
+
+	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+)
+
+// The short way of a PUBLISH at QoS 1 or 2: a run of packets to one topic, of one size, without flags and properties,
+// becomes a bundle for each receiver. The conditions are those of quick.go, and that every receiver can take part of the
+// run, into its window or into its queue.
+
+// publishRun is a run of PUBLISH packets in the batch that differ in packet id and payload only.
+type publishRun struct {
+	topic   []byte
+	start   uint32 // offset of the first packet
+	id      uint32 // of its packet id
+	payload uint32 // of its payload
+	size    uint32 // of each payload
+	stride  uint32 // from one packet to the next
+	count   uint32
+	qos     uint8
+}
+
+// quickAcked handles packets from offset at on as long as they can go the short way, and returns the offset of the
+// first that cannot and how many it handled.
+func (c *Core) quickAcked(p *connection, at, end uint32) (next, handled uint32) {
+	if p.session == 0 || p.rulesSerial != c.rulesSerial || c.longWay || c.routes.large() {
+		return at, 0
+	}
+	var r publishRun
+	for c.work < c.config.Limits.StepWork && c.readRun(p, at, end, &r) {
+		rt := c.recentRoute(p, r.topic)
+		if rt == nil {
+			break
+		}
+		c.refresh(rt)
+		if r.count = c.roomForRun(p, rt, end, &r); r.count < 2 {
+			break
+		}
+		if r.count = c.measureRun(p, end, &r); r.count < 2 {
+			break
+		}
+		c.publishRun(p, rt, &r)
+		at += r.count * r.stride
+		handled += r.count
+	}
+	c.stats.Received += uint64(handled)
+	return at, handled
+}
+
+// readRun reads the first packet of a run, and says whether it is one for the short way.
+func (c *Core) readRun(p *connection, at, end uint32, r *publishRun) bool {
+	if end-at < 8 || c.batch[at] != publishPlain|2 && c.batch[at] != publishPlain|4 {
+		return false
+	}
+	batch := c.batch[:end]
+	length, i := uint32(batch[at+1]), at+2
+	if length >= 0x80 {
+		length = length&0x7F | uint32(batch[i])<<7
+		i++
+		if length >= 1<<14 {
+			return false
+		}
+	}
+	stop := i + length
+	r.start, r.qos, r.stride = at, batch[at]>>1&3, stop-at
+	r.id = i + 2 + uint32(batch[i])<<8 + uint32(batch[i+1])
+	r.payload = r.id + 2
+	if p.version == mqtt.V5 {
+		r.payload++ // the length of the properties
+	}
+	if stop > end || r.payload > stop || r.id == i+2 {
+		return false
+	}
+	r.topic, r.size = batch[i+2:r.id], stop-r.payload
+	return true
+}
+
+// recentRoute returns the route of a topic that a connection has published to of late, or nil.
+func (c *Core) recentRoute(p *connection, topic []byte) *route {
+	recent := &p.recent[recentOf(topic)]
+	if recent.serial == 0 || int(recent.route) >= len(c.routes.all) {
+		return nil
+	}
+	rt := &c.routes.all[recent.route]
+	if rt.serial != recent.serial || string(rt.name) != string(topic) {
+		return nil
+	}
+	return rt
+}
+
+// maxRun bounds a run, so that its length fits a bundle.
+const maxRun = 1 << 12
+
+// roomForRun returns how many messages all receivers of a route can take, each into its window or, if it has to wait,
+// into its queue; 0 if there is anything unusual about one of them.
+func (c *Core) roomForRun(p *connection, rt *route, end uint32, r *publishRun) uint32 {
+	if len(rt.matches) == 0 || len(rt.groups) > 0 { // of groups, who gets it is chosen for each message
+		return 0
+	}
+	l := &c.config.Limits
+	room := min(maxRun, (end-r.start)/r.stride, 1+(l.StepWork-c.work)*quickly/uint32(len(rt.matches)+1))
+	most, received := uint32(p.receiveMost), c.sessions.at(p.session).receivedCount
+	switch left := most - min(received, most); {
+	case r.qos == 2:
+		room = min(room, left)
+	case left == 0: // messages of QoS 1 are acknowledged as they come
+		return 0
+	}
+	for i := range rt.matches {
+		m := &rt.matches[i]
+		s := c.sessions.at(m.session)
+		if m.whose != everybodys || r.size+uint32(len(r.topic))+16+5*uint32(m.count) > s.maxPacket {
+			return 0
+		}
+		if m.form&formAlias != 0 && c.wouldSetAlias(rt, m, s, r) {
+			return 0
+		}
+		switch {
+		case m.form&3 == 0:
+		case s.ready():
+			room = min(room, s.window-s.outstanding)
+			room = c.findPacketIDs(s, room)
+		default:
+			room = min(room, c.queueRoom(s, r))
+		}
+		if room < 2 {
+			return 0
+		}
+	}
+	if !c.roomToKeep(rt, room, r.stride) {
+		return 0
+	}
+	return room
+}
+
+// roomToKeep says whether there is room for count messages for all receivers of a route, by far.
+func (c *Core) roomToKeep(rt *route, count, stride uint32) bool {
+	size := uint64(count+1) * uint64(stride)
+	if uint64(c.config.Limits.MaxMemory) < c.store.live+size {
+		return false
+	}
+	if c.config.Limits.MaxModuleMemory == 0 {
+		return true
+	}
+	pages := uint64(len(rt.matches))/pageSize + 2
+	need := pages*c.deliveries.pageBytes() + c.messages.growth() + c.received.growth() + c.byReceivedID.growth()
+	return c.fits(need+size+chunkSize, 0)
+}
+
+// wouldSetAlias says whether the first message of a run would set a topic alias.
+func (c *Core) wouldSetAlias(rt *route, mt *match, s *session, r *publishRun) bool {
+	_, free := c.aliasIn(rt, mt.session, s)
+	m := content{payload: abi.Ref{Size: r.size}}
+	return free && c.maySet(s, &m, min(r.qos, mt.form&3))
+}
+
+// queueRoom returns how many messages of a run fit into a session's queue.
+func (c *Core) queueRoom(s *session, r *publishRun) uint32 {
+	l := &c.config.Limits
+	if s.queued >= l.MaxQueued || s.queuedBytes >= l.MaxQueuedBytes {
+		return 0
+	}
+	return min(l.MaxQueued-s.queued, (l.MaxQueuedBytes-s.queuedBytes)/(uint32(len(r.topic))+r.size+1))
+}
+
+// measureRun returns how many packets, of r.count at most, are like the first, and notes the packet ids of QoS 2.
+func (c *Core) measureRun(p *connection, end uint32, r *publishRun) (count uint32) {
+	batch := c.batch[:end]
+	header := batch[r.start:r.id]
+	plain := r.payload-r.id == 2 // no properties
+	for at := r.start; count < r.count && end-at >= r.stride; at += r.stride {
+		packet := batch[at : at+r.stride]
+		id := binary.BigEndian.Uint16(packet[len(header):])
+		if id == 0 || !plain && packet[len(header)+2] != 0 || !sameStart(packet, header) {
+			break
+		}
+		if r.qos == 2 {
+			if c.isReceived(p.session, id) {
+				break
+			}
+			c.addReceived(p.session, id)
+		}
+		count++
+	}
+	if count == 1 && r.qos == 2 { // it goes the long way
+		c.forgetReceived(p.session, binary.BigEndian.Uint16(batch[r.id:]))
+	}
+	return count
+}
+
+// publishRun hands a run to the receivers of a route and acknowledges it.
+func (c *Core) publishRun(p *connection, rt *route, r *publishRun) {
+	c.sendAt = 0
+	c.work += 1 + r.count/quickly
+	m := content{topic: r.topic, qos: r.qos, source: p.conn, session: p.session}
+	m.payload = abi.Ref{Offset: r.payload, Size: r.size}
+	message, open := uint32(0), -1
+	var last *match
+	var qos uint8
+	var packetIDAt uint32
+	for i := range rt.matches {
+		mt := &rt.matches[i]
+		s := c.sessions.at(mt.session)
+		var alias uint16
+		if mt.form&formAlias != 0 {
+			alias, _ = c.aliasIn(rt, mt.session, s)
+		}
+		if last == nil || alias != m.alias || !rt.sameForm(last, mt) {
+			m.alias = alias
+			open = c.endRun(open, r.count, r.stride)
+			qos = min(r.qos, mt.form&3)
+			packetIDAt = c.buildHead(&m, versionOf(mt.form), qos, false, rt.idsOf(*mt))
+			last = mt
+		}
+		if qos > 0 && message == 0 {
+			message = c.keepRun(r)
+		}
+		id, now := c.offerRun(mt.session, s, message, r, qos, rt.idsOf(*mt), p.conn)
+		if !now {
+			continue
+		}
+		if open < 0 {
+			c.out, open = abi.BeginDeliver(c.out, m.source, qos, packetIDAt, m.payload, c.head)
+		}
+		c.out = abi.AppendTarget(c.out, s.conn, id)
+	}
+	c.endRun(open, r.count, r.stride)
+	c.pauseSource()
+	c.ackRun(r)
+}
+
+// offerRun takes a run on for a session, and says whether it goes now, and under which packet id its first message.
+func (c *Core) offerRun(id uint32, s *session, message uint32, r *publishRun, qos uint8, ids []uint32, source abi.Conn) (first uint16, now bool) {
+	if qos == 0 {
+		if s.conn != 0 && s.blocked {
+			c.stats.DroppedQoS0 += uint64(r.count)
+			c.noteDropped(s)
+		}
+		return 0, s.conn != 0 && !s.blocked
+	}
+	ready := s.ready()
+	n, d := c.newBundle(message, r.count, qos, ids)
+	if !ready {
+		c.enqueue(s, n, d)
+		c.slowDown(id, s, source)
+		return 0, false
+	}
+	c.takePacketIDs(s, n, d)
+	return d.packetID, true
+}
+
+// ackRun acknowledges the messages of a run.
+func (c *Core) ackRun(r *publishRun) {
+	first := firstPuback
+	if r.qos == 2 {
+		first = firstPubrec
+	}
+	for at, n := r.id, r.count; n > 0; at, n = at+r.stride, n-1 {
+		c.acks = append(c.acks, first, ackSize-2, c.batch[at], c.batch[at+1])
+	}
+}
