@@ -105,6 +105,7 @@ func (c *Core) endRun(open int, count, stride uint32) int {
 // unbundle makes single deliveries of what a client has not yet acknowledged of a bundle in flight.
 func (c *Core) unbundle(s *session, n uint32) {
 	d := c.deliveries.at(n)
+	c.work += uint32(d.count) / quickly
 	for k := d.landed; k < d.count; k++ {
 		single, one := c.deliveries.alloc()
 		one.count, one.qos, one.retain, one.packetID = 1, d.qos, d.retain, d.packetID+k

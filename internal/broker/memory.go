@@ -62,7 +62,14 @@ func (c *Core) scratchBytes() uint64 {
 // fits says whether the tables may take so many bytes more, if that leaves the last eighths of the limit.
 func (c *Core) fits(need uint64, eighths uint64) bool {
 	most := uint64(c.config.Limits.MaxModuleMemory)
-	return need == 0 || most == 0 || c.memory()+need <= most-most/8*eighths
+	return need == 0 || most == 0 || c.memory()+c.reserved()+need <= most-most/8*eighths
+}
+
+// reserved returns how many bytes more the messages in bundles take once each of them is a delivery of its own. That may
+// happen at any time, and cannot be refused.
+func (c *Core) reserved() uint64 {
+	messages := c.waiting + uint64(c.groups.waiting)
+	return (messages - min(messages, uint64(c.deliveries.live))) * c.deliveries.pageBytes() / pageSize
 }
 
 // roomForClient says whether a client may come, with its will, to its session, which is to be a new one if id is 0;

@@ -91,7 +91,8 @@ func (c *Core) recentRoute(p *connection, topic []byte) *route {
 	return rt
 }
 
-// maxRun bounds a run, so that its length fits a bundle.
+// maxRun bounds a run, so that its length fits a bundle. Its bytes are bounded by maxBlock: all of them are kept until the
+// last message is acknowledged, and a larger block would be garbage for the collector then.
 const maxRun = 1 << 12
 
 // roomForRun returns how many messages all receivers of a route can take, each into its window or, if it has to wait,
@@ -101,7 +102,7 @@ func (c *Core) roomForRun(p *connection, rt *route, end uint32, r *publishRun) u
 		return 0
 	}
 	l := &c.config.Limits
-	room := min(maxRun, (end-r.start)/r.stride, 1+(l.StepWork-c.work)*quickly/uint32(len(rt.matches)+1))
+	room := min(maxRun, (end-r.start)/r.stride, (maxBlock-uint32(len(r.topic)))/r.stride, 1+(l.StepWork-c.work)*quickly/uint32(len(rt.matches)+1))
 	most, received := uint32(p.receiveMost), c.sessions.at(p.session).receivedCount
 	switch left := most - min(received, most); {
 	case r.qos == 2:
@@ -145,7 +146,7 @@ func (c *Core) roomToKeep(rt *route, count, stride uint32) bool {
 	if c.config.Limits.MaxModuleMemory == 0 {
 		return true
 	}
-	pages := uint64(len(rt.matches))/pageSize + 2
+	pages := uint64(count)*uint64(len(rt.matches))/pageSize + 1 // see reserved
 	need := pages*c.deliveries.pageBytes() + c.messages.growth() + c.received.growth() + c.byReceivedID.growth()
 	return c.fits(need+size+chunkSize, 0)
 }
