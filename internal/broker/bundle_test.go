@@ -20,6 +20,7 @@ type bundleTest struct {
 	p, s *brokertest.Conn
 	sent int    // messages so far; the payload is their number
 	id   uint16 // the last packet id of p
+	most uint16 // aliases that clients want
 }
 
 // inBothWays plays something with bundles and without: it must be the same.
@@ -66,6 +67,10 @@ func (b *bundleTest) connect(id string, window uint16) *brokertest.Conn {
 	req := mqtt.Connect{Version: mqtt.V5, ClientID: []byte(id)}
 	req.Props.Has = mqtt.PropertySet(0).With(mqtt.PropSessionExpiryInterval).With(mqtt.PropReceiveMaximum)
 	req.Props.SessionExpiryInterval, req.Props.ReceiveMaximum = 100, window
+	if b.most > 0 {
+		req.Props.Has = req.Props.Has.With(mqtt.PropTopicAliasMaximum)
+		req.Props.TopicAliasMaximum = b.most
+	}
 	c := b.rig.Open(&abi.Peer{Listener: "plain"})
 	c.Packets(mqtt.AppendConnect(nil, &req))
 	b.run()
@@ -283,6 +288,8 @@ func TestBundlesAtTakeover(t *testing.T) {
 		b.ack(b.s, mqtt.PUBCOMP, 0, 1)
 		b.ack(b.s, mqtt.PUBACK, 0, ids(7, 8)...)
 		b.wants(b.s, "pubrel 1, pubrel 2, pubrel 3")
+		b.ack(b.s, mqtt.PUBREC, 0, ids(2, 3)...) // again
+		b.wants(b.s, "pubrel 2, pubrel 3")
 		b.s = b.connect("s", 5)
 		b.wants(b.s, "connack, pubrel 2, pubrel 3, qos2 id=4 dup 0004, qos2 id=5 dup 0005, qos2 id=6 dup 0006")
 		b.publish(1, 3)
@@ -407,6 +414,25 @@ func TestRunsKeepToReceiveMaximum(t *testing.T) {
 		if met := b.core.stats.LimitsMet[abi.LimitReceiveMaximum]; met != 1 {
 			b.t.Errorf("the limit was met %d times", met)
 		}
+	})
+}
+
+// TestRunsUseAliases sends runs on a topic that a client has no alias for yet: the first message sets it
+// [MQTT-3.3.2-8], the others use it, and so does what waits in the queue.
+func TestRunsUseAliases(t *testing.T) {
+	inBothWays(t, func(config *abi.Config) { config.Limits.MaxAliasesOut = 1 }, func(b *bundleTest) {
+		b.s.Lose()
+		b.most = 1
+		b.s = b.connect("s", 5)
+		b.publish(1, 3)
+		b.publish(1, 4)
+		b.wants(b.s, "connack, qos1 id=1 alias=1 0001, publish  qos1 id=2 alias=1 0002, publish  qos1 id=3 alias=1 0003, "+
+			"publish  qos1 id=4 alias=1 0004, publish  qos1 id=5 alias=1 0005")
+		b.publish(2, 3)
+		b.bundled()
+		b.ack(b.s, mqtt.PUBACK, 0, ids(1, 5)...)
+		b.wants(b.s, "publish  qos1 id=6 alias=1 0006, publish  qos1 id=7 alias=1 0007, "+
+			"publish  qos2 id=8 alias=1 0008, publish  qos2 id=9 alias=1 0009, publish  qos2 id=10 alias=1 0010")
 	})
 }
 
