@@ -52,7 +52,9 @@ type Core struct {
 	scans            []scan
 	parked           []scan // those of sessions without a connection
 	retained         retainedTotals
-	trimAt           int64 // when tables may be made smaller again
+	trimAt           int64  // when tables may be made smaller again
+	lookAt           int64  // when the core looks whether they should be
+	budget           uint64 // bytes that runs may take before the tables are added up again, see memory.go
 	stats            abi.Stats
 
 	longWay bool // for tests: nothing goes the short way, see quick.go

@@ -62,7 +62,14 @@ func (c *Core) scratchBytes() uint64 {
 // fits says whether the tables may take so many bytes more, if that leaves the last eighths of the limit.
 func (c *Core) fits(need uint64, eighths uint64) bool {
 	most := uint64(c.config.Limits.MaxModuleMemory)
-	return need == 0 || most == 0 || c.memory()+c.reserved()+need <= most-most/8*eighths
+	if need == 0 || most == 0 {
+		return true
+	}
+	taken := c.memory()
+	if taken >= most/4*3 {
+		c.lookAt = 0
+	}
+	return taken+c.reserved()+need <= most-most/8*eighths
 }
 
 // reserved returns how many bytes more the messages in bundles take once each of them is a delivery of its own. That may
@@ -171,17 +178,51 @@ func (c *Core) roomForDelivery() bool {
 	return c.deliveries.room() || c.fits(c.deliveries.growth(), 0)
 }
 
+// roomForBundles says whether the messages of a run may be kept for all receivers of a route. While there is much room
+// the tables are added up once for many runs.
+func (c *Core) roomForBundles(rt *route, count, stride uint32) bool {
+	most := uint64(c.config.Limits.MaxModuleMemory)
+	size := uint64(count+1) * uint64(stride)
+	if uint64(c.config.Limits.MaxMemory) < c.store.live+size {
+		return false
+	}
+	// Each message counts as a delivery of its own, see reserved; blocks may be half as large again.
+	deliveries := uint64(count) * uint64(len(rt.matches)) * c.deliveries.pageBytes() / pageSize
+	need := size/2*3 + deliveries
+	if most == 0 || need <= c.budget {
+		c.budget -= min(c.budget, need)
+		return true
+	}
+	need += c.deliveries.pageBytes() + c.messages.growth() + c.received.growth() + c.byReceivedID.growth() + chunkSize
+	if c.fits(need+most/budgetShare, 0) {
+		c.budget = most / budgetShare
+		return true
+	}
+	return c.fits(need, 0)
+}
+
+// budgetShare is which part of the limit runs may take before the tables are added up again.
+const budgetShare = 64
+
 // full says whether the core keeps as many bytes of messages as it may.
 func (c *Core) full() bool { return c.store.live >= uint64(c.config.Limits.MaxMemory) }
 
-// trimEvery is how long after tables were made smaller they are left alone, in milliseconds.
-const trimEvery = 1000
+// How long after tables were made smaller they are left alone, and how often the core looks whether they should be, in
+// milliseconds: to add up what all of them take is dear for a step that does little else. When one grows it looks anyway.
+const (
+	trimEvery = 1000
+	trimLook  = 100
+)
 
 // trim gives back memory that nothing lives in, if there is little left. It comes at the beginning of a step, when no
 // effect refers to anything.
 func (c *Core) trim() {
 	most := uint64(c.config.Limits.MaxModuleMemory)
-	if most == 0 || c.now < c.trimAt || c.memory() < most/4*3 {
+	if most == 0 || c.now < max(c.trimAt, c.lookAt) {
+		return
+	}
+	c.lookAt = c.now + trimLook
+	if c.memory() < most/4*3 {
 		return
 	}
 	c.trimAt = c.now + trimEvery

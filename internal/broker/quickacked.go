@@ -131,24 +131,10 @@ func (c *Core) roomForRun(p *connection, rt *route, end uint32, r *publishRun) u
 			return 0
 		}
 	}
-	if !c.roomToKeep(rt, room, r.stride) {
+	if !c.roomForBundles(rt, room, r.stride) {
 		return 0
 	}
 	return room
-}
-
-// roomToKeep says whether there is room for count messages for all receivers of a route, by far.
-func (c *Core) roomToKeep(rt *route, count, stride uint32) bool {
-	size := uint64(count+1) * uint64(stride)
-	if uint64(c.config.Limits.MaxMemory) < c.store.live+size {
-		return false
-	}
-	if c.config.Limits.MaxModuleMemory == 0 {
-		return true
-	}
-	pages := uint64(count)*uint64(len(rt.matches))/pageSize + 1 // see reserved
-	need := pages*c.deliveries.pageBytes() + c.messages.growth() + c.received.growth() + c.byReceivedID.growth()
-	return c.fits(need+size+chunkSize, 0)
 }
 
 // wouldSetAlias says whether the first message of a run would set a topic alias.
