@@ -36,6 +36,9 @@ type ServerConfig struct {
 	// of the server's first flight.
 	ClientAuth tls.ClientAuthType
 	ClientCAs  *x509.CertPool
+	// VerifyOrdinary is asked about each connection of ordinary TLS once certificates have been verified; an error
+	// ends the handshake. It is where revocation is looked at. nil: nothing more is asked.
+	VerifyOrdinary func(tls.ConnectionState) error
 
 	HandshakeTimeout time.Duration // default 10 s
 	EvidenceTimeout  time.Duration // for making evidence, and for the client's frame; default 5 s
@@ -65,13 +68,15 @@ func NewServer(ctx context.Context, config ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := leaf.VerifyHostname(config.Service); err != nil {
+	// A server that does not attest may have a certificate for any name.
+	if err := leaf.VerifyHostname(config.Service); err != nil && config.Attester != nil {
 		return nil, fmt.Errorf("certificate is not for service %q: %w", config.Service, err)
 	}
 	s.serverKey = attest.Sum(leaf.RawSubjectPublicKeyInfo)
 	s.ordinary = s.tlsConfig()
 	s.ordinary.MinVersion = s.config.MinVersion
 	s.ordinary.ClientAuth, s.ordinary.ClientCAs = config.ClientAuth, config.ClientCAs
+	s.ordinary.VerifyConnection = config.VerifyOrdinary
 	s.ticket.Store(smallTicket)
 	if config.Attester == nil {
 		return s, nil

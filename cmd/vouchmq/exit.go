@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"syscall"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/pubsub"
+	"github.com/vouchmq/vouchmq/internal/admin"
 )
 
 // Exit statuses. The last is that of mosquitto_sub.
@@ -50,11 +52,16 @@ func outcomeOf(err error) outcome {
 	var o outcome
 	var refusal *pubsub.Refusal
 	var kind attest.Kind
+	var no *admin.Error
 	switch {
 	case errors.Is(err, errTimeout):
 		o.status = exitTimeout
 	case errors.As(err, &refusal):
 		o = outcome{exitRefused, refusalHint(refusal)}
+	case errors.Is(err, admin.ErrNoBroker):
+		o = outcome{exitConnect, noBrokerHint(err)}
+	case errors.As(err, &no) && no.Code != admin.BadRequest:
+		o = outcome{exitRefused, administrationHint(no)}
 	case isNetwork(err):
 		o = outcome{exitConnect, networkHint(err)}
 	case errors.As(err, &kind):
@@ -78,6 +85,23 @@ func isNetwork(err error) bool {
 	var op *net.OpError
 	var dns *net.DNSError
 	return errors.As(err, &dns) || errors.As(err, &op) && op.Op == "dial"
+}
+
+func noBrokerHint(err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return "only the user that the broker runs as, and root, may administer it"
+	}
+	return "is the broker running, and on this machine? Name its socket with --socket or " + socketEnv
+}
+
+func administrationHint(e *admin.Error) string {
+	switch e.Code {
+	case admin.NotFound:
+		return "see: vouchmq clients list"
+	case admin.Unavailable:
+		return "see how the broker was started"
+	}
+	return ""
 }
 
 func networkHint(err error) string {

@@ -87,6 +87,7 @@ refused; 27 timeout.`,
 		readable := strings.ReplaceAll(err.Error(), `\x00`, " ") // see propertySeparator
 		return withHint(errors.New(readable), "see: "+c.CommandPath()+" --help")
 	})
-	root.AddCommand(newServe(), newPub(), newSub(), newInspect(), newVersion(), newDemo(), newBench(), newPasswd())
+	root.AddCommand(newServe(), newConfig(), newPub(), newSub(), newInspect(), newVersion(), newDemo(), newBench(),
+		newStatus(), newClients(), newSubscriptions(), newRetained(), newReload(), newLogLevel(), newPasswd())
 	return root
 }

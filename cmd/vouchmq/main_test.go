@@ -90,6 +90,9 @@ func goCommand(args []string, env ...string) error {
 //	expand FILE                  replace $VARIABLES in a file; $program is the digest of the program
 //	makekey FILE VARIABLE        make a key of a simulated TEE; the variable is its digest, without sha384:
 //	await FILE                   wait until a file is there
+//	signal NAME FILE             send HUP or TERM to the broker that wrote the ready file
+//	address FILE LISTENER H P    set variables to host and port of a listener of that broker
+//	awaitline FILE REGEXP        wait until a line of a file matches
 //	port VARIABLE                set a variable to a port on which nothing listens
 func TestScripts(t *testing.T) { runScripts(t, "script") }
 
@@ -106,6 +109,7 @@ func runScripts(t *testing.T, folder string) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"broker": cmdBroker, "halt": cmdHalt, "listen": cmdListen, "heard": cmdHeard, "lose": cmdLose, "status": cmdStatus,
 			"port": cmdPort, "change": cmdChange, "expand": cmdExpand, "makekey": cmdMakeKey, "await": cmdAwait,
+			"signal": cmdSignal, "address": cmdAddress, "awaitline": cmdAwaitLine,
 		},
 	})
 }

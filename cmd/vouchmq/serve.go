@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,22 +11,30 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/local"
+	"github.com/vouchmq/vouchmq/internal/admin"
 	"github.com/vouchmq/vouchmq/internal/module"
+	"github.com/vouchmq/vouchmq/internal/redact"
 	"github.com/vouchmq/vouchmq/internal/server"
+	"github.com/vouchmq/vouchmq/internal/server/settings"
+	"github.com/vouchmq/vouchmq/internal/server/systemd"
 )
 
 type serveFlags struct {
 	config, state, module, engine, readyFile string
 	plain, listen                            string
 	logLevel, logFormat                      string
+	adminSocket, metrics                     string
 }
 
 func newServe() *cobra.Command {
@@ -38,7 +47,13 @@ protects nothing, and everybody may do everything. It makes what it needs in a f
 owner CA, keys, a policy, a bundle for attested clients. It says which commands to try next.
 
 SIGINT and SIGTERM end it in good order: clients are told, and get what was still to be written. A second signal ends
-it at once. SIGUSR1 prints statistics as one line of JSON.
+it at once. SIGUSR1 prints statistics as one line of JSON. SIGHUP reads the configuration anew: certificates, policy,
+limits, listeners and log level change without a connection being dropped; what is wrong with it is logged, and the old
+one stays. Changed certificate files are noticed without a signal. Look at the broker, and administer it, with: vouchmq
+status, clients, subscriptions, retained, log-level, reload.
+
+Each key of the configuration can also be set by a variable, such as VOUCHMQ_LOG__LEVEL=debug. A flag counts more than a
+variable, and a variable more than the file. See: vouchmq config --help
 
 Exit status: 0 after a signal; 1 otherwise; 70 if the module did not come back from a step.`,
 		Example: `  vouchmq serve
@@ -48,6 +63,15 @@ Exit status: 0 after a signal; 1 otherwise; 70 if the module did not come back f
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
 	helpWithoutShorthand(c)
+	f.define(c)
+	fs := c.Flags()
+	fs.StringVar(&f.module, "module", "", "run this module instead of the one in the program")
+	fs.StringVar(&f.readyFile, "ready-file", "", "write addresses and files to this file, as JSON, once the listeners are open")
+	return c
+}
+
+// define defines the flags that say what the configuration is.
+func (f *serveFlags) define(c *cobra.Command) {
 	fs := c.Flags()
 	fs.SortFlags = false
 	fs.StringVar(&f.config, "config", "", "configuration file (vouchmq.yaml)")
@@ -55,78 +79,99 @@ Exit status: 0 after a signal; 1 otherwise; 70 if the module did not come back f
 	fs.StringVar(&f.listen, "listen", server.DefaultTLSAddress, "address of a development broker for attested and ordinary TLS; port 0 is a free one")
 	fs.StringVar(&f.plain, "listen-plain", server.DefaultPlainAddress, "its address for plain TCP, - for none")
 	fs.StringVar(&f.engine, "engine", string(server.Wasm), "how the core runs: wasm, or native for comparison")
-	fs.StringVar(&f.module, "module", "", "run this module instead of the one in the program")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
-	fs.StringVar(&f.readyFile, "ready-file", "", "write addresses and files to this file, as JSON, once the listeners are open")
+	fs.StringVar(&f.adminSocket, "admin-socket", "", "socket for administration (default of a development broker: admin.sock in its folder), - for none")
+	fs.StringVar(&f.metrics, "metrics", "", "address for metrics and health, on this machine (default: none)")
 	c.MarkFlagsMutuallyExclusive("config", "state")
 	c.MarkFlagsMutuallyExclusive("config", "listen")
 	c.MarkFlagsMutuallyExclusive("config", "listen-plain")
-	return c
 }
 
-// settings are what flags and file together say.
-type settings struct {
-	config server.Config
-	state  *server.State
+// keyFlags are the flags that stand for a key of the configuration, which they override.
+var keyFlags = []struct{ flag, path string }{
+	{"state", "state"},
+	{"listen", "listeners[" + server.AttestedListener + "].address"},
+	{"listen-plain", "listeners[" + server.PlainListener + "].address"},
+	{"engine", "engine"},
+	{"admin-socket", "admin.socket"},
+	{"metrics", "metrics.address"},
+	{"log-level", "log.level"},
+	{"log-format", "log.format"},
 }
 
-// load reads the configuration file, if there is one. A flag that is given counts more than the file.
-func (f *serveFlags) load(c *cobra.Command) (settings, error) {
+// foreign are variables that begin as those of the configuration do, and are not.
+var foreign = []string{passwordEnv, socketEnv}
+
+// read reads flags, environment and file. flags may be nil.
+func (f *serveFlags) read(flags *pflag.FlagSet) (*settings.Settings, error) {
+	source := settings.Source{Base: server.Defaults(), Environ: os.Environ(), Ignored: foreign}
 	if f.config == "" {
-		return f.development(c.ErrOrStderr())
+		source.Base, source.Optional = server.DevelopmentDefaults(), []string{"policy"}
+		f.shape(&source.Base, flags)
+		source.Base.Admin.Socket = f.developmentSocket()
+	} else {
+		text, err := os.ReadFile(f.config)
+		if err != nil {
+			return nil, fmt.Errorf("configuration: %w", err)
+		}
+		source.Name, source.Text = f.config, text
 	}
-	file, err := server.LoadFile(f.config)
-	if err != nil {
-		return settings{}, err
-	}
-	for name, value := range map[string]*string{"log-level": &file.Log.Level, "log-format": &file.Log.Format, "engine": (*string)(&file.Engine)} {
-		if c.Flags().Changed(name) {
-			*value = c.Flag(name).Value.String()
+	for _, k := range keyFlags {
+		if flags == nil {
+			break
+		}
+		if flag := flags.Lookup(k.flag); flag != nil && flag.Changed && !(k.flag == "listen-plain" && f.plain == "-") {
+			source.Flags = append(source.Flags, settings.Flag{Path: k.path, Name: "--" + k.flag, Value: valueOf(flag)})
 		}
 	}
-	log, err := newLogger(c.ErrOrStderr(), file.Log.Level, file.Log.Format)
-	if err != nil {
-		return settings{}, err
-	}
-	wasm, err := f.moduleBytes(file.Engine)
-	if err != nil {
-		return settings{}, err
-	}
-	config, state, err := file.Open(wasm, time.Now(), log)
-	return settings{config, state}, err
+	return settings.Read(source)
 }
 
-// development is a broker without a file.
-func (f *serveFlags) development(logTo io.Writer) (settings, error) {
-	log, err := newLogger(logTo, f.logLevel, f.logFormat)
-	if err != nil {
-		return settings{}, err
+// valueOf is what a flag says, as it would stand in the file: a path is relative to where the flag was given, and - is
+// nothing.
+func valueOf(flag *pflag.Flag) string {
+	value := flag.Value.String()
+	if flag.Name != "admin-socket" {
+		return value
 	}
-	wasm, err := f.moduleBytes(server.Engine(f.engine))
-	if err != nil {
-		return settings{}, err
+	if value == "-" {
+		return ""
 	}
-	config, state, err := server.Development(server.DevelopmentOptions{
-		Dir: f.state, Plain: f.plain, Attested: f.listen, Engine: server.Engine(f.engine), Module: wasm, Log: log,
-	})
-	return settings{config, state}, err
+	if absolute, err := filepath.Abs(value); err == nil {
+		return absolute
+	}
+	return value
 }
 
-func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
-	options := new(slog.HandlerOptions)
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: use debug, info, warn or error", level)
+// shape makes the listeners of a development broker what --listen-plain says. To give its address is to mean it, also
+// one beyond this machine.
+func (f *serveFlags) shape(base *settings.File, flags *pflag.FlagSet) {
+	if f.plain == "-" {
+		base.Listeners = slices.DeleteFunc(base.Listeners, func(l settings.Listener) bool { return l.Name == server.PlainListener })
+		return
 	}
-	options.Level = l
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, options)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, options)), nil
+	if flags.Changed("listen-plain") {
+		base.Listeners[0].Insecure = true
 	}
-	return nil, fmt.Errorf("--log-format %q: use text or json", format)
+}
+
+// developmentSocket is the socket for administration of a broker without a file, unless its folder has too long a name
+// for a socket.
+func (f *serveFlags) developmentSocket() string {
+	path := filepath.Join(f.state, admin.SocketFile)
+	if len(path) > admin.MaxSocketPath {
+		return ""
+	}
+	return path
+}
+
+// folder is what paths in the configuration are relative to.
+func (f *serveFlags) folder() string {
+	if f.config == "" {
+		return ""
+	}
+	return filepath.Dir(f.config)
 }
 
 // moduleBytes is the module to run: a file, or the one in this program. The native engine needs none.
@@ -144,28 +189,109 @@ func (f *serveFlags) moduleBytes(engine server.Engine) ([]byte, error) {
 	return module.Bytes()
 }
 
+// open opens what settings name, and the log.
+func (f *serveFlags) open(s *settings.Settings, c *cobra.Command, sockets *server.Sockets, log *logging) (*server.Opened, error) {
+	if err := log.open(c.ErrOrStderr(), s.Log); err != nil {
+		return nil, err
+	}
+	wasm, err := f.moduleBytes(server.Engine(s.Engine))
+	if err != nil {
+		return nil, err
+	}
+	shown, err := newRedactor()
+	if err != nil {
+		return nil, err
+	}
+	return server.Open(s, server.Opening{
+		Module: wasm, Now: time.Now(), Log: log.Logger, Level: &log.level, Sockets: sockets, Dir: f.folder(), Version: version, Redact: shown,
+	})
+}
+
+// newRedactor returns what shows names in the log, with a key that nobody else has.
+func newRedactor() (redact.Func, error) {
+	key, err := redact.NewKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	return redact.With(key)
+}
+
+// logging is the log of the process: its level may change, its form stays.
+type logging struct {
+	*slog.Logger
+	level slog.LevelVar
+}
+
+// open makes the log.
+func (l *logging) open(w io.Writer, settings settings.Log) error {
+	if err := l.level.UnmarshalText([]byte(settings.Level)); err != nil {
+		return err
+	}
+	options := &slog.HandlerOptions{Level: &l.level}
+	if l.Logger = slog.New(slog.NewTextHandler(w, options)); settings.Format == "json" {
+		l.Logger = slog.New(slog.NewJSONHandler(w, options))
+	}
+	return nil
+}
+
 func (f *serveFlags) run(c *cobra.Command) error {
-	s, err := f.load(c)
+	passed, err := systemd.Sockets()
 	if err != nil {
 		return err
 	}
-	broker, err := server.Start(c.Context(), s.config)
+	sockets, log := server.NewSockets(passed), new(logging)
+	read := func() (*settings.Settings, error) { return f.read(c.Flags()) }
+	told, err := read()
+	if err != nil {
+		return explainSettings(err)
+	}
+	opened, err := f.open(told, c, sockets, log)
+	if err != nil {
+		return explainSettings(err)
+	}
+	opened.Warn(log.Logger)
+	broker, err := server.Start(c.Context(), opened.Config)
 	if err != nil {
 		return explainStart(err)
 	}
 	defer broker.Shutdown(context.Background()) // again, if it has been called
-	ready, err := announce(broker, s.state)
+	if left := sockets.Close(); len(left) > 0 {
+		log.Warn("systemd passed sockets that no listener names", "sockets", left)
+	}
+	ready, err := announce(broker, opened.State)
 	if err != nil {
 		return err
 	}
-	writeBanner(c.ErrOrStderr(), ready, broker.Config(), s.state)
+	writeBanner(c.ErrOrStderr(), ready, broker.Config(), opened.State)
 	if f.readyFile != "" {
 		if err := ready.WriteFile(f.readyFile); err != nil {
 			return err
 		}
 		defer os.Remove(f.readyFile)
 	}
-	return serveUntilSignal(c.Context(), c.OutOrStdout(), broker)
+	keeper := server.NewKeeper(server.KeeperConfig{
+		Server: broker, Opened: opened, Read: read, Log: log.Logger,
+		Reloaded: func(o *server.Opened) error { return rewriteBundle(broker, o, log) },
+	})
+	broker.OnReload(keeper.Reload)
+	return serveUntilSignal(c.Context(), c.OutOrStdout(), broker, keeper, systemd.Notifier{Log: log.Logger})
+}
+
+// rewriteBundle writes the bundle anew if what it pins has changed.
+func rewriteBundle(broker *server.Server, opened *server.Opened, log *logging) error {
+	path, fresh, err := opened.State.WriteBundle(broker, time.Now())
+	if err == nil && fresh {
+		log.Warn("BUNDLE WRITTEN ANEW: what evidence claims has changed, and clients with the old bundle refuse this broker from now on", "bundle", path)
+	}
+	return err
+}
+
+// explainSettings adds how to see all of a configuration.
+func explainSettings(err error) error {
+	if errors.Is(err, settings.ErrSettings) {
+		return withHint(err, "the keys are in docs/configuration.md; see also: vouchmq config check --help")
+	}
+	return err
 }
 
 // explainStart adds what to do about a port that is taken.
@@ -214,6 +340,7 @@ func writeBanner(w io.Writer, r local.Ready, config server.Config, state *server
 
 var inWords = map[server.Kind]string{
 	server.TCP: "plain TCP", server.TLS: "ordinary TLS", server.Attested: "attested TLS, and ordinary TLS",
+	server.WS: "WebSocket", server.WSS: "WebSocket in TLS",
 }
 
 // toTry are commands that work with this broker, in terminals in the same folder.
@@ -244,22 +371,49 @@ func made(state *server.State) string {
 	return strings.Join(state.Made, ", ") + " in " + state.Dir
 }
 
-// serveUntilSignal waits for the end of ctx, prints statistics whenever SIGUSR1 asks for them and once at the end, and
-// stops the broker.
-func serveUntilSignal(ctx context.Context, out io.Writer, broker *server.Server) error {
-	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, syscall.SIGUSR1)
+// serveUntilSignal waits for the end of ctx and stops the broker. Until then it prints statistics whenever SIGUSR1 asks
+// for them, reloads the configuration at SIGHUP, watches certificates, and keeps the service manager informed.
+func serveUntilSignal(ctx context.Context, out io.Writer, broker *server.Server, keeper *server.Keeper, manager systemd.Notifier) error {
+	var tasks sync.WaitGroup
+	watching, cancel := context.WithCancel(ctx)
+	defer tasks.Wait()
+	defer cancel()
+	tasks.Go(func() { keeper.Run(watching) })
+	tasks.Go(func() {
+		manager.Watch(watching, func(ctx context.Context) error { _, err := broker.Stats(ctx); return err })
+	})
+	manager.Ready()
+	if err := handleSignals(ctx, out, broker, keeper, manager); err != nil {
+		return err
+	}
+	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1) // they would end the process in the middle of its farewell
+	manager.Stopping()
+	return errors.Join(printStats(out, broker), broker.Shutdown(context.WithoutCancel(ctx)))
+}
+
+// handleSignals does what signals ask for, until ctx ends.
+func handleSignals(ctx context.Context, out io.Writer, broker *server.Server, keeper *server.Keeper, manager systemd.Notifier) error {
+	asked := make(chan os.Signal, 4)
+	signal.Notify(asked, syscall.SIGUSR1, syscall.SIGHUP)
 	defer signal.Stop(asked)
-	for ctx.Err() == nil {
+	for {
 		select {
-		case <-asked:
+		case s := <-asked:
+			if s == syscall.SIGHUP {
+				manager.Reloading()
+				_ = keeper.Reload(ctx) // is in the log, and the old configuration in force
+				manager.Ready()
+				continue
+			}
 			if err := printStats(out, broker); err != nil {
 				return err
 			}
+		case <-broker.Stopped():
+			return nil
 		case <-ctx.Done():
+			return nil
 		}
 	}
-	return errors.Join(printStats(out, broker), broker.Shutdown(context.WithoutCancel(ctx)))
 }
 
 // printStats prints one line, see package local.

@@ -28,70 +28,70 @@ import (
 // The zero Config lets in nobody.
 type Config struct {
 	// Anonymous names the listeners that let in clients without user name and password, as nobody.
-	Anonymous []string `yaml:"anonymous"`
+	Anonymous []string `yaml:"anonymous" doc:"listeners that let in clients without user name and password, as nobody"`
 	// Attested names the listeners that let in clients that have an attested identity and send no password.
-	Attested []string `yaml:"attested"`
+	Attested []string `yaml:"attested" doc:"listeners that let in clients that have an attested identity and send no password"`
 	// MaxHashes bounds how many passwords are checked at once, for each may take 64 MiB and more. Default 2.
-	MaxHashes int `yaml:"max_hashes"`
+	MaxHashes int `yaml:"max_hashes" doc:"passwords that are checked at once, each of which may take 64 MiB; 0 is 2"`
 	// Sources are asked in this order.
-	Sources []Source `yaml:"sources"`
+	Sources []Source `yaml:"sources" doc:"who knows clients, asked in this order; the first that knows a client decides"`
 }
 
 // Source is one place that knows clients. Exactly one of its kinds is set.
 type Source struct {
 	// Listeners are those that the source is for. None stands for all.
-	Listeners   []string     `yaml:"listeners"`
-	Certificate *Certificate `yaml:"certificate"`
-	Passwords   *Passwords   `yaml:"passwords"`
-	JWT         *JWT         `yaml:"jwt"`
-	HTTP        *HTTP        `yaml:"http"`
+	Listeners   []string     `yaml:"listeners" doc:"listeners that the source is for; none given is all"`
+	Certificate *Certificate `yaml:"certificate" doc:"clients with a certificate are the user that it names"`
+	Passwords   *Passwords   `yaml:"passwords" doc:"a password file"`
+	JWT         *JWT         `yaml:"jwt" doc:"tokens"`
+	HTTP        *HTTP        `yaml:"http" doc:"a service that is asked"`
 }
 
 // Certificate accepts clients whose certificate TLS has verified, as the user that the listener read from it.
 type Certificate struct {
 	// AnyUserName lets a client give another user name in its CONNECT; that of the certificate counts. Without it such
 	// a client is refused.
-	AnyUserName bool `yaml:"any_user_name"`
+	AnyUserName bool `yaml:"any_user_name" doc:"the client may give another user name in CONNECT, which does not count"`
 }
 
 // Passwords accepts the users of a password file, see package passwords.
 type Passwords struct {
 	// File is the path of the file. Required.
-	File string `yaml:"file"`
+	File string `yaml:"file" doc:"path of the password file"`
 }
 
 // JWT accepts tokens (RFC 7519).
 type JWT struct {
 	// Algorithms are those that are accepted: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, and
 	// with Secret only HS256, HS384, HS512. Required; there is no default, and none is not one of them.
-	Algorithms []string `yaml:"algorithms"`
+	Algorithms []string `yaml:"algorithms" doc:"of signatures that are accepted, such as RS256 and ES256"`
 	// Keys is a file of public keys or certificates in PEM, or of a JWK or JWK set in JSON.
-	Keys string `yaml:"keys"`
+	Keys string `yaml:"keys" doc:"file of public keys: PEM, JWK or JWK set"`
 	// URL is where a JWK set is fetched from, in place of Keys. With https, or with http from this machine.
-	URL string `yaml:"url"`
+	URL string `yaml:"url" doc:"address of the JWK set, or of the service: https, or http on this machine"`
 	// CA is a file of certificates that the server of URL is verified by. Default: those of the system.
-	CA string `yaml:"ca"`
+	CA string `yaml:"ca" doc:"file of CA certificates that the server is verified by; empty is those of the system"`
 	// Refresh is how often the JWK set is fetched. Default an hour, at least a minute. A token with an unknown key makes
 	// it happen earlier, at most once a minute.
-	Refresh time.Duration `yaml:"refresh"`
+	Refresh time.Duration `yaml:"refresh" doc:"time between fetches of the JWK set; 0s is an hour"`
 	// Insecure lets URL be http to another machine: whoever is on the way can then make tokens.
-	Insecure bool `yaml:"insecure"`
+	Insecure bool `yaml:"insecure" doc:"the address may be http on another machine, though all can be read on the way"`
 	// Secret is a file with the secret of HS256, HS384 or HS512, in place of Keys: at least 32 bytes. A line feed at its
 	// end does not count.
-	Secret string `yaml:"secret"`
+	Secret string `yaml:"secret" doc:"file with the secret of HS256, HS384 or HS512"`
 	// From is where the token stands: password or user_name. Default password.
-	From string `yaml:"from"`
+	From string `yaml:"from" enum:"|password|user_name" doc:"where the token stands; empty is password"`
 	// Issuer is what iss must be. Default: it is not looked at.
-	Issuer string `yaml:"issuer"`
+	Issuer string `yaml:"issuer" doc:"what the claim iss must be; empty is anything"`
 	// Audience lists values of which aud must have one. Default: it is not looked at.
-	Audience []string `yaml:"audience"`
+	Audience []string `yaml:"audience" doc:"of which the claim aud must have one; none given is anything"`
 	// UserClaim is the claim with the user name. Default sub.
-	UserClaim string `yaml:"user_claim"`
+	UserClaim string `yaml:"user_claim" doc:"claim with the user name; empty is sub"`
 	// AnyUserName lets a client give another user name in its CONNECT; that of the token counts. Without it such a client
 	// is refused.
-	AnyUserName bool `yaml:"any_user_name"`
+	AnyUserName bool `yaml:"any_user_name" doc:"the client may give another user name in CONNECT, which does not count"`
 	// Leeway is how far clocks may differ when exp and nbf are judged. Default none, at most 5 minutes.
-	Leeway time.Duration `yaml:"leeway"`
+	Leeway time.Duration `yaml:"leeway" doc:"how far clocks may differ; at most 5m"`
 }
 
 // HTTP asks a service. It gets a POST with JSON:
@@ -107,18 +107,18 @@ type JWT struct {
 // the client gave. Any other answer, or none in time, refuses the client with 0x88.
 type HTTP struct {
 	// URL is asked. Required. With https, or with http on this machine.
-	URL string `yaml:"url"`
+	URL string `yaml:"url" doc:"address of the JWK set, or of the service: https, or http on this machine"`
 	// Insecure lets URL be http to another machine: passwords can then be read on the way.
-	Insecure bool `yaml:"insecure"`
+	Insecure bool `yaml:"insecure" doc:"the address may be http on another machine, though all can be read on the way"`
 	// Timeout is the time for an answer, waiting for one's turn included. Default 3 seconds, at most a minute.
-	Timeout time.Duration `yaml:"timeout"`
+	Timeout time.Duration `yaml:"timeout" doc:"time for an answer; 0s is 3s"`
 	// MaxRequests bounds how many are asked about at once. Default 64.
-	MaxRequests int `yaml:"max_requests"`
+	MaxRequests int `yaml:"max_requests" doc:"requests at once; 0 is 64"`
 	// CA is a file of certificates that the service is verified by. Default: those of the system.
-	CA string `yaml:"ca"`
+	CA string `yaml:"ca" doc:"file of CA certificates that the server is verified by; empty is those of the system"`
 	// Certificate and Key are files of a client certificate. Default none.
-	Certificate string `yaml:"certificate"`
-	Key         string `yaml:"key"`
+	Certificate string `yaml:"certificate" doc:"file of a client certificate to show to the service"`
+	Key         string `yaml:"key" doc:"file of the key of the client certificate"`
 }
 
 func (c Config) withDefaults() Config {

@@ -256,6 +256,7 @@ func (e *Engine) batch(events []byte) error {
 			return err
 		}
 	}
+	e.metrics.measure(e.core)
 	return nil
 }
 

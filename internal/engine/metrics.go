@@ -16,9 +16,11 @@ type Metrics struct {
 	EventBytes  uint64        // bytes of events in all batches
 	LongestStep time.Duration // by the clock on the wall
 	BusiestStep time.Duration // by the processor time that it used; 0 where that is not known
+	StepTime    time.Duration // of all steps together, by the clock on the wall
 	StepTimes   [32]uint64    // steps that took less than 2^i microseconds and not less than half of it
 	Restarts    uint64        // cores that failed
 	QueueBytes  int           // events that wait, now
+	Memory      uint64        // bytes of the module's linear memory, now; 0 for a native core
 }
 
 // metrics is written by the engine's goroutine and read by others.
@@ -30,7 +32,9 @@ type metrics struct {
 	eventBytes atomic.Uint64
 	longest    atomic.Int64
 	busiest    atomic.Int64
+	total      atomic.Int64 // nanoseconds of all steps
 	times      [32]atomic.Uint64
+	memory     atomic.Uint64
 	restarts   atomic.Uint64
 
 	closeOnce     sync.Once
@@ -53,6 +57,16 @@ func (m *metrics) configurationNow() []byte {
 func (m *metrics) batch(bytes int) {
 	m.batches.Add(1)
 	m.eventBytes.Add(uint64(bytes))
+}
+
+// sized is a core that has a memory of its own.
+type sized interface{ memorySize() uint64 }
+
+// measure notes how much memory the core has taken. Asking costs next to nothing.
+func (m *metrics) measure(core Core) {
+	if c, ok := core.(sized); ok {
+		m.memory.Store(c.memorySize())
+	}
 }
 
 // start is when a step began.
@@ -79,6 +93,7 @@ func (m *metrics) end(began start) time.Duration {
 		m.busiest.Store(int64(used))
 	}
 	m.steps.Add(1)
+	m.total.Add(int64(took))
 	m.times[min(bits.Len64(uint64(took.Microseconds())), len(m.times)-1)].Add(1)
 	if int64(took) > m.longest.Load() {
 		m.longest.Store(int64(took))
@@ -105,8 +120,10 @@ func (e *Engine) Metrics() Metrics {
 		EventBytes:  m.eventBytes.Load(),
 		LongestStep: time.Duration(m.longest.Load()),
 		BusiestStep: time.Duration(m.busiest.Load()),
+		StepTime:    time.Duration(m.total.Load()),
 		Restarts:    m.restarts.Load(),
 		QueueBytes:  e.queue.size(),
+		Memory:      m.memory.Load(),
 	}
 	for i := range out.StepTimes {
 		out.StepTimes[i] = m.times[i].Load()

@@ -256,4 +256,10 @@ func (c *wasmCore) view(address, size uint32, what string) ([]byte, error) {
 	return b, nil
 }
 
+// memorySize asks for pages: in bytes, 4 GiB would be 0.
+func (c *wasmCore) memorySize() uint64 {
+	pages, _ := c.memory.Grow(0) // cannot fail
+	return uint64(pages) * wasmPage
+}
+
 func (c *wasmCore) Close() error { return c.runtime.Close(c.ctx) }

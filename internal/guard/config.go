@@ -20,24 +20,24 @@ import (
 // A field of 0 has its default.
 type Config struct {
 	// Disabled turns delays and lockouts off. Failed logins are still counted and logged.
-	Disabled bool `yaml:"disabled"`
+	Disabled bool `yaml:"disabled" doc:"failed logins are counted and logged, and have no consequences"`
 	// Failures is the number of failed logins within Window after which an address is locked out. Default 10.
-	Failures int `yaml:"failures"`
+	Failures int `yaml:"failures" doc:"failed logins after which an address is locked out; 0 is 10"`
 	// Window is how long failures count together, from the first of them on. Default 10 minutes, at most a day.
-	Window time.Duration `yaml:"window"`
+	Window time.Duration `yaml:"window" doc:"time in which failures count together; 0s is 10m"`
 	// Lockout is how long an address stays locked out. Default 15 minutes, at most 30 days.
-	Lockout time.Duration `yaml:"lockout"`
+	Lockout time.Duration `yaml:"lockout" doc:"how long an address is locked out; 0s is 15m"`
 	// Delay is how long the answer to the second failed login in a row is held back; it doubles each time. Default
 	// 250 ms.
-	Delay time.Duration `yaml:"delay"`
+	Delay time.Duration `yaml:"delay" doc:"how long the answer to the second failed login is held back, the third twice as long; 0s is 250ms"`
 	// MaxDelay bounds the delay. Default 4 seconds, at most a minute. A client that has not been let in by the connect
 	// timeout is disconnected without an answer.
-	MaxDelay time.Duration `yaml:"max_delay"`
+	MaxDelay time.Duration `yaml:"max_delay" doc:"bound of the delay; 0s is 4s"`
 	// Exempt are addresses and prefixes that are never delayed or locked out, such as a gateway of many clients.
-	Exempt []string `yaml:"exempt"`
+	Exempt []string `yaml:"exempt" doc:"addresses and networks that are never delayed or locked out"`
 	// MaxAddresses bounds how many addresses that failed are remembered, and how many that are locked out. Those that
 	// failed longest ago are forgotten first. Default 65,536, some 10 MB when full.
-	MaxAddresses int `yaml:"max_addresses"`
+	MaxAddresses int `yaml:"max_addresses" doc:"addresses that are remembered; 0 is 65536"`
 }
 
 // DefaultConfig has all defaults.

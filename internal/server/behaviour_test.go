@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/internal/mqtt"
+	"github.com/vouchmq/vouchmq/internal/redact"
 	"github.com/vouchmq/vouchmq/internal/server"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
@@ -291,22 +292,26 @@ func TestStopDoesNotWaitForEver(t *testing.T) {
 
 // What the log must say without being asked, and what it must never say.
 func TestLog(t *testing.T) {
-	r := start(t, server.Native, func(o *server.DevelopmentOptions) { o.Plain = "0.0.0.0:0" })
+	shown, err := redact.With(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, server.Native, func(o *server.DevelopmentOptions) { o.Plain, o.Sight.Redact = "0.0.0.0:0", shown })
 	conn := dial["plain"](t, r)
-	hello(t, conn, "client-of-the-log")
+	hello(t, conn, "secret-client")
 	listenTo(t, conn, "secret/topic")
 	packet := mqtt.AppendPublish(nil, mqtt.V311, &mqtt.Publish{Topic: []byte("secret/topic"), Payload: []byte("secret payload")})
 	write(t, conn, packet)
 	expect(t, conn, len(packet))
 	_ = conn.Close()
 	await(t, "the end", func() bool { return strings.Contains(r.log.String(), "client disconnected") })
-	for _, want := range []string{"SIMULATED TEE", "DEVELOPMENT RULES", "PLAIN LISTENER BEYOND THIS MACHINE", "client-of-the-log"} {
+	for _, want := range []string{"SIMULATED TEE", "DEVELOPMENT RULES", "PLAIN LISTENER BEYOND THIS MACHINE", "client connected", shown("secret-client")} {
 		if !strings.Contains(r.log.String(), want) {
 			t.Errorf("the log does not say %q", want)
 		}
 	}
 	if strings.Contains(r.log.String(), "secret") {
-		t.Error("the log has a topic or a payload")
+		t.Error("the log has a client id, a topic or a payload")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"slices"
@@ -14,7 +15,10 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/auth"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
+	"github.com/vouchmq/vouchmq/internal/guard"
+	"github.com/vouchmq/vouchmq/internal/server/settings"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
 
@@ -26,6 +30,8 @@ const (
 	TCP      Kind = "tcp"      // nothing: for the loopback interface, or behind something that encrypts
 	TLS      Kind = "tls"      // TLS; it never attests
 	Attested Kind = "attested" // attested TLS, and ordinary TLS for clients that do not ask for more
+	WS       Kind = "ws"       // WebSocket
+	WSS      Kind = "wss"      // WebSocket in TLS
 )
 
 // Engine tells how the core runs.
@@ -41,9 +47,28 @@ const (
 type Listener struct {
 	Name    string // what rules call it
 	Kind    Kind
-	Address string // host:port; port 0 is any free one
+	Address string // host:port, port 0 is any free one; unix:PATH; or systemd:NAME
+	// Mode is the permissions of a Unix socket; 0 is nobody's but root's.
+	Mode fs.FileMode
+	// Insecure allows a plain listener that other machines can reach.
+	Insecure bool
 	// RequireEvidence refuses clients of an Attested listener that do not attest.
 	RequireEvidence bool
+	Certificate     *tls.Certificate // in place of that of the Config; nil is that
+	MinTLS          uint16           // in place of that of the Config; 0 is that
+	Clients         *ClientCA        // certificates of clients; nil: none are asked for
+	// Settings is what the file says of it; what stands above counts more. The zero value will do.
+	Settings settings.Listener
+}
+
+// plain reports whether what goes over the listener can be read on the way.
+func (l *Listener) plain() bool { return l.Kind == TCP || l.Kind == WS }
+
+func (l *Listener) certificate(c *Config) tls.Certificate {
+	if l.Certificate != nil {
+		return *l.Certificate
+	}
+	return c.Certificate
 }
 
 // Limits bound what clients may use.
@@ -58,6 +83,7 @@ type Config struct {
 	Listeners []Listener
 	Policy    *policy.Policy
 	Limits    Limits
+	Options   abi.Options
 
 	Engine      Engine // "" is Wasm
 	Module      []byte // for Wasm
@@ -75,6 +101,16 @@ type Config struct {
 
 	ShutdownTimeout time.Duration // time to say farewell; 0 is 10 s
 	Log             *slog.Logger  // nil is nowhere
+	// LevelVar is the level of Log, which a reload sets to Level; nil: the level stays.
+	LevelVar *slog.LevelVar
+	Level    slog.Level
+	Sockets  *Sockets         // that were open before; may be nil
+	Clock    func() time.Time // for certificates; nil is time.Now
+	Sight    Sight
+	// Authentication says who is let in. nil: clients are who their certificate or their evidence says, or nobody, and
+	// the policy decides.
+	Authentication *auth.Config
+	Guard          guard.Config // what becomes of those who guess passwords
 }
 
 // DefaultLimits returns limits for a broker that strangers can reach.
@@ -110,6 +146,9 @@ func (c Config) withDefaults() Config {
 	if c.ShutdownTimeout == 0 {
 		c.ShutdownTimeout = 10 * time.Second
 	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
 	c.Limits.Core = mergeLimits(c.Limits.Core, DefaultLimits())
 	c.Limits.Transport.MaxPacketSize = int(c.Limits.Core.MaxPacketSize)
 	c.Listeners = slices.Clone(c.Listeners)
@@ -134,6 +173,9 @@ func (c *Config) check() error {
 		}
 		names[l.Name] = true
 	}
+	if err := c.Sight.check(); err != nil {
+		return err
+	}
 	return c.checkEngine()
 }
 
@@ -154,23 +196,38 @@ func (l *Listener) check(c *Config) error {
 	if l.Name == "" {
 		return errors.New("it has no name, which rules could call it by")
 	}
-	if _, _, err := net.SplitHostPort(l.Address); err != nil {
-		return fmt.Errorf("address %q is not host:port: %w", l.Address, err)
+	if err := l.checkAddress(); err != nil {
+		return err
 	}
 	if l.RequireEvidence && l.Kind != Attested {
 		return fmt.Errorf("only a listener of kind %s can require evidence", Attested)
 	}
 	switch l.Kind {
-	case TCP:
+	case TCP, WS:
 		return nil
-	case TLS, Attested:
+	case TLS, WSS, Attested:
 		return l.checkTLS(c)
 	}
-	return fmt.Errorf("kind %q is none of %s, %s, %s", l.Kind, TCP, TLS, Attested)
+	return fmt.Errorf("kind %q is none of %s, %s, %s, %s, %s", l.Kind, TCP, TLS, Attested, WS, WSS)
+}
+
+func (l *Listener) checkAddress() error {
+	network, address := (&settings.Listener{Address: l.Address}).Network()
+	if network != "tcp" {
+		return nil // opening it will say
+	}
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return fmt.Errorf("address %q is not host:port: %w", address, err)
+	}
+	if l.plain() && !l.Insecure && !settings.Loopback(address) {
+		return fmt.Errorf("address %s can be reached from other machines, and what goes over a listener of kind %s can be read on the way: "+
+			"use kind attested or tls, bind it to 127.0.0.1, or allow it with \"insecure: true\"", address, l.Kind)
+	}
+	return nil
 }
 
 func (l *Listener) checkTLS(c *Config) error {
-	if len(c.Certificate.Certificate) == 0 {
+	if len(l.certificate(c).Certificate) == 0 {
 		return errors.New("it needs a certificate")
 	}
 	if l.Kind == Attested && c.Attester == nil {
@@ -181,7 +238,7 @@ func (l *Listener) checkTLS(c *Config) error {
 
 // coreConfig is what the core is configured with.
 func (c *Config) coreConfig() []byte {
-	config := abi.Config{Limits: c.Limits.Core}
+	config := abi.Config{Limits: c.Limits.Core, Options: c.Options}
 	for _, r := range c.Policy.Rules() {
 		rule := abi.Rule{Publish: r.Publish, Subscribe: r.Subscribe}
 		for _, w := range r.Who {

@@ -37,6 +37,7 @@ type DevelopmentOptions struct {
 	Module      []byte
 	MemoryLimit uint64
 	Limits      Limits
+	Sight       Sight
 	Now         time.Time
 	Log         *slog.Logger
 }
@@ -71,11 +72,11 @@ func Development(o DevelopmentOptions) (Config, *State, error) {
 	}
 	config := Config{
 		Service: o.Service, Policy: p, Limits: o.Limits,
-		Engine: o.Engine, Module: o.Module, MemoryLimit: o.MemoryLimit, Runtime: runtime, Log: o.Log,
+		Engine: o.Engine, Module: o.Module, MemoryLimit: o.MemoryLimit, Runtime: runtime, Log: o.Log, Sight: o.Sight,
 	}
 	state.Configure(&config)
 	if o.Plain != "-" {
-		config.Listeners = append(config.Listeners, Listener{Name: PlainListener, Kind: TCP, Address: o.Plain})
+		config.Listeners = append(config.Listeners, Listener{Name: PlainListener, Kind: TCP, Address: o.Plain, Insecure: o.Plain != DefaultPlainAddress})
 	}
 	config.Listeners = append(config.Listeners, Listener{Name: AttestedListener, Kind: Attested, Address: o.Attested})
 	state.warn(o.Log)
@@ -187,11 +188,14 @@ func (s *State) bundle(broker *Server, now time.Time) (*client.Bundle, error) {
 // attestedAddresses returns where a client on this machine finds the attested listeners.
 func attestedAddresses(broker *Server) []string {
 	var list []string
-	for _, l := range broker.config.Listeners {
+	for _, l := range broker.Config().Listeners {
 		if l.Kind != Attested {
 			continue
 		}
-		address := broker.Addr(l.Name).(*net.TCPAddr)
+		address, ok := broker.Addr(l.Name).(*net.TCPAddr)
+		if !ok {
+			continue // a client knows no other addresses
+		}
 		if address.IP.IsUnspecified() {
 			list = append(list, net.JoinHostPort("localhost", fmt.Sprint(address.Port)))
 			continue

@@ -1,12 +1,13 @@
 // Package server starts and stops a whole broker: the core in its engine, the transport with its listeners,
 // and attested TLS in front of them.
 //
-//	Config ── New ──> Server ── Start ──> listeners open ── Shutdown ──> all connections told, flushed, closed
+//	Config ── Start ──> Server: listeners open ── Reload ──> another Config ── Shutdown ──> all told, flushed, closed
 //
 // A [Config] is complete in itself: keys, certificate, policy and module are values in it, not paths. Two ways
 // lead to one:
 //
-//   - [LoadFile] reads vouchmq.yaml, for `vouchmq serve --config`.
+//   - [Open] reads the files that package settings names, for `vouchmq serve`. A [Keeper] does so again when
+//     somebody asks for it, or when certificates change.
 //   - [Development] is what `vouchmq serve` runs without any file: a plain and an attested listener on the
 //     loopback interface, a simulated TEE, and rules that let everybody do everything.
 //

@@ -1,152 +1,74 @@
 package server
 
 import (
-	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
+	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/admin"
+	"github.com/vouchmq/vouchmq/internal/auth"
+	"github.com/vouchmq/vouchmq/internal/metrics"
+	"github.com/vouchmq/vouchmq/internal/redact"
+	"github.com/vouchmq/vouchmq/internal/server/settings"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
 
-// File is vouchmq.yaml. Paths in it are relative to its folder.
-//
-//	service: broker.plant.example     # required: what clients know the broker by
-//	public_name: mqtt.localhost       # what observers of attested connections see in its place
-//	state: state                      # folder of keys and certificates; what is missing is made
-//	policy: policy.yaml               # required: who is who, and who may do what
-//	tee: sim                          # required: the TEE to attest with
-//	engine: wasm                      # or native
-//	memory: 1073741824                # bytes of memory of the module
-//	shutdown: 10s
-//	log: { level: info, format: text }
-//	listeners:
-//	  - { name: plain, kind: tcp, address: "127.0.0.1:1883" }
-//	  - { name: secure, kind: attested, address: ":8883", require_evidence: true }
-//	limits: { max_packet_size: 1048576, max_connections: 65536 }
-type File struct {
-	Service    string         `yaml:"service"`
-	PublicName string         `yaml:"public_name"`
-	State      string         `yaml:"state"`
-	Policy     string         `yaml:"policy"`
-	TEE        string         `yaml:"tee"`
-	Engine     Engine         `yaml:"engine"`
-	Memory     uint64         `yaml:"memory"`
-	Shutdown   time.Duration  `yaml:"shutdown"`
-	Log        FileLog        `yaml:"log"`
-	Listeners  []FileListener `yaml:"listeners"`
-	Limits     FileLimits     `yaml:"limits"`
-}
-
-// FileLog says what is logged, and how.
-type FileLog struct {
-	Level  string `yaml:"level"`  // debug, info, warn or error
-	Format string `yaml:"format"` // text or json
-}
-
-// FileListener is a Listener.
-type FileListener struct {
-	Name            string `yaml:"name"`
-	Kind            Kind   `yaml:"kind"`
-	Address         string `yaml:"address"`
-	RequireEvidence bool   `yaml:"require_evidence"`
-}
-
-// FileLimits are Limits. What is missing, or 0, has its default.
-type FileLimits struct {
-	MaxPacketSize     uint32        `yaml:"max_packet_size"`
-	MaxInflight       uint16        `yaml:"max_inflight"`
-	ReceiveMaximum    uint16        `yaml:"receive_maximum"`
-	TopicAliasMaximum uint16        `yaml:"topic_alias_maximum"`
-	MaxQueued         uint32        `yaml:"max_queued"`
-	MaxQueuedBytes    uint32        `yaml:"max_queued_bytes"`
-	MaxRetained       uint32        `yaml:"max_retained"`
-	MaxRetainedBytes  uint32        `yaml:"max_retained_bytes"`
-	MaxSessions       uint32        `yaml:"max_sessions"`
-	MaxSubscriptions  uint32        `yaml:"max_subscriptions"`
-	MaxTopicLevels    uint16        `yaml:"max_topic_levels"`
-	MaxKeepAlive      uint16        `yaml:"max_keep_alive"`
-	MaxSessionExpiry  uint32        `yaml:"max_session_expiry"`
-	MaxMemory         uint32        `yaml:"max_memory"`
-	ConnectTimeout    time.Duration `yaml:"connect_timeout"`
-	StallTimeout      time.Duration `yaml:"stall_timeout"` // for reading, and for acknowledging
-	MaxConnections    int           `yaml:"max_connections"`
-	MaxHandshakes     int           `yaml:"max_handshakes"`
-	HandshakeTimeout  time.Duration `yaml:"handshake_timeout"`
-	SoftBacklog       int           `yaml:"soft_backlog"`
-	HardBacklog       int           `yaml:"hard_backlog"`
-	FlushTimeout      time.Duration `yaml:"flush_timeout"`
-}
-
-// ParseFile reads the text of a configuration file. An unknown key, or a value of the wrong type, is an error
-// with line and column.
-func ParseFile(name string, text []byte) (*File, error) {
-	f := &File{PublicName: DefaultPublicName, State: "state", Log: FileLog{Level: "info", Format: "text"}}
-	if err := decodeStrictly(text, f); err != nil {
-		return nil, fmt.Errorf("%s:%s", name, yaml.FormatError(err, false, false))
+// Defaults are the settings of a broker with a file, as far as the file does not say otherwise.
+func Defaults() settings.File {
+	return settings.File{
+		PublicName: DefaultPublicName, State: "state", Engine: string(Wasm), Memory: 1 << 30, Shutdown: 10 * time.Second,
+		Log:    settings.Log{Level: "info", Format: "text", Access: true, Redact: true},
+		Sys:    settings.Sys{Interval: metrics.DefaultSysInterval},
+		Limits: defaultFileLimits(),
+		MQTT:   settings.MQTT{Shared: "round_robin"},
 	}
-	if err := f.check(); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+}
+
+// DevelopmentDefaults are the settings of a broker without a file, see Development.
+func DevelopmentDefaults() settings.File {
+	f := Defaults()
+	f.Service, f.State, f.TEE = DevelopmentService, DevelopmentDir, "sim"
+	f.Listeners = []settings.Listener{
+		{Name: PlainListener, Kind: settings.KindTCP, Address: DefaultPlainAddress},
+		{Name: AttestedListener, Kind: settings.KindAttested, Address: DefaultTLSAddress},
 	}
-	return f, nil
+	return f
 }
 
-// decodeStrictly decodes YAML. The decoder panics on some tags of its input; that is an error of the input here.
-func decodeStrictly(text []byte, f *File) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = errors.New(" it uses a form of YAML that cannot be read: write it without tags")
-		}
-	}()
-	return yaml.UnmarshalWithOptions(text, f, yaml.Strict())
-}
-
-// check says what is missing or makes no sense; the rest is for Config.
-func (f *File) check() error {
-	var level slog.Level
-	switch {
-	case f.Service == "":
-		return errors.New("service is missing: the name that clients know the broker by")
-	case f.PublicName == f.Service:
-		return errors.New("public_name is the service: observers would see which service clients ask for")
-	case f.Policy == "":
-		return errors.New("policy is missing: the file that says who may do what")
-	case f.TEE != "sim":
-		return fmt.Errorf("tee is %q: this build can attest with sim only, which protects nothing", f.TEE)
-	case level.UnmarshalText([]byte(f.Log.Level)) != nil:
-		return fmt.Errorf("log.level %q is none of debug, info, warn, error", f.Log.Level)
-	case f.Log.Format != "text" && f.Log.Format != "json":
-		return fmt.Errorf("log.format %q is neither text nor json", f.Log.Format)
-	case f.Shutdown < 0 || f.Limits.senseless():
-		return errors.New("a limit is negative, or a time is negative or longer than a day")
-	case f.Memory > 4<<30:
-		return errors.New("memory is more than the 4294967296 bytes that a module can have")
+func defaultFileLimits() settings.Limits {
+	d, t := DefaultLimits(), transport.DefaultLimits()
+	return settings.Limits{
+		MaxPacketSize: d.MaxPacketSize, MaxInflight: d.MaxInflight, ReceiveMaximum: d.ReceiveMaximum,
+		TopicAliasMaximum: d.TopicAliasMaximum, MaxAliasesOut: d.MaxAliasesOut, MaxQueued: d.MaxQueued,
+		MaxQueuedBytes: d.MaxQueuedBytes, Overflow: "drop_newest", MaxRetained: d.MaxRetained, MaxRetainedBytes: d.MaxRetainedBytes,
+		MaxSessions: d.MaxSessions, MaxSubscriptions: d.MaxSubscriptions, MaxTopicLevels: d.MaxTopicLevels,
+		MaxTopicBytes: d.MaxTopicBytes, MaxKeepAlive: d.MaxKeepAlive, MaxSessionExpiry: d.MaxSessionExpiry,
+		MaxMemory: d.MaxMemory, MaxModuleMemory: d.MaxModuleMemory,
+		ConnectTimeout: milliseconds(d.ConnectTimeout), StallTimeout: milliseconds(d.StallTimeout),
+		MaxConnections: t.MaxConnections, MaxHandshakes: t.MaxHandshakes, HandshakeTimeout: t.HandshakeTimeout,
+		SoftBacklog: t.SoftBacklog, HardBacklog: t.HardBacklog, FlushTimeout: t.FlushTimeout,
 	}
-	return nil
 }
 
-func (l *FileLimits) senseless() bool {
-	const day = 24 * time.Hour
-	return min(l.MaxConnections, l.MaxHandshakes, l.SoftBacklog, l.HardBacklog) < 0 ||
-		min(l.ConnectTimeout, l.StallTimeout, l.HandshakeTimeout, l.FlushTimeout) < 0 ||
-		max(l.ConnectTimeout, l.StallTimeout, l.HandshakeTimeout, l.FlushTimeout) > day
-}
+func milliseconds(n uint32) time.Duration { return time.Duration(n) * time.Millisecond }
 
-// limits sorts the limits by who keeps them.
-func (l *FileLimits) limits() Limits {
+// limitsOf sorts limits by who keeps them.
+func limitsOf(l *settings.Limits) Limits {
 	return Limits{
 		Core: abi.Limits{
 			MaxPacketSize: l.MaxPacketSize, MaxInflight: l.MaxInflight, ReceiveMaximum: l.ReceiveMaximum,
 			TopicAliasMaximum: l.TopicAliasMaximum, MaxQueued: l.MaxQueued, MaxQueuedBytes: l.MaxQueuedBytes,
 			MaxRetained: l.MaxRetained, MaxRetainedBytes: l.MaxRetainedBytes, MaxSessions: l.MaxSessions,
 			MaxSubscriptions: l.MaxSubscriptions, MaxTopicLevels: l.MaxTopicLevels, MaxKeepAlive: l.MaxKeepAlive,
-			MaxSessionExpiry: l.MaxSessionExpiry, MaxMemory: l.MaxMemory,
+			MaxSessionExpiry: l.MaxSessionExpiry, MaxMemory: l.MaxMemory, MaxTopicBytes: l.MaxTopicBytes,
+			MaxAliasesOut: l.MaxAliasesOut, MaxModuleMemory: l.MaxModuleMemory,
 			ConnectTimeout: uint32(l.ConnectTimeout.Milliseconds()), StallTimeout: uint32(l.StallTimeout.Milliseconds()),
 		},
 		Transport: transport.Limits{
@@ -156,65 +78,322 @@ func (l *FileLimits) limits() Limits {
 	}
 }
 
-// Logger makes the logger that the file asks for.
-func (f *File) Logger(w *os.File) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(f.Log.Level)) // was checked
-	options := &slog.HandlerOptions{Level: level}
-	if f.Log.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
+// optionsOf returns what the core is told beside its limits.
+func optionsOf(f *settings.File) abi.Options {
+	return abi.Options{
+		Overflow: map[string]abi.Overflow{
+			"drop_newest": abi.DropNewest, "drop_oldest": abi.DropOldest, "disconnect": abi.EndConnection,
+		}[f.Limits.Overflow],
+		Shared: map[string]abi.SharedStrategy{
+			"round_robin": abi.SharedRoundRobin, "random": abi.SharedRandom, "sticky": abi.SharedSticky,
+			"hash_client": abi.SharedHashClient, "hash_topic": abi.SharedHashTopic,
+		}[f.MQTT.Shared],
+		CheckPayload: f.MQTT.CheckPayload, Failure80: f.MQTT.Failure80, ResponsePrefix: f.MQTT.ResponsePrefix,
+		ServerReference: f.MQTT.ServerReference,
 	}
-	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// LoadFile reads a configuration file. Config and Open make a broker of it.
-func LoadFile(path string) (*File, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	f, err := ParseFile(path, text)
-	if err != nil {
+// Opening is what a configuration needs beside its settings.
+type Opening struct {
+	Module  []byte // for the engine wasm
+	Now     time.Time
+	Log     *slog.Logger
+	Level   *slog.LevelVar // of Log, set at each reload; may be nil
+	Sockets *Sockets       // that systemd has opened; may be nil
+	Version string         // of the program
+	Redact  redact.Func    // for names in the log, if the settings ask for it; nil shows them
+	Dir     string         // folder that paths are relative to
+	running *Opened        // what a broker runs with already; nil at a start
+}
+
+// Opened is a configuration with what it was made from.
+type Opened struct {
+	Config   Config
+	State    *State
+	Settings *settings.Settings
+	Watched  []string // files of keys, certificates and revocation lists
+	opening  Opening
+}
+
+// Open reads the files that settings name, and makes what is missing in the state folder. All that is wrong with them
+// is in the error, which is of type settings.Problems.
+func Open(s *settings.Settings, o Opening) (*Opened, error) {
+	work := &opener{settings: s, opening: o}
+	config := work.config()
+	p := work.policy()
+	work.listeners(&config)
+	work.fixed()
+	if err := work.problems.Err(); err != nil {
 		return nil, err
 	}
-	f.State, f.Policy = beside(path, f.State), beside(path, f.Policy)
-	return f, nil
-}
-
-// beside returns a path that stands in a file as seen from the folder of that file.
-func beside(file, path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(filepath.Dir(file), path)
-}
-
-// Open reads what the file names: policy and state folder. module is for the engine wasm.
-func (f *File) Open(module []byte, now time.Time, log *slog.Logger) (Config, *State, error) {
-	text, err := os.ReadFile(f.Policy)
+	state, err := OpenState(work.path(s.State), s.Service, s.PublicName, o.Now)
 	if err != nil {
-		return Config{}, nil, fmt.Errorf("policy: %w", err)
+		return nil, work.fail("state", err)
 	}
-	p, err := policy.Parse(f.Policy, text)
-	if err != nil {
-		return Config{}, nil, err
-	}
-	state, err := OpenState(f.State, f.Service, f.PublicName, now)
-	if err != nil {
-		return Config{}, nil, err
-	}
-	runtime, err := RuntimeDigest()
-	if err != nil {
-		return Config{}, nil, err
-	}
-	config := Config{
-		Service: f.Service, Policy: p, Limits: f.Limits.limits(), Engine: f.Engine, Module: module, MemoryLimit: f.Memory,
-		Runtime: runtime, ShutdownTimeout: f.Shutdown, Log: log,
-	}
-	for _, l := range f.Listeners {
-		config.Listeners = append(config.Listeners, Listener(l))
+	if config.Runtime, err = work.runtime(); err != nil {
+		return nil, err
 	}
 	state.Configure(&config)
-	state.warnSimulated(log)
-	return config, state, nil
+	if config.Policy = p; p == nil {
+		if config.Policy, err = state.developmentPolicy(config.Runtime); err != nil {
+			return nil, work.fail("policy", err)
+		}
+	}
+	opened := &Opened{Config: config, State: state, Settings: s, opening: o}
+	opened.Watched = append(work.watched, state.Path(BrokerCertFile), state.Path(BrokerKeyFile))
+	return opened, nil
+}
+
+// Reopen is Open for a broker that runs with o: what cannot change while it runs is a problem, with its place.
+func (o *Opened) Reopen(s *settings.Settings, now time.Time) (*Opened, error) {
+	opening := o.opening
+	opening.Now, opening.running = now, o
+	return Open(s, opening)
+}
+
+// fixed notes what differs from what runs and cannot. It comes before the state folder is touched, whose certificate
+// is of the service.
+func (o *opener) fixed() {
+	if o.opening.running == nil {
+		return
+	}
+	before, now := &o.opening.running.Settings.File, &o.settings.File
+	for _, f := range []struct {
+		key     string
+		differs bool
+	}{
+		{"service", before.Service != now.Service}, {"public_name", before.PublicName != now.PublicName},
+		{"state", before.State != now.State}, {"tee", before.TEE != now.TEE}, {"engine", before.Engine != now.Engine},
+		{"memory", before.Memory != now.Memory}, {"log.redact", before.Log.Redact != now.Log.Redact},
+		{"log.access", before.Log.Access != now.Log.Access}, {"metrics", before.Metrics != now.Metrics},
+		{"admin", before.Admin != now.Admin}, {"sys", before.Sys != now.Sys},
+		{"authentication", (before.Authentication == nil) != (now.Authentication == nil)},
+	} {
+		if f.differs {
+			o.wrong(f.key, ErrFixed)
+		}
+	}
+	for i := range now.Listeners {
+		same := func(l settings.Listener) bool { return l.Name == now.Listeners[i].Name }
+		if j := slices.IndexFunc(before.Listeners, same); j >= 0 && before.Listeners[j].Kind != now.Listeners[i].Kind {
+			o.wrong(fmt.Sprintf("listeners[%d].kind", i), ErrFixed)
+		}
+	}
+}
+
+// runtime returns the digest of this program, which stays the same while it runs.
+func (o *opener) runtime() (attest.Digest, error) {
+	if o.opening.running != nil {
+		return o.opening.running.Config.Runtime, nil
+	}
+	return RuntimeDigest()
+}
+
+// Warn says in the log what the configuration does not protect.
+func (o *Opened) Warn(log *slog.Logger) {
+	if o.Settings.Policy == "" {
+		o.State.warn(log)
+		return
+	}
+	o.State.warnSimulated(log)
+}
+
+// Refresh reads keys, certificates and revocation lists anew; all else is as it was. Nothing is made.
+func (o *Opened) Refresh() (Config, error) {
+	work := &opener{settings: o.Settings, opening: o.opening}
+	config := o.Config
+	config.Listeners = nil
+	work.listeners(&config)
+	if err := work.problems.Err(); err != nil {
+		return Config{}, err
+	}
+	pair, err := loadPair(o.State.Path(BrokerCertFile), o.State.Path(BrokerKeyFile))
+	if err != nil {
+		return Config{}, work.fail("state", err)
+	}
+	config.Certificate = pair
+	return config, nil
+}
+
+// renew issues the certificate of the state folder anew if it is time.
+func (o *Opened) renew(now time.Time) error {
+	if now.Add(renewBefore).Before(o.Config.Certificate.Leaf.NotAfter) {
+		return nil
+	}
+	_, err := OpenState(o.State.Dir, o.State.Service, o.State.PublicName, now)
+	return err
+}
+
+// Check reads all files that settings name, makes nothing, and returns all that is wrong, also what would only be
+// warned of at a start.
+func Check(s *settings.Settings, o Opening) settings.Problems {
+	work := &opener{settings: s, opening: o, strict: true}
+	config := work.config()
+	work.policy()
+	work.listeners(&config)
+	work.checkState()
+	return work.problems
+}
+
+// opener reads the files of settings, and gathers what is wrong with them.
+type opener struct {
+	settings *settings.Settings
+	opening  Opening
+	strict   bool // an expired certificate is a problem
+	problems settings.Problems
+	watched  []string
+}
+
+// path returns a path of the settings as seen from here.
+func (o *opener) path(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(o.opening.Dir, path)
+}
+
+// wrong notes that what a key names is of no use.
+func (o *opener) wrong(key string, err error) {
+	o.problems = append(o.problems, o.settings.Problem(key, err, "%s", err))
+}
+
+// fail is wrong, as an error.
+func (o *opener) fail(key string, err error) error {
+	o.wrong(key, err)
+	return o.problems.Err()
+}
+
+func (o *opener) config() Config {
+	f := &o.settings.File
+	config := Config{
+		Service: f.Service, Limits: limitsOf(&f.Limits), Options: optionsOf(f), Engine: Engine(f.Engine), Module: o.opening.Module,
+		MemoryLimit: f.Memory, ShutdownTimeout: max(f.Shutdown, time.Millisecond), Log: o.opening.Log, LevelVar: o.opening.Level, Sockets: o.opening.Sockets,
+	}
+	_ = config.Level.UnmarshalText([]byte(f.Log.Level)) // was checked
+	config.Sight = o.sight()
+	o.logins(&config)
+	return config
+}
+
+// sight is how operators see into the broker.
+func (o *opener) sight() Sight {
+	f := &o.settings.File
+	s := Sight{
+		Metrics: metrics.Config{Address: f.Metrics.Address, Insecure: f.Metrics.Insecure}, Sys: metrics.SysConfig{Interval: f.Sys.Interval},
+		Admin: admin.Config{Socket: o.path(f.Admin.Socket)}, Version: o.opening.Version, Level: o.opening.Level, Quiet: !f.Log.Access,
+	}
+	if err := s.Metrics.Check(); err != nil {
+		o.wrong("metrics.address", err)
+	}
+	if err := s.Sys.Check(); err != nil {
+		o.wrong("sys.interval", err)
+	}
+	if f.Log.Redact {
+		s.Redact = o.opening.Redact
+	}
+	return s
+}
+
+// logins is who is let in.
+func (o *opener) logins(config *Config) {
+	f := &o.settings.File
+	config.Guard = f.Guard
+	if err := f.Guard.Check(); err != nil {
+		o.wrong("guard", err)
+	}
+	if f.Authentication == nil {
+		return
+	}
+	a := f.Authentication.Resolve(o.opening.Dir)
+	config.Authentication = &a
+	if err := a.Check(); err != nil {
+		o.wrong("authentication", err)
+		return
+	}
+	for _, name := range a.Listeners() {
+		if !slices.ContainsFunc(f.Listeners, func(l settings.Listener) bool { return l.Name == name }) {
+			o.wrong("authentication", fmt.Errorf("it names the listener %q, and there is none of that name", name))
+		}
+	}
+	if o.strict {
+		o.tryLogins(a)
+	}
+}
+
+// tryLogins reads the files of the sources.
+func (o *opener) tryLogins(a auth.Config) {
+	tried, err := auth.New(a)
+	if err != nil {
+		o.wrong("authentication", err)
+		return
+	}
+	tried.Close()
+}
+
+// policy reads the policy, nil if settings name none.
+func (o *opener) policy() *policy.Policy {
+	if o.settings.Policy == "" {
+		return nil
+	}
+	name := o.path(o.settings.Policy)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		o.wrong("policy", err)
+		return nil
+	}
+	p, err := policy.Parse(name, text)
+	if err != nil {
+		o.wrong("policy", err)
+	}
+	return p
+}
+
+func (o *opener) listeners(config *Config) {
+	for i := range o.settings.Listeners {
+		path := fmt.Sprintf("listeners[%d]", i)
+		config.Listeners = append(config.Listeners, o.listener(path, &o.settings.Listeners[i]))
+	}
+}
+
+func (o *opener) listener(path string, f *settings.Listener) Listener {
+	l := Listener{
+		Name: f.Name, Kind: Kind(f.Kind), Address: f.Address, RequireEvidence: f.RequireEvidence, Insecure: f.Insecure, Settings: *f,
+	}
+	if mode, err := f.Permissions(); err == nil {
+		l.Mode = fs.FileMode(mode)
+	}
+	if f.Plain() {
+		return l
+	}
+	own := f.TLS
+	if own == nil && l.Kind == Attested {
+		own = new(settings.TLS) // what stands at the top is for listeners that never attest
+	}
+	from := "tls"
+	if f.TLS != nil && f.TLS.Certificate != "" {
+		from = path + ".tls"
+	}
+	if l.Kind != Attested {
+		merged := own.Over(o.settings.File.TLS)
+		own = &merged
+	}
+	l.MinTLS = tlsVersion(own.MinVersion)
+	if own.Certificate != "" {
+		l.Certificate = o.pair(from, own)
+	}
+	if f.ClientCertificates != nil {
+		l.Clients = o.clientCA(path+".client_certificates", f.ClientCertificates)
+	}
+	return l
+}
+
+// checkState looks at what is in the state folder already.
+func (o *opener) checkState() {
+	state := &State{Dir: o.path(o.settings.State)}
+	if _, err := os.Stat(state.Path(BrokerCertFile)); err != nil {
+		return // it will be made
+	}
+	if _, err := loadPair(state.Path(BrokerCertFile), state.Path(BrokerKeyFile)); err != nil {
+		o.wrong("state", err)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/internal/server"
+	"github.com/vouchmq/vouchmq/internal/server/settings"
 )
 
 const goodFile = `
@@ -44,16 +45,32 @@ func writeFiles(t *testing.T, config string) string {
 	return filepath.Join(dir, "vouchmq.yaml")
 }
 
+// readSettings reads a configuration file as `vouchmq serve --config` does.
+func readSettings(path string) (*settings.Settings, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return settings.Read(settings.Source{Name: path, Text: text, Base: server.Defaults()})
+}
+
+// openFile opens it.
+func openFile(path string, o server.Opening) (*server.Opened, error) {
+	s, err := readSettings(path)
+	if err != nil {
+		return nil, err
+	}
+	o.Dir = filepath.Dir(path)
+	return server.Open(s, o)
+}
+
 func TestConfigurationFile(t *testing.T) {
 	path := writeFiles(t, goodFile)
-	f, err := server.LoadFile(path)
+	opened, err := openFile(path, server.Opening{Now: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, state, err := f.Open(nil, time.Now(), slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	config, state := opened.Config, opened.State
 	if state.Dir != filepath.Join(filepath.Dir(path), "state") {
 		t.Fatalf("state folder is %s", state.Dir)
 	}
@@ -76,34 +93,6 @@ func TestConfigurationFile(t *testing.T) {
 	}
 }
 
-func TestConfigurationFileIsStrict(t *testing.T) {
-	for _, test := range []struct{ name, from, to, want string }{
-		{"unknown key", "tee: sim", "tee: sim\ntree: oak", "[5:1] unknown field"},
-		{"unknown key of a listener", "kind: tcp,", "kind: tcp, speed: 3,", "unknown field"},
-		{"wrong type", "max_packet_size: 4096", "max_packet_size: large", "cannot unmarshal"},
-		{"too large", "max_packet_size: 4096", "max_packet_size: 4294967296", "overflow"},
-		{"no service", "service: broker.plant.example", "", "service is missing"},
-		{"no policy", "policy: policy.yaml", "", "policy is missing"},
-		{"other TEE", "tee: sim", "tee: oak", "this build can attest with sim only"},
-		{"no TEE", "tee: sim", "", "this build can attest with sim only"},
-		{"level", "level: debug", "level: loud", "log.level"},
-		{"format", "format: json", "format: xml", "log.format"},
-		{"negative", "max_connections: 10", "max_connections: -10", "negative"},
-		{"long", "stall_timeout: 2s", "stall_timeout: 48h", "longer than a day"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			text := strings.Replace(goodFile, test.from, test.to, 1)
-			if text == goodFile {
-				t.Fatal("the test changes nothing")
-			}
-			_, err := server.ParseFile("vouchmq.yaml", []byte(text))
-			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "vouchmq.yaml:") {
-				t.Fatalf("error %v, want %q", err, test.want)
-			}
-		})
-	}
-}
-
 func TestConfigurationIsChecked(t *testing.T) {
 	config, _, err := server.Development(server.DevelopmentOptions{Dir: t.TempDir(), Engine: server.Native})
 	if err != nil {
@@ -120,12 +109,14 @@ func TestConfigurationIsChecked(t *testing.T) {
 		{"no name", func(c *server.Config) { c.Listeners[0].Name = "" }, "no name"},
 		{"kind", func(c *server.Config) { c.Listeners[0].Kind = "udp" }, "none of tcp, tls, attested"},
 		{"address", func(c *server.Config) { c.Listeners[0].Address = "localhost" }, "host:port"},
+		{"plain beyond this machine", func(c *server.Config) { c.Listeners[0].Address = ":0" }, "insecure: true"},
+		{"socket of systemd", func(c *server.Config) { c.Listeners[0].Address = "systemd:mqtt" }, "FileDescriptorName=mqtt"},
 		{"evidence over TCP", func(c *server.Config) { c.Listeners[0].RequireEvidence = true }, "only a listener of kind attested"},
 		{"no certificate", func(c *server.Config) { c.Certificate.Certificate = nil }, "certificate"},
 		{"no TEE", func(c *server.Config) { c.Attester = nil }, "TEE"},
 		{"no module", func(c *server.Config) { c.Engine = "" }, "make module"},
 		{"engine", func(c *server.Config) { c.Engine = "jit" }, "neither wasm nor native"},
-		{"address in use", func(c *server.Config) { c.Listeners[0].Address = "256.0.0.1:1" }, "listener plain"},
+		{"address in use", func(c *server.Config) { c.Listeners[0].Address, c.Listeners[0].Insecure = "256.0.0.1:1", true }, "listener plain"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := config
@@ -235,16 +226,4 @@ func TestDevelopmentFiles(t *testing.T) {
 	if n := len(config.Policy.Identities()); n != 0 {
 		t.Fatal("the policy that somebody wrote was replaced")
 	}
-}
-
-// FuzzConfigurationFile: whatever stands in a file, it is read or refused.
-func FuzzConfigurationFile(f *testing.F) {
-	f.Add([]byte(goodFile))
-	f.Add([]byte("listeners: [[]]"))
-	f.Add([]byte("a: &a [*a]"))
-	f.Fuzz(func(_ *testing.T, text []byte) {
-		if len(text) < 1<<16 {
-			_, _ = server.ParseFile("fuzz", text)
-		}
-	})
 }

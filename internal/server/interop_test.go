@@ -112,7 +112,7 @@ type client5 struct {
 func connect5(t testing.TB, conn net.Conn, id, will string) mqttClient {
 	c := &client5{conn: conn}
 	c.Client = paho5.NewClient(paho5.ClientConfig{
-		Conn: conn,
+		Conn: conn, PacketTimeout: patience,
 		OnPublishReceived: []func(paho5.PublishReceived) (bool, error){func(p paho5.PublishReceived) (bool, error) {
 			c.mu.Lock()
 			defer c.mu.Unlock()

@@ -21,6 +21,9 @@ func mergeLimits(l, d abi.Limits) abi.Limits {
 	merge(&l.ConnectTimeout, d.ConnectTimeout)
 	merge(&l.StallTimeout, d.StallTimeout)
 	merge(&l.StepWork, d.StepWork)
+	merge(&l.MaxTopicBytes, d.MaxTopicBytes)
+	merge(&l.MaxAliasesOut, d.MaxAliasesOut)
+	merge(&l.MaxModuleMemory, d.MaxModuleMemory)
 	return l
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	crand "crypto/rand"
 	"errors"
@@ -8,11 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/attest"
-	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/broker"
 	"github.com/vouchmq/vouchmq/internal/engine"
@@ -21,18 +21,34 @@ import (
 
 // Server is a broker. Its methods may be called by any goroutine.
 type Server struct {
-	config   Config
-	identity attest.Identity
+	mu        sync.RWMutex // guards what a reload changes: the next three
+	config    Config
+	identity  attest.Identity
+	listeners map[string]*listener
 
+	reloading sync.Mutex  // held while listeners come and go
+	draining  atomic.Bool // no connection is let in any more
+
+	log       *slog.Logger
 	module    *engine.Module // nil for the native engine
 	engine    *engine.Engine
 	transport *transport.Transport
-	listeners map[string]*transport.Listener
 	stop      sync.Once
 	stopErr   error
 
 	statsMu      sync.Mutex
 	statsWaiters []chan abi.Stats
+
+	questions questions
+	sight     sight
+	logins    logins
+}
+
+// listener is what belongs to the name of a listener. It stays when the listener is closed, for its connections.
+type listener struct {
+	kind   Kind
+	gate   *gate               // nil if nothing is to be secured
+	socket *transport.Listener // nil if it is closed
 }
 
 // Stats is what a broker has counted, and holds now.
@@ -49,7 +65,8 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	if err := config.check(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	s := &Server{config: config, listeners: map[string]*transport.Listener{}}
+	s := &Server{config: config, log: config.Log, listeners: map[string]*listener{}}
+	s.sight.started, s.sight.stopped = time.Now(), make(chan struct{})
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
@@ -64,7 +81,10 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.transport = transport.New(transport.Config{Limits: s.config.Limits.Transport, Log: s.config.Log, Stats: s.answerStats})
+	s.transport = transport.New(transport.Config{
+		Limits: s.config.Limits.Transport, Log: s.config.Log, Stats: s.answerStats, Answer: s.questions.answer,
+		Redact: s.config.Sight.Redact, Quiet: s.config.Sight.Quiet,
+	})
 	s.engine, err = engine.Start(engine.Config{
 		Core: cores, Applier: s.transport, Configuration: s.config.coreConfig(), Log: s.config.Log,
 	})
@@ -72,12 +92,15 @@ func (s *Server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.transport.Start(s.engine)
-	for _, l := range s.config.Listeners {
-		if err := s.listen(ctx, l); err != nil {
-			return fmt.Errorf("listener %s: %w", l.Name, err)
-		}
+	change, err := s.prepare(ctx, &s.config, s.identity)
+	if err != nil {
+		return err
 	}
-	return nil
+	s.logCertificates(nil, &s.config)
+	if err := s.open(&s.config, change); err != nil {
+		return err
+	}
+	return s.startSight(ctx)
 }
 
 // cores returns what makes the core.
@@ -95,83 +118,42 @@ func (s *Server) cores(ctx context.Context) (engine.Factory, error) {
 	return module, nil
 }
 
-func (s *Server) listen(ctx context.Context, l Listener) error {
-	handshake, err := s.handshake(ctx, l)
-	if err != nil {
-		return err
-	}
-	socket, err := new(net.ListenConfig).Listen(ctx, "tcp", l.Address)
-	if err != nil {
-		return fmt.Errorf("%w (is another broker running there?)", err)
-	}
-	listener, err := s.transport.Listen(l.Name, socket, handshake)
-	if err != nil {
-		return err
-	}
-	s.listeners[l.Name] = listener
-	s.announce(l, listener.Addr())
-	return nil
-}
-
 // announce logs that a listener is open, loudly if what goes over it can be read on the way.
-func (s *Server) announce(l Listener, address net.Addr) {
+func (s *Server) announce(l *Listener, address net.Addr) {
 	attrs := []any{"listener", l.Name, "kind", string(l.Kind), "address", address.String()}
-	s.config.Log.Info("listening", attrs...)
-	if tcp, ok := address.(*net.TCPAddr); l.Kind == TCP && (!ok || !tcp.IP.IsLoopback()) {
-		s.config.Log.Warn("PLAIN LISTENER BEYOND THIS MACHINE: whoever is on the way can read and change all messages of "+
+	s.log.Info("listening", attrs...)
+	if l.plain() && beyondThisMachine(address) {
+		s.log.Warn("PLAIN LISTENER BEYOND THIS MACHINE: whoever is on the way can read and change all messages of "+
 			"listener "+l.Name+"; bind it to 127.0.0.1, or make it attested", attrs...)
 	}
 }
 
-// handshake returns what secures the connections of a listener, nil for plain TCP.
-func (s *Server) handshake(ctx context.Context, l Listener) (transport.Handshake, error) {
-	if l.Kind == TCP {
-		return nil, nil
-	}
-	config := atls.ServerConfig{
-		Service: s.config.Service, Certificate: s.config.Certificate, MinVersion: s.config.MinTLS,
-		HandshakeTimeout: s.config.Limits.Transport.HandshakeTimeout,
-	}
-	if l.Kind == Attested {
-		config.Attester, config.ECHKeys, config.Identity = s.config.Attester, s.config.ECHKeys, s.identity
-		config.RequireClientEvidence = l.RequireEvidence
-		config.Clients = s.clients(l)
-	}
-	server, err := atls.NewServer(ctx, config)
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context, socket net.Conn) (transport.Secured, error) {
-		conn, err := server.Handshake(ctx, socket)
-		if err != nil {
-			return transport.Secured{}, err
-		}
-		return transport.Secured{Stream: conn, Identities: conn.Peer().Identities}, nil
-	}, nil
-}
-
-// clients returns the appraiser of clients' evidence. With a policy that names no identity evidence is not
-// looked at, unless it is required: then nobody gets in, and the policy is what to change.
-func (s *Server) clients(l Listener) *policy.Appraiser {
-	if len(s.config.Policy.Identities()) == 0 && !l.RequireEvidence || s.config.Registry == nil {
-		return nil
-	}
-	return policy.NewAppraiser(s.config.Policy, s.config.Registry)
-}
-
 // Addr returns the address that a listener is bound to, nil if there is no such listener.
-func (s *Server) Addr(listener string) net.Addr {
-	if l := s.listeners[listener]; l != nil {
-		return l.Addr()
+func (s *Server) Addr(name string) net.Addr {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if l := s.listeners[name]; l != nil && l.socket != nil {
+		return l.socket.Addr()
 	}
 	return nil
 }
 
 // Identity returns what the broker's evidence claims.
-func (s *Server) Identity() attest.Identity { return s.identity }
+func (s *Server) Identity() attest.Identity {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.identity
+}
 
 // Config returns the configuration that the broker runs with, defaults filled in.
-func (s *Server) Config() Config { return s.config }
+func (s *Server) Config() Config {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.config
+}
+
+// Ready reports whether clients are welcome: from the return of Start to the beginning of Shutdown.
+func (s *Server) Ready() bool { return !s.draining.Load() }
 
 // Stats asks the core for its counters and adds those of engine and transport.
 func (s *Server) Stats(ctx context.Context) (Stats, error) {
@@ -180,7 +162,7 @@ func (s *Server) Stats(ctx context.Context) (Stats, error) {
 	s.statsWaiters = append(s.statsWaiters, answer)
 	s.statsMu.Unlock()
 	if !s.engine.PostNow(abi.EventStats, 0, 0, 0, nil) {
-		return Stats{}, errors.New("the broker has been shut down")
+		return Stats{}, errShutDown
 	}
 	select {
 	case core := <-answer:
@@ -200,8 +182,15 @@ func (s *Server) answerStats(stats *abi.Stats) {
 	s.statsWaiters = nil
 }
 
-// Shutdown stops the broker: no new connections; clients are told, with what was still to be written; then
-// everything ends. It takes ShutdownTimeout at most, less if ctx ends before.
+// What clients are told when the broker stops.
+const (
+	reasonShuttingDown = 0x8B
+	reasonUseAnother   = 0x9C // with a server reference
+)
+
+// Shutdown stops the broker: no new connections; clients are told, with what was still to be written, and with where
+// else to go if there is a server reference; then everything ends. It takes ShutdownTimeout at most, less if ctx ends
+// before.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop.Do(func() { s.stopErr = s.shutdown(ctx) })
 	return s.stopErr
@@ -209,16 +198,33 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 func (s *Server) shutdown(ctx context.Context) error {
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, s.config.ShutdownTimeout)
+	s.draining.Store(true)
+	s.reloading.Lock() // a reload that is under way opens no listener after this
+	defer s.reloading.Unlock()
+	config := s.Config()
+	ctx, cancel := context.WithTimeout(ctx, config.ShutdownTimeout)
 	defer cancel()
 	err := s.transport.CloseListeners()
-	s.engine.PostNow(abi.EventShutdown, 0, 0, 0, nil)
+	s.sayFarewell(config.Options.ServerReference)
 	if waitErr := s.transport.Wait(ctx); waitErr != nil {
-		s.config.Log.Warn("some connections did not end in time and are cut", "connections", s.transport.Stats().Connections)
+		s.log.Warn("some connections did not end in time and are cut", "connections", s.transport.Stats().Connections)
 	}
 	err = errors.Join(err, s.release())
-	s.config.Log.Info("broker stopped", "took", time.Since(began).Round(time.Millisecond), "error", logged(err))
+	s.log.Info("broker stopped", "took", time.Since(began).Round(time.Millisecond), "error", logged(err))
 	return err
+}
+
+// sayFarewell has the core end all connections: as an administrator has said, or to another server if there is one.
+func (s *Server) sayFarewell(reference string) {
+	if f := s.sight.farewell.Load(); f != nil && f.reason != 0 {
+		s.engine.PostNow(abi.EventShutdown, 0, 0, uint32(f.reason), []byte(cmp.Or(f.reference, reference)))
+		return
+	}
+	if reference == "" {
+		s.engine.PostNow(abi.EventShutdown, 0, 0, reasonShuttingDown, nil)
+		return
+	}
+	s.engine.PostNow(abi.EventShutdown, 0, 0, reasonUseAnother, []byte(reference))
 }
 
 func logged(err error) slog.Value {
@@ -230,11 +236,12 @@ func logged(err error) slog.Value {
 
 // release ends whatever has been started.
 func (s *Server) release() error {
-	var errs []error
+	errs := []error{s.stopSight()}
 	if s.engine != nil {
 		errs = append(errs, s.transport.Close())
 		s.engine.Close()
 	}
+	s.logins.close()
 	if s.module != nil {
 		errs = append(errs, s.module.Close())
 	}

@@ -3,7 +3,6 @@ package transport
 import (
 	"encoding/binary"
 	"fmt"
-	"log/slog"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
 )
@@ -78,8 +77,20 @@ func (t *Transport) apply(effect *abi.Effect, memory Memory, slots []slot) error
 		}
 	case abi.EffectNote:
 		t.note(lookup(slots, effect.Conn), effect)
+	case abi.EffectAuthenticate:
+		if c := lookup(slots, effect.Conn); c != nil {
+			return c.authenticate(effect.Data)
+		}
+	case abi.EffectProceed:
+		if c := lookup(slots, effect.Conn); c != nil {
+			c.proceed(effect.Arg == 1)
+		}
 	case abi.EffectStats:
 		return t.applyStats(effect.Data)
+	case abi.EffectAnswer:
+		if t.answer != nil {
+			t.answer(effect.Arg, effect.Data)
+		}
 	default:
 		return abi.Fault(fmt.Sprintf("effect of unknown kind %d", effect.Kind))
 	}
@@ -136,85 +147,6 @@ func (t *Transport) applyStats(data []byte) error {
 		t.stats(&stats)
 	}
 	return nil
-}
-
-// note logs what the core says. Client ids are logged, topics and payloads never are.
-func (t *Transport) note(c *conn, effect *abi.Effect) {
-	log := t.log.With("conn", effect.Conn)
-	if c != nil { // otherwise it has ended meanwhile
-		log = c.log
-	}
-	text := printable(effect.Data)
-	switch note := abi.Note(effect.Arg); note {
-	case abi.NoteConnected:
-		noteConnected(log, effect.Data)
-	case abi.NoteDisconnected:
-		noteDisconnected(log, effect.Data)
-	case abi.NoteRefused:
-		log.Warn("client refused", "reason", text)
-	case abi.NoteProtocol:
-		log.Warn("client broke the protocol", "reason", text)
-	case abi.NoteDropped:
-		log.Warn("messages to client dropped", "client", text)
-	case abi.NoteDenied:
-		log.Warn("denied by the rules", "client", text)
-	case abi.NoteSubscribed, abi.NoteUnsubscribed:
-		noteSubscribed(log, note, effect.Data)
-	case abi.NoteLimit:
-		noteLimit(log, effect.Data)
-	default:
-		log.Info("note of the broker core", "note", uint32(note), "text", text)
-	}
-}
-
-func noteConnected(log *slog.Logger, data []byte) {
-	var n abi.Connected
-	if err := abi.ReadConnected(data, &n); err != nil {
-		log.Error("note cannot be read", "error", err)
-		return
-	}
-	log.Info("client connected", "client", printable([]byte(n.ClientID)), "user", printable([]byte(n.User)), "mqtt", n.Version,
-		"keep_alive", n.KeepAlive, "clean_start", n.CleanStart, "session_present", n.SessionPresent, "expiry", n.Expiry)
-}
-
-func noteDisconnected(log *slog.Logger, data []byte) {
-	var n abi.Disconnected
-	if err := abi.ReadDisconnected(data, &n); err != nil {
-		log.Error("note cannot be read", "error", err)
-		return
-	}
-	log.Info("client disconnected", "client", printable([]byte(n.ClientID)), "reason", fmt.Sprintf("0x%02x", n.Reason), "orderly", n.Orderly)
-}
-
-func noteSubscribed(log *slog.Logger, note abi.Note, data []byte) {
-	var n abi.Subscribed
-	if err := abi.ReadSubscribed(data, &n); err != nil {
-		log.Error("note cannot be read", "error", err)
-		return
-	}
-	what := "client subscribed"
-	if note == abi.NoteUnsubscribed {
-		what = "client unsubscribed"
-	}
-	log.Debug(what, "client", printable([]byte(n.ClientID)), "reason", fmt.Sprintf("0x%02x", n.Reason))
-}
-
-func noteLimit(log *slog.Logger, data []byte) {
-	var n abi.LimitMet
-	if err := abi.ReadLimitMet(data, &n); err != nil {
-		log.Error("note cannot be read", "error", err)
-		return
-	}
-	log.Warn("limit met", "limit", n.Limit.String(), "client", printable([]byte(n.ClientID)))
-}
-
-// printable cuts what a client may have chosen to what a log line can bear. The log's handler quotes it.
-func printable(b []byte) string {
-	const most = 256
-	if len(b) > most {
-		return string(b[:most]) + "..."
-	}
-	return string(b)
 }
 
 // Reset ends the connections of a core that has failed. It is called by the engine's goroutine.

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
 // Why connections end, as far as neither the client nor the core decided it.
@@ -27,8 +29,14 @@ type conn struct {
 	stream    net.Conn      // what is read and written: TLS or the socket
 	socket    net.Conn      // to end it at once
 	transport *Transport
+	entrance  *entrance
+	guest     *guest    // of the entrance; nil if it does not look at addresses
+	auth      *auth     // nil if the client need not log in
+	pace      *pace     // nil if it may send as fast as it can
+	since     time.Time // when it was accepted
 	log       *slog.Logger
-	gone      chan struct{} // closed when the connection is aborted or its pump has ended
+	recheck   atomic.Pointer[func() uint32] // of Secured, nil until the core knows the connection
+	gone      chan struct{}                 // closed when the connection is aborted or its pump has ended
 
 	// Flow control of a source: the target that its pump waits for before it posts more.
 	slowest atomic.Pointer[conn]
@@ -36,20 +44,25 @@ type conn struct {
 	resume  chan struct{} // holds a token if the pump should look again whether to go on
 	alive   *time.Timer   // of the pump, see awaitResume
 
+	figures incoming
+
 	// These belong to the engine's goroutine.
 	dirty       bool
 	slowestMost int // backlog of slowest when it was stored
 
 	mu      sync.Mutex
-	pending *buffer  // to be written; nil if there is nothing
-	leaving int      // bytes that the writer has taken and not yet written
-	writing bool     // the writer runs
-	closing bool     // the core closed the connection: nothing is appended any more
-	dead    bool     // aborted
-	cause   error    // why it was aborted
-	left    uint64   // bytes that have been written
-	syncs   []uint64 // values of left at which the core wants to know
+	address netip.AddrPort // of the client; not valid for Unix sockets
+	pending *buffer        // to be written; nil if there is nothing
+	leaving int            // bytes that the writer has taken and not yet written
+	writing bool           // the writer runs
+	closing bool           // the core closed the connection: nothing is appended any more
+	dead    bool           // aborted
+	cause   error          // why it was aborted
+	left    uint64         // bytes that have been written
+	syncs   []uint64       // values of left at which the core wants to know
 	backlog backlogState
+
+	packetsOut, publishesOut uint64 // that were appended
 }
 
 // backlogState is what is known of a connection that has much to write. It is guarded by conn.mu.
@@ -91,8 +104,7 @@ func (c *conn) deliver(p *publishes, packetID uint16) int {
 	if c.size()+all > c.transport.limits.SoftBacklog {
 		c.deliverSome(p, packetID)
 	} else if !c.closing {
-		out := c.room(all)
-		out.b = p.appendTo(out.b, 0, p.d.Count, packetID)
+		c.append(p, 0, p.d.Count, packetID)
 	}
 	if c.closing || c.backlog.stalled || c.pending == nil {
 		return 0
@@ -107,9 +119,17 @@ func (c *conn) deliverSome(p *publishes, packetID uint16) {
 		if size > c.transport.limits.SoftBacklog && !c.admit(p.d.QoS, size) || c.closing {
 			continue
 		}
-		out := c.room(p.each())
-		out.b = p.appendTo(out.b, k, k+1, packetID)
+		c.append(p, k, k+1, packetID)
 	}
+}
+
+// append appends the packets from number from to number to-1. c.mu is held.
+func (c *conn) append(p *publishes, from, to uint32, packetID uint16) {
+	count := to - from
+	out := c.room(p.each() * int(count))
+	out.b = p.appendTo(out.b, from, to, packetID)
+	c.packetsOut += uint64(count)
+	c.publishesOut += uint64(count)
 }
 
 // send appends what the core wrote.
@@ -122,6 +142,9 @@ func (c *conn) send(b []byte) {
 	}
 	out := c.room(len(b))
 	out.b = append(out.b, b...)
+	whole, _ := cut(b, mqtt.MaxPacketSize)
+	c.packetsOut += uint64(whole.packets)
+	c.publishesOut += uint64(whole.publishes)
 }
 
 // admit decides what becomes of a packet that would make a large backlog. c.mu is held.
@@ -197,6 +220,7 @@ func (c *conn) close(reason uint32, text []byte) {
 	}
 	c.closing = true
 	c.releaseWaiters()
+	c.goOn() // the pump may wait for others
 	level := slog.LevelDebug
 	if reason >= 0x80 {
 		level = slog.LevelInfo
@@ -220,6 +244,9 @@ func (c *conn) abortLocked(cause error) {
 	c.dead, c.closing, c.cause = true, true, cause
 	c.releaseWaiters()
 	close(c.gone)
+	if c.auth != nil && c.auth.cancel != nil {
+		c.auth.cancel()
+	}
 	_ = c.socket.Close() // its error is of no use to anybody
 }
 
@@ -243,11 +270,21 @@ func (c *conn) finish(cause error) {
 		c.pending = nil
 	}
 	c.mu.Unlock()
+	if w, ok := c.stream.(*webSocket); ok {
+		w.release()
+	}
 	c.postNow(abi.EventClosed)
-	c.transport.table.remove(c)
+	c.forget()
 	if cause != nil {
 		c.log.Info("connection ended", "cause", cause)
 		return
 	}
 	c.log.Debug("connection ended")
+}
+
+// setAddress is for a connection whose proxy has told whose it is.
+func (c *conn) setAddress(address netip.AddrPort) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.address = address
 }

@@ -6,6 +6,18 @@
 // A connection costs one goroutine, its pump. A writer is a goroutine that exists while there is something to
 // write. Buffers grow with the traffic and go back to a pool when a connection is idle.
 //
+// # Below MQTT
+//
+// A [Listener] takes a connection through these, as its [ListenConfig] says: rates and locked-out addresses, the PROXY
+// header, a handshake such as TLS, the upgrade to WebSocket. All of it is bounded by one time and counts as one
+// handshake; when there are too many, the oldest is ended. MQTT is then spoken over a net.Conn, whatever lies below.
+//
+// # Logging in
+//
+// A client that must log in meets a gate: one packet passes at a time, each when the core asks with EffectProceed.
+// EffectAuthenticate runs a step of its [Login] in a goroutine, so that neither the core nor anybody else waits for it.
+// The pump goes on reading meanwhile, up to a bound, and sees when the client has gone.
+//
 // # Numbers
 //
 // A connection's abi.Conn is its slot in the table and the generation of that slot, so an effect for a
@@ -19,11 +31,16 @@
 //     packets led there posts nothing more until the target with the largest backlog among those that it
 //     wrote to has come down to half. The pump then does not read either, TCP's window closes, and the flood
 //     is slowed where it comes from.
+//
 //   - A target that made no progress for Limits.StallAfter, or has not come down to half in ten times that, is
 //     stalled and loses this courtesy: nobody waits for it. The core is told with EventBlocked and keeps QoS 1
 //     and 2 messages in the session's queue. Its QoS 0 messages are dropped and counted until it has read half.
+//
 //   - Beyond Limits.HardBacklog QoS 0 is dropped whoever the target is; beyond twice that, the connection is
 //     closed: what is written then are answers to a client that asks and does not read.
+//
+//   - A connection that sends faster than its [Rates] waits before its packets are handed over, and is not read
+//     meanwhile. The core hears each second that it lives.
 //
 // # Endings
 //

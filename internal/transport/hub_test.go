@@ -21,13 +21,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // hub is a core for tests of the transport. Whoever has sent SUBSCRIBE gets every PUBLISH as it is. PINGREQ is
 // answered, DISCONNECT ends the connection, AUTH makes the hub panic, SUBACK makes it pause the sender until
-// somebody sends UNSUBACK, PUBACK asks for a sync.
+// somebody sends UNSUBACK, PUBACK asks for a sync. A peer that must log in sends CONNECT, and AUTH to go on.
 type hub struct {
 	log         *hubLog
 	batch       []byte
 	effects     []byte
 	subscribers []abi.Conn
 	paused      []abi.Conn
+	strangers   map[abi.Conn]bool // who must log in and has not yet
 }
 
 // hubLog is what all hubs of a test have seen.
@@ -37,6 +38,10 @@ type hubLog struct {
 	args   map[abi.Conn][]uint32
 	peers  map[abi.Conn]abi.Peer
 	bytes  int // of packets
+
+	gated   []byte // packets of peers that must log in
+	early   int    // packets that came while they were not expected
+	answers []abi.AuthAnswer
 }
 
 func (l *hubLog) add(e *abi.Event) {
@@ -98,15 +103,73 @@ func (h *hub) Step(start, end uint32) []byte {
 
 func (h *hub) handle(e *abi.Event) {
 	switch e.Kind {
+	case abi.EventOpen:
+		h.open(e)
+	case abi.EventAuthenticated:
+		h.authenticated(e)
 	case abi.EventBadPacket:
 		h.effects = abi.AppendEffect(h.effects, abi.EffectSend, 0, e.Conn, 0, []byte{0xE0, 1, byte(e.Arg)})
 		h.effects = abi.AppendEffect(h.effects, abi.EffectClose, 0, e.Conn, e.Arg, []byte("bad packet"))
 	case abi.EventPackets:
+		if h.strangers[e.Conn] {
+			h.stranger(e)
+			return
+		}
 		for at := uint32(0); int(at) < len(e.Data); {
 			size, _, _ := mqtt.FrameSize(e.Data[at:])
 			h.packet(e, at, uint32(size))
 			at += uint32(size)
 		}
+	}
+}
+
+func (h *hub) open(e *abi.Event) {
+	var p abi.Peer
+	if abi.ReadPeer(e.Data, &p) == nil && p.Authenticate {
+		if h.strangers == nil {
+			h.strangers = map[abi.Conn]bool{}
+		}
+		h.strangers[e.Conn] = true
+	}
+}
+
+// stranger asks the host who the sender is. The packet's content is the password.
+func (h *hub) stranger(e *abi.Event) {
+	if e.Arg == 0 {
+		return // a sign of life
+	}
+	h.log.mu.Lock()
+	defer h.log.mu.Unlock()
+	h.log.gated = append(h.log.gated, e.Data...)
+	request := abi.AuthRequest{Stage: abi.AuthConnect, ClientID: "c", HasPassword: true, Password: e.Data[2:]}
+	if mqtt.TypeOf(e.Data) == mqtt.AUTH {
+		request.Stage = abi.AuthContinue
+	}
+	if size, _, _ := mqtt.FrameSize(e.Data); e.Arg != 1 || size != len(e.Data) {
+		h.log.early++
+	}
+	h.effects = abi.AppendEffect(h.effects, abi.EffectAuthenticate, 0, e.Conn, 0, abi.AppendAuthRequest(nil, &request))
+}
+
+func (h *hub) authenticated(e *abi.Event) {
+	var answer abi.AuthAnswer
+	if err := abi.ReadAuthAnswer(e.Data, &answer); err != nil {
+		panic(err)
+	}
+	h.log.mu.Lock()
+	h.log.answers = append(h.log.answers, answer)
+	h.log.mu.Unlock()
+	switch mqtt.ReasonCode(e.Arg) {
+	case mqtt.Success:
+		delete(h.strangers, e.Conn)
+		h.effects = abi.AppendEffect(h.effects, abi.EffectSend, 0, e.Conn, 0, []byte{0x20, 0})
+		h.effects = abi.AppendEffect(h.effects, abi.EffectProceed, 0, e.Conn, 1, nil)
+	case mqtt.ContinueAuthentication:
+		h.effects = abi.AppendEffect(h.effects, abi.EffectSend, 0, e.Conn, 0, []byte{0xF0, 0})
+		h.effects = abi.AppendEffect(h.effects, abi.EffectProceed, 0, e.Conn, 0, nil)
+	default:
+		h.effects = abi.AppendEffect(h.effects, abi.EffectSend, 0, e.Conn, 0, []byte{0x20, 1, byte(e.Arg)})
+		h.effects = abi.AppendEffect(h.effects, abi.EffectClose, 0, e.Conn, e.Arg, nil)
 	}
 }
 
@@ -194,7 +257,7 @@ func newBed(t testing.TB, limits Limits, handshake Handshake) *bed {
 		t.Fatal(err)
 	}
 	b.addr = socket.Addr().String()
-	if _, err := b.Listen("test", socket, handshake); err != nil {
+	if _, err := b.Listen(socket, ListenConfig{Name: "test", Handshake: handshake}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -207,6 +270,22 @@ func newBed(t testing.TB, limits Limits, handshake Handshake) *bed {
 		}
 	})
 	return b
+}
+
+// listen opens one more listener, which dial uses from then on.
+func (b *bed) listen(t testing.TB, config ListenConfig) *Listener {
+	t.Helper()
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Name = "more"
+	l, err := b.Listen(socket, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.addr = socket.Addr().String()
+	return l
 }
 
 func (b *bed) dial(t testing.TB) net.Conn {

@@ -6,16 +6,36 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/vouchmq/vouchmq/internal/abi"
 )
+
+// ListenConfig says what a listener does with its connections before MQTT begins, and what they may use. Only Name
+// is needed.
+//
+// The order is: Rates and Admit, the PROXY header, Handshake, WebSocket. Behind a proxy, Admit and what is said of
+// addresses come after the header, and mean the address that stands there. Any goroutine may call the functions.
+type ListenConfig struct {
+	Name      string                // what rules call the listener
+	Handshake Handshake             // nil is none: plain TCP, or a Unix socket
+	WebSocket *WebSocket            // nil is none: MQTT without frames around it
+	Proxy     *Proxy                // nil is none: clients connect by themselves
+	Login     func(Client) Login    // who authenticates a client that connects; nil, or one that returns nil, is nobody
+	Admit     func(netip.Addr) bool // asked for each connection of an IP address; nil admits all
+	Rates     Rates
+}
 
 // Secured is a connection after its handshake.
 type Secured struct {
 	Stream     net.Conn // what MQTT is read from and written to; CloseWrite is used if it has one
 	Identities []string // of the policy, that the peer's evidence holds for
 	User       string   // authenticated user name, "" if there is none
+	// Recheck says, with an MQTT 5 reason code, whether the peer would still be let in; 0 if it would. It is asked
+	// after a change of what lets in, see Transport.Recheck. nil: always.
+	Recheck func() uint32
 }
 
 // Handshake secures a connection that has just been accepted, until ctx ends. After an error the transport
@@ -27,53 +47,100 @@ type Listener struct {
 	name      string
 	transport *Transport
 	socket    net.Listener
-	handshake Handshake
 	log       *slog.Logger
+	entrance  atomic.Pointer[entrance] // for the next connection
 	done      chan struct{}
+	close     sync.Once
+}
+
+func (l *Listener) newEntrance(config ListenConfig) *entrance {
+	return &entrance{
+		config: config, transport: l.transport, log: l.log,
+		pace: newBucket(config.Rates.Connections), guests: newGuests(&config.Rates),
+	}
 }
 
 // ErrClosed says that the transport has been closed.
 var ErrClosed = errors.New("transport is closed")
 
-// Listen accepts connections from socket, which it owns from now on. name is what rules call the listener.
-func (t *Transport) Listen(name string, socket net.Listener, handshake Handshake) (*Listener, error) {
+// Listen accepts connections from socket, which it owns from now on, also after an error: a TCP or Unix socket, one
+// that systemd opened, or any other. What config points to must not change any more.
+func (t *Transport) Listen(socket net.Listener, config ListenConfig) (*Listener, error) {
+	if err := config.check(socket.Addr()); err != nil {
+		return nil, errors.Join(fmt.Errorf("listener %s: %w", config.Name, err), socket.Close())
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return nil, errors.Join(ErrClosed, socket.Close())
 	}
 	l := &Listener{
-		name: name, transport: t, socket: socket, handshake: handshake,
-		log: t.log.With("listener", name), done: make(chan struct{}),
+		name: config.Name, transport: t, socket: socket, log: t.log.With("listener", config.Name), done: make(chan struct{}),
 	}
+	l.entrance.Store(l.newEntrance(config))
 	t.listeners = append(t.listeners, l)
 	t.tasks.Go(l.accept)
 	return l, nil
 }
 
+func (c *ListenConfig) check(address net.Addr) error {
+	if c.Proxy != nil {
+		if err := c.Proxy.check(address); err != nil {
+			return err
+		}
+	}
+	if c.WebSocket != nil {
+		return c.WebSocket.check()
+	}
+	return nil
+}
+
+// Reconfigure changes what happens to connections that come from now on; those that are there stay as they are. What
+// was known of addresses is forgotten. The name stays: config.Name is not looked at. After an error nothing has changed.
+func (l *Listener) Reconfigure(config ListenConfig) error {
+	config.Name = l.name
+	if err := config.check(l.socket.Addr()); err != nil {
+		return fmt.Errorf("listener %s: %w", l.name, err)
+	}
+	l.entrance.Store(l.newEntrance(config))
+	return nil
+}
+
+// Name returns what rules call the listener.
+func (l *Listener) Name() string { return l.name }
+
 // Addr returns the address that the listener is bound to.
 func (l *Listener) Addr() net.Addr { return l.socket.Addr() }
 
-// close stops accepting.
-func (l *Listener) close() error {
-	close(l.done)
-	if err := l.socket.Close(); err != nil {
-		return fmt.Errorf("close listener %s: %w", l.name, err)
-	}
-	return nil
+// Close lets no connection in any more. Connections and handshakes stay. To close again does nothing.
+func (l *Listener) Close() (err error) {
+	l.close.Do(func() {
+		l.transport.forgetListener(l)
+		close(l.done)
+		if err = l.socket.Close(); err != nil {
+			err = fmt.Errorf("close listener %s: %w", l.name, err)
+		}
+	})
+	return err
+}
+
+func (t *Transport) forgetListener(l *Listener) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.listeners = slices.DeleteFunc(t.listeners, func(other *Listener) bool { return other == l })
 }
 
 // maxAcceptBackoff bounds the wait after a failure to accept.
 const maxAcceptBackoff = time.Second
 
-// accept accepts connections until close.
+// accept accepts connections until Close.
 func (l *Listener) accept() {
 	var backoff time.Duration
 	for {
 		socket, err := l.socket.Accept()
 		if err == nil {
 			backoff = 0
-			l.admit(socket)
+			l.entrance.Load().admit(socket)
 			continue
 		}
 		backoff = min(max(2*backoff, l.transport.limits.acceptBackoffBase), maxAcceptBackoff)
@@ -98,77 +165,4 @@ func (l *Listener) pause(err error, backoff time.Duration) bool {
 	case <-time.After(backoff):
 		return true
 	}
-}
-
-// admit gives a socket a number and a goroutine, if there is room.
-func (l *Listener) admit(socket net.Conn) {
-	t := l.transport
-	t.counters.accepted.Add(1)
-	c := &conn{
-		stream: socket, socket: socket, transport: t,
-		gone: make(chan struct{}), resume: make(chan struct{}, 1),
-	}
-	if !t.table.add(c) {
-		_ = socket.Close()
-		if n := t.counters.refused.Add(1); n&(n-1) == 0 { // the 1st, 2nd, 4th, 8th ... time
-			l.log.Error("too many connections: refusing more", "limit", t.limits.MaxConnections, "refused", n)
-		}
-		return
-	}
-	c.log = l.log.With("conn", uint32(c.id), "address", socket.RemoteAddr().String())
-	leave := func() {}
-	if l.handshake != nil {
-		leave = t.handshakes.enter(c) // here, so that they are in the order of their coming
-	}
-	t.tasks.Go(func() { l.serve(c, leave) })
-	if t.isClosed() {
-		c.abort(nil) // Close may have looked at the table before this connection was in it
-	}
-}
-
-// serve is the life of a connection. leave is to be called when the handshake is over.
-func (l *Listener) serve(c *conn, leave func()) {
-	peer := abi.Peer{Listener: l.name, Address: c.socket.RemoteAddr().String()}
-	if l.handshake != nil {
-		secured, err := l.secure(c)
-		leave()
-		if err != nil {
-			l.failed(c, err)
-			return
-		}
-		c.stream = secured.Stream
-		peer.Identities, peer.User = secured.Identities, secured.User
-	}
-	epoch, ok := l.transport.engine.Open(c.id, abi.AppendPeer(nil, &peer))
-	if !ok {
-		c.abort(nil)
-		l.transport.table.remove(c)
-		return
-	}
-	c.epoch.Store(uint32(epoch))
-	c.log.Debug("connection opened", "identities", peer.Identities)
-	c.pump()
-}
-
-// secure runs the handshake within its time.
-func (l *Listener) secure(c *conn) (Secured, error) {
-	limits := &l.transport.limits
-	ctx, cancel := context.WithTimeout(context.Background(), limits.HandshakeTimeout)
-	defer cancel()
-	if err := c.socket.SetDeadline(time.Now().Add(limits.HandshakeTimeout)); err != nil {
-		return Secured{}, err
-	}
-	secured, err := l.handshake(ctx, c.socket)
-	if err != nil {
-		return Secured{}, err
-	}
-	return secured, c.socket.SetDeadline(time.Time{})
-}
-
-// failed ends a connection that the core never heard of.
-func (l *Listener) failed(c *conn, err error) {
-	l.transport.counters.failedHandshakes.Add(1)
-	c.abort(nil)
-	c.log.Warn("handshake failed", "error", err)
-	l.transport.table.remove(c)
 }

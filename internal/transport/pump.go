@@ -13,7 +13,13 @@ import (
 
 // pump reads from the connection until it ends, and tells the engine what came.
 func (c *conn) pump() {
-	in, cause := c.read(getBuffer(smallBuffer))
+	in, cause := getBuffer(smallBuffer), error(nil)
+	if c.auth != nil {
+		in, cause = c.readGated(in)
+	}
+	if cause == nil {
+		in, cause = c.read(in)
+	}
 	putBuffer(in)
 	if errors.Is(cause, io.EOF) || errors.Is(cause, net.ErrClosed) || errors.Is(cause, os.ErrDeadlineExceeded) {
 		cause = nil
@@ -24,11 +30,20 @@ func (c *conn) pump() {
 // read reads and posts runs of whole packets. It returns the buffer that it used last.
 func (c *conn) read(in *buffer) (*buffer, error) {
 	for {
-		n, err := c.stream.Read(in.b[len(in.b):cap(in.b)])
+		free := in.b[len(in.b):cap(in.b)]
+		if c.pace != nil {
+			free = free[:min(len(free), c.pace.most)]
+		}
+		n, err := c.stream.Read(free)
 		filled := n == cap(in.b)-len(in.b)
 		in.b = in.b[:len(in.b)+n]
 		if n > 0 {
-			whole, fault := cut(in.b, c.transport.limits.MaxPacketSize)
+			c.figures.bytes.Add(uint64(n))
+			whole, fault := cut(in.b, int(c.transport.maxPacketSize.Load()))
+			c.figures.add(whole)
+			if c.pace != nil && !c.keepPace(n, whole.publishes) {
+				return in, nil
+			}
 			if !c.post(in.b[:whole.size], whole.packets) {
 				return in, nil
 			}
@@ -62,6 +77,7 @@ func fit(in *buffer, n int, filled bool) *buffer {
 // run is what can be posted at once: whole packets.
 type run struct {
 	size, packets int
+	publishes     int // PUBLISH packets among them
 }
 
 // cut finds the whole packets at the start of b. reason is the MQTT 5 reason code for what follows them, 0
@@ -78,6 +94,9 @@ func cut(b []byte, most int) (whole run, reason mqtt.ReasonCode) {
 			return whole, mqtt.PacketTooLarge // [MQTT-3.2.2-15]
 		case size > len(b)-whole.size:
 			return whole, 0
+		}
+		if mqtt.TypeOf(b[whole.size:]) == mqtt.PUBLISH {
+			whole.publishes++
 		}
 		whole.size += size
 		whole.packets++
@@ -102,6 +121,11 @@ func (c *conn) refuse(reason mqtt.ReasonCode) error {
 		return nil
 	}
 	_ = c.stream.SetReadDeadline(time.Now().Add(c.transport.limits.FlushTimeout)) // fails only if it is closed
+	return c.discard()
+}
+
+// discard reads until the connection ends.
+func (c *conn) discard() error {
 	_, err := io.Copy(io.Discard, c.stream)
 	return err
 }
@@ -128,6 +152,9 @@ func (c *conn) awaitTargets() bool {
 		if !c.awaitResume() {
 			return false
 		}
+		if c.isClosing() {
+			return true
+		}
 	}
 	return true
 }
@@ -139,22 +166,32 @@ const signOfLife = time.Second
 // awaitResume waits until the pump should look again whether to go on. It returns false if the connection is at
 // its end.
 func (c *conn) awaitResume() bool {
+	for {
+		resumed, ok := c.awaitResumeFor(signOfLife)
+		if resumed || !ok {
+			return ok
+		}
+	}
+}
+
+// awaitResumeFor is awaitResume for some time, up to signOfLife. ok is false if the connection is at its end.
+func (c *conn) awaitResumeFor(most time.Duration) (resumed, ok bool) {
 	if c.alive == nil {
-		c.alive = time.NewTimer(signOfLife)
+		c.alive = time.NewTimer(most)
 	} else {
-		c.alive.Reset(signOfLife)
+		c.alive.Reset(most)
 	}
 	defer c.alive.Stop()
-	for {
-		select {
-		case <-c.resume:
-			return true
-		case <-c.gone:
-			return false
-		case <-c.alive.C:
+	select {
+	case <-c.resume:
+		return true, true
+	case <-c.gone:
+		return false, false
+	case <-c.alive.C:
+		if most >= signOfLife {
 			c.postNow(abi.EventPackets)
-			c.alive.Reset(signOfLife)
 		}
+		return false, true
 	}
 }
 

@@ -24,6 +24,7 @@ type table struct {
 	ages    []uint32 // generations of the slots
 	used    int
 	waiting []chan struct{} // closed when the table is empty
+	past    Figures         // of connections that have ended
 }
 
 type slot = *atomic.Pointer[conn]
@@ -97,6 +98,9 @@ func (t *table) grow(slots []slot) {
 func (t *table) remove(c *conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	c.mu.Lock()
+	t.past.add(c.total())
+	c.mu.Unlock()
 	i := c.id.Slot()
 	(*t.slots.Load())[i].Store(nil)
 	t.free = append(t.free, i)

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/accesslog"
 )
 
 // Limits bound what connections may use. A zero field is its default.
@@ -24,6 +26,9 @@ type Limits struct {
 	FarewellTimeout   time.Duration // time for the other side to close after us; 2 s
 	acceptBackoffBase time.Duration
 }
+
+// DefaultLimits returns the limits of a transport that is told nothing else.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
 
 func (l Limits) withDefaults() Limits {
 	setDefault(&l.MaxPacketSize, 1<<20)
@@ -66,10 +71,17 @@ type Memory = interface {
 }
 
 // Config says how a transport works. The zero value is usable.
+//
+// The engine's goroutine calls Stats, Answer and Notes, which must not wait, and must copy the data that they keep.
+// Each may be nil.
 type Config struct {
 	Limits Limits
-	Log    *slog.Logger     // nil is nowhere
-	Stats  func(*abi.Stats) // called by the engine's goroutine with the answer to EventStats; may be nil
+	Log    *slog.Logger                                    // nil is nowhere
+	Stats  func(*abi.Stats)                                // gets the answer to EventStats
+	Answer func(number uint32, answer []byte)              // gets answers to EventAsk, by the number of the question
+	Notes  func(conn abi.Conn, note abi.Note, data []byte) // gets what the core notes, before it is logged
+	Redact func(s string) string                           // shows a client id, user name or topic filter in the log; nil shows it as it is
+	Quiet  bool                                            // nothing is logged of clients who come, go and subscribe as they should
 }
 
 // Transport holds the listeners and connections of one broker. It is the engine's applier.
@@ -77,6 +89,10 @@ type Transport struct {
 	limits Limits
 	log    *slog.Logger
 	stats  func(*abi.Stats)
+	answer func(uint32, []byte)
+	notes  func(abi.Conn, abi.Note, []byte)
+	access accesslog.Log
+	quiet  bool
 	engine Engine
 
 	table      table
@@ -84,7 +100,11 @@ type Transport struct {
 	crowd      crowd
 	counters   counters
 	tasks      sync.WaitGroup // all goroutines
-	quit       chan struct{}
+
+	maxPacketSize atomic.Int64  // may change while connections read
+	rechecks      atomic.Uint32 // times that Recheck was called
+
+	quit chan struct{}
 
 	mu        sync.Mutex
 	listeners []*Listener
@@ -97,8 +117,9 @@ type Transport struct {
 
 // counters is what a transport has counted.
 type counters struct {
-	accepted, refused, failedHandshakes atomic.Uint64
-	droppedQoS0, stalled, overflowed    atomic.Uint64
+	accepted, refused, failedHandshakes                     atomic.Uint64
+	refusedRate, refusedAddress, refusedAdmit, refusedProxy atomic.Uint64
+	droppedQoS0, stalled, overflowed, slowed                atomic.Uint64
 }
 
 // Stats is what a transport has counted since it started, and holds now.
@@ -107,10 +128,16 @@ type Stats struct {
 	Handshakes       int    // now
 	Accepted         uint64 // connections that came
 	Refused          uint64 // because there were too many
+	RefusedRate      uint64 // because they came too fast
+	RefusedAddress   uint64 // because their address had too many
+	RefusedAdmit     uint64 // because their address was locked out
+	RefusedProxy     uint64 // because they came from no trusted proxy
 	FailedHandshakes uint64
 	DroppedQoS0      uint64 // messages to one receiver each, because its backlog was too large
 	Stalled          uint64 // times that a connection stopped reading
 	Overflowed       uint64 // connections that were closed because they did not read
+	Slowed           uint64 // times that a connection was read more slowly because it sent faster than it may
+	Figures          Figures
 }
 
 // New makes a transport. Start must be called before Listen.
@@ -119,11 +146,16 @@ func New(config Config) *Transport {
 		limits: config.Limits.withDefaults(),
 		log:    config.Log,
 		stats:  config.Stats,
+		answer: config.Answer,
+		notes:  config.Notes,
+		access: accesslog.Log{Redact: config.Redact},
+		quiet:  config.Quiet,
 		quit:   make(chan struct{}),
 	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
+	t.maxPacketSize.Store(int64(t.limits.MaxPacketSize))
 	t.table.init(t.limits.MaxConnections)
 	t.handshakes.limit = t.limits.MaxHandshakes
 	t.crowd.came = make(chan struct{}, 1)
@@ -144,22 +176,27 @@ func (t *Transport) Stats() Stats {
 		Handshakes:       t.handshakes.count(),
 		Accepted:         t.counters.accepted.Load(),
 		Refused:          t.counters.refused.Load(),
+		RefusedRate:      t.counters.refusedRate.Load(),
+		RefusedAddress:   t.counters.refusedAddress.Load(),
+		RefusedAdmit:     t.counters.refusedAdmit.Load(),
+		RefusedProxy:     t.counters.refusedProxy.Load(),
 		FailedHandshakes: t.counters.failedHandshakes.Load(),
 		DroppedQoS0:      t.counters.droppedQoS0.Load(),
 		Stalled:          t.counters.stalled.Load(),
 		Overflowed:       t.counters.overflowed.Load(),
+		Slowed:           t.counters.slowed.Load(),
+		Figures:          t.table.figures(),
 	}
 }
 
 // CloseListeners lets no connection in any more. Connections stay.
 func (t *Transport) CloseListeners() error {
 	t.mu.Lock()
-	listeners := t.listeners
-	t.listeners = nil
+	listeners := slices.Clone(t.listeners)
 	t.mu.Unlock()
 	var errs []error
 	for _, l := range listeners {
-		errs = append(errs, l.close())
+		errs = append(errs, l.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -461,6 +462,21 @@ func TestHandshakeHasItsTime(t *testing.T) {
 	}
 }
 
+// The time for a handshake ends with it.
+func TestHandshakeTimeIsOver(t *testing.T) {
+	b := newBed(t, Limits{HandshakeTimeout: 200 * time.Millisecond}, withTLS(t))
+	c := tls.Client(b.dial(t), &tls.Config{InsecureSkipVerify: true})
+	write(t, c, []byte{0xC0, 0})
+	expect(t, c, 2)
+	_ = c.SetReadDeadline(time.Now().Add(400 * time.Millisecond))
+	if _, err := c.Read(make([]byte, 1)); !isTimeout(err) {
+		t.Fatalf("the connection ended: %v", err)
+	}
+	_ = c.SetDeadline(time.Time{})
+	write(t, c, []byte{0xC0, 0})
+	expect(t, c, 2)
+}
+
 // failingListener fails to accept at first.
 type failingListener struct {
 	net.Listener
@@ -481,7 +497,7 @@ func TestAcceptErrorsDoNotEndTheListener(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Listen("failing", &failingListener{socket, 3}, nil); err != nil {
+	if _, err := b.Listen(&failingListener{socket, 3}, ListenConfig{Name: "failing"}); err != nil {
 		t.Fatal(err)
 	}
 	b.addr = socket.Addr().String()
@@ -527,7 +543,7 @@ func TestDeliverDoesNotAllocate(t *testing.T) {
 	tr := New(Config{Limits: Limits{SoftBacklog: 1 << 30}})
 	var targets []*conn
 	for range 10 {
-		c := &conn{transport: tr, gone: make(chan struct{}), log: tr.log, dirty: true, writing: true}
+		c := &conn{transport: tr, entrance: new(entrance), gone: make(chan struct{}), log: tr.log, dirty: true, writing: true}
 		if !tr.table.add(c) {
 			t.Fatal("no room")
 		}
@@ -621,7 +637,7 @@ func FuzzApply(f *testing.F) {
 		defer ours.Close()
 		defer theirs.Close()
 		tr.engine = deafEngine{}
-		c := &conn{stream: ours, socket: ours, transport: tr, gone: make(chan struct{}), resume: make(chan struct{}, 1), log: tr.log, writing: true}
+		c := &conn{stream: ours, socket: ours, transport: tr, entrance: new(entrance), gone: make(chan struct{}), resume: make(chan struct{}, 1), log: tr.log, writing: true}
 		tr.table.add(c)
 		_ = tr.Apply(effects, boundedMemory(make([]byte, 100)))
 	})

@@ -257,7 +257,7 @@ func (d *demo) changedBroker() (*local.Broker, error) {
 		return nil, err
 	}
 	state := filepath.Join(d.dir, "changed")
-	if err := os.CopyFS(state, os.DirFS(filepath.Join(d.dir, "broker"))); err != nil {
+	if err := copyFiles(state, filepath.Join(d.dir, "broker")); err != nil {
 		return nil, err
 	}
 	d.console.command("vouchmq", []string{"serve", "--module", "changed.wasm"})
@@ -348,3 +348,27 @@ var digest = regexp.MustCompile(`([0-9a-f]{16})[0-9a-f]{80}`)
 
 // short shortens digests.
 func short(text string) string { return digest.ReplaceAllString(text, "$1…") }
+
+// copyFiles copies the files of a folder, and nothing else: a broker has its socket there, too.
+func copyFiles(to, from string) error {
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(from, e.Name()))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(to, e.Name()), text, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}

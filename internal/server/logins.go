@@ -1,0 +1,79 @@
+package server
+
+import (
+	"fmt"
+
+	"github.com/vouchmq/vouchmq/internal/auth"
+	"github.com/vouchmq/vouchmq/internal/guard"
+	"github.com/vouchmq/vouchmq/internal/transport"
+)
+
+// logins find out who clients are. Without them clients are who their certificate or evidence says, or nobody.
+type logins struct {
+	authenticator *auth.Authenticator
+	guard         *guard.Guard
+}
+
+// prepareLogins makes what a configuration needs to authenticate clients, or changes what is there. Afterwards nothing
+// can fail any more: it is the last step before a configuration is in force. The methods of enhanced authentication that
+// there are then become an option of the core.
+func (s *Server) prepareLogins(config *Config) (err error) {
+	if config.Authentication == nil {
+		return nil
+	}
+	if s.logins.guard == nil {
+		if s.logins.guard, err = guard.New(config.Guard, config.Log, guard.SystemClock{}); err != nil {
+			return fmt.Errorf("guard: %w", err)
+		}
+	} else if err := s.logins.guard.Reload(config.Guard); err != nil {
+		return fmt.Errorf("guard: %w", err)
+	}
+	if s.logins.authenticator == nil {
+		s.logins.authenticator, err = auth.New(*config.Authentication, auth.WithLog(config.Log), auth.WithGuard(s.logins.guard))
+	} else {
+		err = s.logins.authenticator.Reload(*config.Authentication)
+	}
+	if err != nil {
+		return fmt.Errorf("authentication: %w", err)
+	}
+	config.Options.Methods = s.logins.authenticator.Methods()
+	return nil
+}
+
+// login begins the authentication of a client.
+func (s *Server) login(c transport.Client) transport.Login {
+	return s.logins.authenticator.Login(auth.Client{
+		Listener: c.Listener, Address: c.Address, User: c.User, Identities: c.Identities,
+	})
+}
+
+// close ends what runs beside.
+func (l *logins) close() {
+	if l.authenticator != nil {
+		l.authenticator.Close()
+	}
+}
+
+// listenConfig says what happens to the connections of a listener.
+func (s *Server) listenConfig(config *Config, l *Listener, running *listener) transport.ListenConfig {
+	f := &l.Settings
+	c := transport.ListenConfig{Name: l.Name, Handshake: running.handshake(), Rates: transport.Rates{
+		Messages: perSecond(f.Rates.Messages), Bytes: perSecond(f.Rates.Bytes), PerAddress: perSecond(f.Rates.Connect),
+		MaxPerAddress: f.MaxPerAddress,
+	}}
+	if l.Kind == WS || l.Kind == WSS {
+		c.WebSocket = new(transport.WebSocket)
+		if f.WebSocket != nil {
+			c.WebSocket.Path, c.WebSocket.Origins = f.WebSocket.Path, f.WebSocket.Origins
+		}
+	}
+	if f.ProxyProtocol != nil {
+		c.Proxy = &transport.Proxy{Trusted: f.ProxyProtocol.From}
+	}
+	if config.Authentication != nil {
+		c.Login, c.Admit = s.login, s.logins.guard.Allowed
+	}
+	return c
+}
+
+func perSecond(n int) transport.Rate { return transport.Rate{PerSecond: float64(n)} }

@@ -1,0 +1,124 @@
+package server
+
+import (
+	"bytes"
+	"crypto/x509"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/vouchmq/vouchmq/internal/transport"
+)
+
+// handshake returns what secures the connections of a listener, nil for a plain one.
+func (l *listener) handshake() transport.Handshake {
+	if l.gate == nil {
+		return nil
+	}
+	return l.gate.handshake
+}
+
+func sameOptions(a, b *Config) bool { return reflect.DeepEqual(a.Options, b.Options) }
+
+// same reports whether two listeners let in the same way, revocation lists included.
+func (l *Listener) same(other *Listener) bool {
+	return reflect.DeepEqual(l.Settings, other.Settings) && l.Address == other.Address && l.RequireEvidence == other.RequireEvidence &&
+		l.Mode == other.Mode && l.MinTLS == other.MinTLS && bytes.Equal(l.leaf(), other.leaf()) && reflect.DeepEqual(l.Clients, other.Clients)
+}
+
+// leaf returns the certificate of the listener's own in DER, nil if it has none.
+func (l *Listener) leaf() []byte {
+	if l.Certificate == nil {
+		return nil
+	}
+	return l.Certificate.Certificate[0]
+}
+
+// inUse returns the certificates that listeners show, each once, by the name of the first listener.
+func (c *Config) inUse() (names []string, certificates []*x509.Certificate) {
+	for i := range c.Listeners {
+		l := &c.Listeners[i]
+		pair := l.certificate(c)
+		if l.plain() || len(pair.Certificate) == 0 {
+			continue
+		}
+		leaf := pair.Leaf
+		if leaf == nil {
+			var err error
+			if leaf, err = x509.ParseCertificate(pair.Certificate[0]); err != nil {
+				continue // no server could have been made of it
+			}
+		}
+		if !slices.ContainsFunc(certificates, leaf.Equal) {
+			names, certificates = append(names, l.Name), append(certificates, leaf)
+		}
+	}
+	return names, certificates
+}
+
+// logCertificates logs what has been loaded: certificates that were not in use before, and revocation lists. old may be
+// nil.
+func (s *Server) logCertificates(old, config *Config) {
+	var before []*x509.Certificate
+	if old != nil {
+		_, before = old.inUse()
+	}
+	names, certificates := config.inUse()
+	for i, c := range certificates {
+		if !slices.ContainsFunc(before, c.Equal) {
+			s.log.Info("certificate loaded", "listener", names[i], describe(c))
+		}
+	}
+	for i := range config.Listeners {
+		s.logClientCA(old, &config.Listeners[i], config.Clock())
+	}
+}
+
+func (s *Server) logClientCA(old *Config, l *Listener, now time.Time) {
+	if l.Clients == nil || old != nil && old.listener(l.Name) != nil && reflect.DeepEqual(old.listener(l.Name).Clients, l.Clients) {
+		return
+	}
+	for _, c := range l.Clients.Issuers {
+		s.log.Info("CA of clients loaded", "listener", l.Name, describe(c))
+	}
+	for _, list := range l.Clients.Lists {
+		s.log.Info("revocation list loaded", "listener", l.Name, "issuer", list.Issuer, "revoked", len(list.serials), "next_update", list.NextUpdate)
+		if list.expired(now) {
+			s.log.Warn("REVOCATION LIST IS OUT OF DATE", "listener", l.Name, "issuer", list.Issuer, "next_update", list.NextUpdate,
+				"clients", map[bool]string{true: "allowed", false: "refused"}[l.Clients.AllowExpiredLists])
+		}
+	}
+}
+
+// warnAhead is how long before the end of a certificate warnings begin.
+const warnAhead = 21 * 24 * time.Hour
+
+// WarnExpiring logs which certificates and revocation lists will soon be of no use, and returns how many. It is meant to
+// be called once a day.
+func (s *Server) WarnExpiring(now time.Time) (count int) {
+	config := s.Config()
+	names, certificates := config.inUse()
+	for i, c := range certificates {
+		if now.Add(warnAhead).After(c.NotAfter) {
+			count++
+			s.log.Warn("CERTIFICATE EXPIRES SOON, or has expired", "listener", names[i], "left", c.NotAfter.Sub(now).Round(time.Hour).String(), describe(c))
+		}
+	}
+	for i := range config.Listeners {
+		l := &config.Listeners[i]
+		if l.Clients != nil {
+			count += s.warnLists(l, now)
+		}
+	}
+	return count
+}
+
+func (s *Server) warnLists(l *Listener, now time.Time) (count int) {
+	for _, list := range l.Clients.Lists {
+		if list.expired(now) {
+			count++
+			s.log.Warn("REVOCATION LIST IS OUT OF DATE", "listener", l.Name, "issuer", list.Issuer, "next_update", list.NextUpdate)
+		}
+	}
+	return count
+}

@@ -1,0 +1,57 @@
+package settings
+
+import (
+	"time"
+
+	"github.com/vouchmq/vouchmq/internal/auth"
+	"github.com/vouchmq/vouchmq/internal/guard"
+)
+
+// File is vouchmq.yaml. Paths in it are relative to its folder.
+type File struct {
+	Service    string        `yaml:"service" required:"true" doc:"name of the service, which certificate and clients know the broker by"`
+	PublicName string        `yaml:"public_name" doc:"what observers of attested connections see in place of the service"`
+	State      string        `yaml:"state" doc:"folder of keys and certificates; what is missing in it is made"`
+	Policy     string        `yaml:"policy" required:"true" doc:"file that says who is who, and who may do what"`
+	TEE        string        `yaml:"tee" required:"true" enum:"sim" doc:"the TEE to attest with; this version has only the simulated one, which protects nothing"`
+	Engine     string        `yaml:"engine" enum:"wasm|native" doc:"how the core runs: as the attested module, or compiled in for comparison"`
+	Memory     uint64        `yaml:"memory" min:"1048576" max:"4294967296" doc:"bytes of memory that the module may have"`
+	Shutdown   time.Duration `yaml:"shutdown" min:"0s" max:"24h" doc:"time to say farewell to clients and to write what is left"`
+
+	Log       Log        `yaml:"log" doc:"what is logged, and how"`
+	Listeners []Listener `yaml:"listeners" required:"true" doc:"where clients connect"`
+	TLS       TLS        `yaml:"tls" doc:"certificate of the operator's own for listeners of kind tls and wss that name none themselves"`
+	Limits    Limits     `yaml:"limits" doc:"what clients may use"`
+	MQTT      MQTT       `yaml:"mqtt" doc:"what the broker answers where the standard leaves a choice"`
+
+	Authentication *auth.Config `yaml:"authentication" doc:"who is let in; without it clients are who their certificate or their evidence says, or nobody, and the policy decides"`
+	Guard          guard.Config `yaml:"guard" doc:"what becomes of addresses whose logins fail"`
+
+	Metrics Metrics `yaml:"metrics" doc:"measurements for Prometheus, and health"`
+	Admin   Admin   `yaml:"admin" doc:"administration from the same machine"`
+	Sys     Sys     `yaml:"sys" doc:"statistics as messages below $SYS"`
+}
+
+// Metrics says where measurements can be had.
+type Metrics struct {
+	Address  string `yaml:"address" doc:"host:port of /metrics, /healthz and /readyz; empty is none"`
+	Insecure bool   `yaml:"insecure" doc:"other machines may read them, without encryption and password"`
+}
+
+// Admin says where commands of administration come in.
+type Admin struct {
+	Socket string `yaml:"socket" doc:"path of the Unix socket that administration commands use; empty is none"`
+}
+
+// Sys says how often statistics are published.
+type Sys struct {
+	Interval time.Duration `yaml:"interval" min:"0s" max:"24h" doc:"time between publications below $SYS; 0s is never"`
+}
+
+// Log says what is logged, and how.
+type Log struct {
+	Level  string `yaml:"level" enum:"debug|info|warn|error" doc:"the least severe that is logged"`
+	Format string `yaml:"format" enum:"text|json" doc:"form of a line; takes a restart"`
+	Redact bool   `yaml:"redact" doc:"client ids, user names and topic filters stand in the log as short keyed digests; takes a restart"`
+	Access bool   `yaml:"access" doc:"lines for clients that come, go and subscribe; takes a restart"`
+}

@@ -1,0 +1,88 @@
+package transport
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+)
+
+// Login authenticates the client of one connection, step by step.
+type Login interface {
+	// Step answers a request of the core. It is called by one goroutine at a time and may take long; ctx ends with
+	// the connection, and Step must then return soon. The password in r is wiped afterwards.
+	Step(ctx context.Context, r *abi.AuthRequest) (mqtt.ReasonCode, abi.AuthAnswer)
+}
+
+// Client is what is known of the other side of a connection before it says anything.
+type Client struct {
+	Listener   string
+	Address    netip.AddrPort // not valid for Unix sockets
+	User       string         // that the handshake has authenticated, "" if there is none
+	Identities []string       // of the policy, that the peer's evidence holds for
+}
+
+// auth is the part of a connection that only those have whose clients must log in.
+type auth struct {
+	login  Login
+	gate   gate
+	cancel context.CancelFunc // ends the step that runs; nil if none does. It is guarded by conn.mu.
+}
+
+// setAuth prepares the login of c's client, and says whether it must log in.
+func (e *entrance) setAuth(c *conn, peer *abi.Peer) bool {
+	if e.config.Login == nil {
+		return false
+	}
+	login := e.config.Login(Client{Listener: peer.Listener, Address: c.address, User: peer.User, Identities: peer.Identities})
+	if login == nil {
+		return false
+	}
+	c.mu.Lock() // somebody may abort the connection
+	defer c.mu.Unlock()
+	c.auth = &auth{login: login, gate: gate{credit: true}}
+	return true
+}
+
+// authenticate runs one step of the login. data is an abi.AuthRequest. The engine's goroutine calls it.
+func (c *conn) authenticate(data []byte) error {
+	request := new(abi.AuthRequest)
+	if err := abi.ReadAuthRequest(data, request); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dead {
+		return nil
+	}
+	if c.auth == nil { // nobody here knows any method
+		c.postAuthenticated(mqtt.BadAuthenticationMethod, &abi.AuthAnswer{})
+		return nil
+	}
+	if c.auth.cancel != nil {
+		return abi.Fault("effect asks to authenticate a client whose answer is not there yet")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c.auth.cancel = cancel
+	c.transport.tasks.Go(func() { c.step(ctx, request) })
+	return nil
+}
+
+// step is a goroutine. The connection may end meanwhile; the core is then told nothing.
+func (c *conn) step(ctx context.Context, request *abi.AuthRequest) {
+	reason, answer := c.auth.login.Step(ctx, request)
+	clear(request.Password)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.auth.cancel()
+	c.auth.cancel = nil
+	if !c.dead {
+		c.postAuthenticated(reason, &answer)
+	}
+}
+
+// postAuthenticated tells the core. c.mu is held, so that EventClosed comes afterwards.
+func (c *conn) postAuthenticated(reason mqtt.ReasonCode, answer *abi.AuthAnswer) {
+	c.transport.engine.PostNow(abi.EventAuthenticated, c.id, c.epoch.Load(), uint32(reason), abi.AppendAuthAnswer(nil, answer))
+}
