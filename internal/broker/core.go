@@ -12,6 +12,7 @@ type Core struct {
 	config      abi.Config
 	configured  bool
 	rulesSerial uint32 // changes whenever the rules do
+	judgements  uint64 // so far
 	reviewed    uint32 // slots whose connections have been looked at since then
 
 	batch    []byte

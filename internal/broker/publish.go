@@ -129,13 +129,9 @@ func (c *Core) answerOld(p *connection, qos uint8, packetID uint16, reason mqtt.
 func (c *Core) permittedRoute(p *connection, topic []byte) (route uint32, reason mqtt.ReasonCode) {
 	c.rejudge(p)
 	c.trimRoutes()
-	r := &p.recent[recentOf(topic)]
-	if r.serial != 0 && int(r.route) < len(c.routes.all) {
-		rt := &c.routes.all[r.route]
-		if rt.serial == r.serial && string(rt.name) == string(topic) {
-			c.refresh(rt)
-			return r.route, mqtt.Success
-		}
+	if id := c.knownRoute(p, topic); id != 0 {
+		c.refresh(&c.routes.all[id])
+		return id, mqtt.Success
 	}
 	if c.badTopic(topic) {
 		c.metBy(abi.LimitTopic, p)
@@ -146,7 +142,7 @@ func (c *Core) permittedRoute(p *connection, topic []byte) (route uint32, reason
 		return 0, mqtt.NotAuthorized
 	}
 	id := c.routeTo(topic)
-	*r = recent{route: id, serial: c.routes.all[id].serial}
+	p.recent[recentOf(topic)] = recent{route: id, serial: c.routes.all[id].serial}
 	return id, mqtt.Success
 }
 

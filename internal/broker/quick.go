@@ -9,7 +9,7 @@ import (
 )
 
 // The short way of a PUBLISH. Most packets that a broker sees are QoS 0, without retain flag and properties, to a
-// topic that the same connection has just published to. For these the answer is known but for three numbers:
+// topic that the same connection has published to before. For these the answer is known but for three numbers:
 // who sent it, where its payload lies, and how long that is. So a route keeps the effects of such a packet, ready
 // made, and publishing is copying them and writing the numbers: once for a whole run of packets that differ in their
 // payloads only.
@@ -76,15 +76,11 @@ func (c *Core) quickRun(p *connection, at, end uint32) (next, handled uint32) {
 		if stop > end || topicEnd+extra > stop || topicEnd == i+2 || extra == 1 && batch[topicEnd] != 0 {
 			break
 		}
-		topic := batch[i+2 : topicEnd]
-		r := &p.recent[recentOf(topic)]
-		if r.serial == 0 || int(r.route) >= len(c.routes.all) {
+		id := c.knownRoute(p, batch[i+2:topicEnd])
+		if id == 0 {
 			break
 		}
-		rt := &c.routes.all[r.route]
-		if rt.serial != r.serial || string(rt.name) != string(topic) {
-			break
-		}
+		rt := &c.routes.all[id]
 		if rt.quick.generation != c.generation || rt.quick.presence != c.presence {
 			c.fillQuick(rt)
 		}

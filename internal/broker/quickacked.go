@@ -31,10 +31,11 @@ func (c *Core) quickAcked(p *connection, at, end uint32) (next, handled uint32) 
 	}
 	var r publishRun
 	for c.work < c.config.Limits.StepWork && c.readRun(p, at, end, &r) {
-		rt := c.recentRoute(p, r.topic)
-		if rt == nil {
+		id := c.knownRoute(p, r.topic)
+		if id == 0 {
 			break
 		}
+		rt := &c.routes.all[id]
 		c.refresh(rt)
 		if r.count = c.roomForRun(p, rt, end, &r); r.count < 2 {
 			break
@@ -76,19 +77,6 @@ func (c *Core) readRun(p *connection, at, end uint32, r *publishRun) bool {
 	}
 	r.topic, r.size = batch[i+2:r.id], stop-r.payload
 	return true
-}
-
-// recentRoute returns the route of a topic that a connection has published to of late, or nil.
-func (c *Core) recentRoute(p *connection, topic []byte) *route {
-	recent := &p.recent[recentOf(topic)]
-	if recent.serial == 0 || int(recent.route) >= len(c.routes.all) {
-		return nil
-	}
-	rt := &c.routes.all[recent.route]
-	if rt.serial != recent.serial || string(rt.name) != string(topic) {
-		return nil
-	}
-	return rt
 }
 
 // maxRun bounds a run, so that its length fits a bundle. Its bytes are bounded by maxBlock: all of them are kept until the

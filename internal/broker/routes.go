@@ -26,6 +26,8 @@ type route struct {
 	ids        []uint32 // subscription identifiers of the matches
 	groups     []uint32 // shared subscriptions that match, of which one member each gets the message
 	quick      quick
+
+	judged uint64 // the judgement by which a connection may publish to the topic, the last that was asked; 0 is none
 }
 
 // match is a session that gets messages of a route.
@@ -81,12 +83,12 @@ type routes struct {
 	all     []route // number 0 is for topics that are not remembered
 	byTopic index
 	serial  uint32
-	seen    [numSeen]uint32 // hashes of topics that were published to of late, at a place that the hash gives
-	names   int             // bytes of all names
-	most    int             // bound of names and lists together
-	lists   int             // bytes of all lists of receivers, and of those that are kept for routes to come
-	nodes   []uint32        // scratch: the nodes whose filters match
-	sorted  []match         // scratch of groupByForm
+	seen    []uint16 // parts of the hashes of topics that were published to of late, at places that other parts give
+	names   int      // bytes of all names
+	most    int      // bound of names and lists together
+	lists   int      // bytes of all lists of receivers, and of those that are kept for routes to come
+	nodes   []uint32 // scratch: the nodes whose filters match
+	sorted  []match  // scratch of groupByForm
 }
 
 // routeTo returns the number of the route of a topic, up to date.
@@ -104,16 +106,47 @@ func (c *Core) routeTo(topic []byte) uint32 {
 	if len(r.all) == 0 {
 		r.all = append(r.all, route{})
 	}
-	if last := &r.seen[hash%numSeen]; *last != hash {
-		*last = hash
+	if r.seen == nil {
+		r.seen = make([]uint16, numSeen)
+	}
+	if last := &r.seen[hash%numSeen]; *last != uint16(hash>>16)|1 { // 0 is nothing
+		*last = uint16(hash>>16) | 1
 		return c.passingRoute(topic)
 	}
 	return c.addRoute(topic, hash)
 }
 
-// numSeen is of how many topics the core knows that they were published to once. Only the second time a topic is
-// worth being remembered: many topics have one message ever, and would drive out the others.
-const numSeen = 1 << 12
+// knownRoute returns the number of the route of a topic that a connection may publish to, if both are remembered, or 0.
+// The permits of the connection must be up to date. The route may not be.
+func (c *Core) knownRoute(p *connection, topic []byte) uint32 {
+	recent, r := &p.recent[recentOf(topic)], &c.routes
+	if recent.serial != 0 && int(recent.route) < len(r.all) {
+		if rt := &r.all[recent.route]; rt.serial == recent.serial && string(rt.name) == string(topic) {
+			return recent.route
+		}
+	}
+	hash := hashBytes(c.seed, topic)
+	for i := r.byTopic.first(hash); i != none; i = r.byTopic.next(i, hash) {
+		id := r.byTopic.ids[i]
+		rt := &r.all[id]
+		if string(rt.name) != string(topic) {
+			continue
+		}
+		if rt.judged != p.judged {
+			if c.badTopic(topic) || !c.mayPublish(p, topic) {
+				return 0
+			}
+			rt.judged = p.judged
+		}
+		recent.route, recent.serial = id, rt.serial
+		return id
+	}
+	return 0
+}
+
+// numSeen is of how many topics the core knows that they were published to once, if their hashes are kind. Only the second
+// time a topic is worth being remembered: many topics have one message ever, and would drive out the others.
+const numSeen = maxRoutes
 
 // passingRoute fills route 0 for a topic. It is good until the next call.
 func (c *Core) passingRoute(topic []byte) uint32 {
@@ -140,7 +173,7 @@ func (c *Core) addRoute(topic []byte, hash uint32) uint32 {
 	rt := &r.all[id]
 	rt.topic, rt.hash, rt.serial = c.store.keep(topic), hash, r.serial
 	rt.name = c.store.bytes(rt.topic)
-	rt.quick.generation = 0
+	rt.quick.generation, rt.judged = 0, 0
 	c.fill(rt)
 	return id
 }

@@ -20,6 +20,8 @@ func (c *Core) judge(p *connection, clientID []byte) (named bool) {
 	c.store.release(p.permits)
 	p.permits = block{}
 	p.rulesSerial = c.rulesSerial
+	c.judgements++
+	p.judged = c.judgements
 	p.recent = [numRecent]recent{}
 	var peer abi.Peer
 	if abi.ReadPeer(c.store.bytes(p.peer), &peer) != nil {
