@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,11 +63,12 @@ func (b *fakeBroker) Snapshot(context.Context) (metrics.Snapshot, error) {
 func (b *fakeBroker) Connection(abi.Conn) (admin.Connection, bool) {
 	return admin.Connection{Address: "192.0.2.1:5", Listener: "plain"}, true
 }
-func (b *fakeBroker) Listeners() []admin.Listener  { return nil }
-func (b *fakeBroker) Draining() bool               { return false }
-func (b *fakeBroker) Reload(context.Context) error { return b.reloadErr }
-func (b *fakeBroker) Drain(context.Context) error  { return nil }
-func (b *fakeBroker) Stop(uint8, string)           {}
+func (b *fakeBroker) Listeners() []admin.Listener     { return nil }
+func (b *fakeBroker) Draining() bool                  { return false }
+func (b *fakeBroker) Reload(context.Context) error    { return b.reloadErr }
+func (b *fakeBroker) Unlock(netip.Addr) (bool, error) { return false, nil }
+func (b *fakeBroker) Drain(context.Context) error     { return nil }
+func (b *fakeBroker) Stop(uint8, string)              {}
 
 // administer lets commands administer a broker, and returns what runs one.
 func administer(t *testing.T, b admin.Broker) func(args ...string) (out string, status int) {

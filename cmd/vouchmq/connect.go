@@ -24,6 +24,8 @@ const passwordEnv = "VOUCHMQ_PASSWORD"
 // connectFlags are the flags that pub and sub share, named as those of mosquitto_pub and mosquitto_sub.
 type connectFlags struct {
 	host, version, id, idPrefix  string
+	unix                         string
+	webSocket                    bool
 	port                         int
 	keepAlive                    uint16
 	user, password, passwordFile string
@@ -50,6 +52,8 @@ func (f *connectFlags) register(c *cobra.Command) {
 	fs.BoolVar(&f.verdict, "verdict", false, "print what was verified about the broker")
 	fs.StringVarP(&f.host, "host", "h", "", "host of the broker (default: of the bundle, or localhost)")
 	fs.IntVarP(&f.port, "port", "p", 0, "port of the broker (default: of the bundle, or 1883, or 8883 with TLS)")
+	fs.StringVar(&f.unix, "unix", "", "connect to the Unix socket at this path, not to a host")
+	fs.BoolVar(&f.webSocket, "ws", false, "speak WebSocket, with the path /mqtt")
 	fs.StringVarP(&f.id, "id", "i", "", "client id (default: vouchmq-PROCESS)")
 	fs.StringVarP(&f.idPrefix, "id-prefix", "I", "", "client id: this and the number of the process")
 	fs.StringVarP(&f.user, "username", "u", "", "user name")
@@ -210,30 +214,55 @@ func (f *connectFlags) noAnswerHint() string {
 	case f.bundle != "":
 		return "the broker may want evidence of its clients: try --attest; its log says why"
 	}
-	return "is this an MQTT listener, and the right one of TLS and plain TCP?"
+	return "is this an MQTT listener, and the right one of TLS and plain TCP? After failed logins an address is locked out for a while"
 }
 
 func (f *connectFlags) dial(ctx context.Context, c *cobra.Command, log func(string)) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
+	if err := f.checkTransport(); err != nil {
+		return nil, err
+	}
 	if f.bundle != "" {
 		return f.dialAttested(ctx, c, log)
 	}
-	if f.verdict || f.attest != "" {
-		return nil, errors.New("--verdict and --attest need a bundle: --bundle FILE")
+	conn, err := f.dialSocket(ctx, log)
+	if err == nil && f.webSocket {
+		return overWebSocket(ctx, conn)
 	}
-	addr := f.address(f.secure())
+	return conn, err
+}
+
+// checkTransport says which flags do not fit each other.
+func (f *connectFlags) checkTransport() error {
+	switch {
+	case f.bundle == "" && (f.verdict || f.attest != ""):
+		return errors.New("--verdict and --attest need a bundle: --bundle FILE")
+	case f.bundle != "" && (f.unix != "" || f.webSocket):
+		return errors.New("attested TLS goes over TCP alone: leave out --unix and --ws, or --bundle")
+	case f.unix != "" && (f.host != "" || f.port != 0 || f.secure()):
+		return errors.New("--unix names a socket of this machine: leave out -h and -p, and what turns TLS on")
+	}
+	return nil
+}
+
+// dialSocket connects by TCP, TLS or a Unix socket.
+func (f *connectFlags) dialSocket(ctx context.Context, log func(string)) (net.Conn, error) {
+	network, addr := "tcp", f.address(f.secure())
+	if f.unix != "" {
+		network, addr = "unix", f.unix
+	}
 	if log != nil {
 		log("connecting to " + addr)
 	}
 	if !f.secure() {
-		return new(net.Dialer).DialContext(ctx, "tcp", addr)
+		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
 	config, err := f.tlsConfig()
 	if err != nil {
 		return nil, err
 	}
-	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", addr)
+	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, network, addr)
 	if err != nil && !isNetwork(err) {
 		return nil, withHint(fmt.Errorf("%w: TLS with %s: %w", errNoConnection, addr, err), "check --cafile, and that this is a TLS listener")
 	}

@@ -120,7 +120,9 @@ func refusalHint(r *pubsub.Refusal) string {
 	case 0x86, 4:
 		return "check -u and --password-file"
 	case 0x87, 5, 0x80:
-		return "the broker's policy does not allow this to you: see its rules, and whether you must attest (--attest)"
+		return "the broker's policy does not allow this to you: see its rules, and whether it wants a password (-u) or evidence (--attest)"
+	case 0x8A:
+		return "this address is locked out after failed logins: wait, or have it let in again with vouchmq unlock"
 	case 0x84, 1:
 		return "try another protocol version: -V mqttv311"
 	case 0x85, 2:

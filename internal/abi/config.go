@@ -23,7 +23,10 @@ type Limits struct {
 	StepWork          uint32 // units of work after which a step stops; one packet or one receiver is one unit
 	MaxTopicBytes     uint16 // bytes of a topic name or filter; 0 is no bound but MQTT's own
 	MaxAliasesOut     uint16 // topic aliases that the core sets towards one client, if that allows as many
-	MaxModuleMemory   uint32 // bytes that all tables of the core may take; beyond them new work is refused; 0 is no bound
+	// MaxModuleMemory is how many bytes all tables of the core may take; 0 is no bound. From seven eighths of it on new
+	// sessions and subscriptions are refused, at the limit messages that must be kept. What is never refused may take
+	// an eighth more, and the collector of the module's runtime needs its share besides.
+	MaxModuleMemory uint32
 }
 
 // Overflow says what becomes of a message for a session whose queue is full.
@@ -32,7 +35,7 @@ type Overflow uint8
 // The overflow rules.
 const (
 	DropNewest    Overflow = iota // the message that came last is dropped
-	DropOldest                    // room is made by dropping those that have waited longest
+	DropOldest                    // room is made by dropping those that have waited longest; what is in flight stays
 	EndConnection                 // the client is disconnected, reason 0x97, and its queue kept; without a connection as DropNewest
 	numOverflows
 )

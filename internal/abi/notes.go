@@ -42,7 +42,7 @@ type Subscribed struct {
 }
 
 // LimitMet is the data of NoteLimit. The core tells of a limit once for each connection, or once for each step where
-// there is none; [Stats] counts every time.
+// there is none, as for sessions that wait for their clients; [Stats] counts every time.
 type LimitMet struct {
 	Limit    LimitKind
 	ClientID string // "" if there is none
@@ -55,12 +55,12 @@ type LimitKind uint8
 const (
 	LimitSessions LimitKind = iota
 	LimitSubscriptions
-	LimitQueue // messages or bytes in a session's queue
-	LimitRetained
-	LimitTopic // levels or bytes of a topic name or filter
+	LimitQueue    // messages or bytes in a session's queue
+	LimitRetained // messages or bytes
+	LimitTopic    // levels or bytes of a topic name or filter
 	LimitReceiveMaximum
-	LimitMemory
-	NumLimits int = iota
+	LimitMemory     // Limits.MaxMemory or Limits.MaxModuleMemory
+	NumLimits   int = iota
 )
 
 // String returns the name of a limit as it stands in logs and metrics.

@@ -177,6 +177,24 @@ func TestReloadAndStop(t *testing.T) {
 	}
 }
 
+func TestUnlock(t *testing.T) {
+	b := newFake()
+	c := serve(t, Options{Broker: b})
+	if err := c.Unlock(t.Context(), "203.0.113.7"); err != nil {
+		t.Error(err)
+	}
+	if err := c.Unlock(t.Context(), "203.0.113.8"); !is(err, Refused) {
+		t.Errorf("an address that is not locked out: %v", err)
+	}
+	if err := c.Unlock(t.Context(), "pump-7"); !is(err, BadRequest) {
+		t.Errorf("no address: %v", err)
+	}
+	b.hang = true
+	if err := c.Unlock(t.Context(), "203.0.113.7"); !is(err, Unavailable) {
+		t.Errorf("a broker that locks nobody out: %v", err)
+	}
+}
+
 func TestLogLevel(t *testing.T) {
 	var level slog.LevelVar
 	c := serve(t, Options{Broker: newFake(), Level: &level})

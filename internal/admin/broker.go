@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
@@ -23,6 +24,9 @@ type Broker interface {
 	// Reload reads the configuration anew. An error says that the old one is still in force, and why; it is an
 	// ErrUnavailable if there is nothing to read.
 	Reload(ctx context.Context) error
+	// Unlock forgets the failed logins of an address, and reports whether it was locked out. The error is an
+	// ErrUnavailable if nobody is ever locked out.
+	Unlock(address netip.Addr) (bool, error)
 	// Drain closes the listeners. Connections stay.
 	Drain(ctx context.Context) error
 	// Stop begins the end of the broker and does not wait for it. Clients are given the reason code, and with 0x9C and

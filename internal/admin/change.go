@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
@@ -58,6 +59,26 @@ func (h *handler) clear(ctx context.Context, r *http.Request) (any, string, erro
 			return done, request.Filter, nil
 		}
 	}
+}
+
+// unlock is of no client: addresses are not redacted, and the log has them anyway.
+func (h *handler) unlock(_ context.Context, r *http.Request) (any, string, error) {
+	var request UnlockRequest
+	if err := decode(r.Body, &request); err != nil {
+		return nil, "", err
+	}
+	address, err := netip.ParseAddr(request.Address)
+	if err != nil {
+		return nil, "", badRequest("%q is no IP address", cut(request.Address))
+	}
+	was, err := h.Broker.Unlock(address)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case !was:
+		return nil, "", &Error{Refused, "that address is not locked out"}
+	}
+	return Done{1}, "", nil
 }
 
 // Reloaded is the answer to a reload.

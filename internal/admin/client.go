@@ -97,6 +97,12 @@ func (c *Client) ClearRetained(ctx context.Context, filter string) (uint32, erro
 	return done.Count, err
 }
 
+// Unlock lets an IP address in again that has been locked out for failed logins. An error of kind Refused says that it
+// was not.
+func (c *Client) Unlock(ctx context.Context, address string) error {
+	return c.post(ctx, "unlock", UnlockRequest{address}, new(Done))
+}
+
 // Reload has the broker read its configuration anew.
 func (c *Client) Reload(ctx context.Context) error { return c.post(ctx, "reload", nil, new(Reloaded)) }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -155,6 +156,14 @@ func (b *fakeBroker) Draining() bool {
 }
 
 func (b *fakeBroker) Reload(context.Context) error { return b.reloadErr }
+
+// Unlock knows one address that is locked out.
+func (b *fakeBroker) Unlock(address netip.Addr) (bool, error) {
+	if b.hang {
+		return false, fmt.Errorf("%w: nobody has to log in", ErrUnavailable)
+	}
+	return address == netip.MustParseAddr("203.0.113.7"), nil
+}
 
 func (b *fakeBroker) Drain(context.Context) error {
 	b.mu.Lock()

@@ -51,6 +51,7 @@ func NewHandler(o Options) http.Handler {
 	h.post("client/disconnect", h.disconnect)
 	h.post("client/forget", h.forget)
 	h.post("retained/clear", h.clear)
+	h.post("unlock", h.unlock)
 	h.post("reload", h.reload)
 	h.post("log-level", h.setLevel)
 	h.post("drain", h.drain)

@@ -95,6 +95,11 @@ type ClearRequest struct {
 
 func (r *ClearRequest) check() error { return checkFilter(r.Filter) }
 
+// UnlockRequest lets an address in again.
+type UnlockRequest struct {
+	Address string `json:"address"` // IPv4 or IPv6; one of IPv6 stands for its /64
+}
+
 // LevelRequest changes what is logged.
 type LevelRequest struct {
 	Level string `json:"level"` // debug, info, warn or error

@@ -51,6 +51,10 @@ func TestRequestsThatMakeNoSense(t *testing.T) {
 		{"POST", "/v1/client/disconnect", `{"client_id":"pump-0"}`, 200},
 		{"POST", "/v1/reload", `{"file":"x"}`, 400},
 		{"POST", "/v1/reload", ``, 200},
+		{"POST", "/v1/unlock", "", 400},
+		{"POST", "/v1/unlock", `{"address":"203.0.113.0/24"}`, 400},
+		{"POST", "/v1/unlock", `{"address":"203.0.113.8"}`, 422},
+		{"POST", "/v1/unlock", `{"address":"203.0.113.7"}`, 200},
 		{"POST", "/v1/log-level", `{"level":"info"}`, 501},
 		{"POST", "/v1/retained/clear", `{"filter":""}`, 400},
 	} {

@@ -285,7 +285,7 @@ func guarded(t *testing.T, c Config, failures int) (*Authenticator, *guard.Guard
 	t.Helper()
 	log := &bytes.Buffer{}
 	g, err := guard.New(guard.Config{Failures: failures, Delay: time.Nanosecond, MaxDelay: time.Nanosecond},
-		slog.New(slog.NewTextHandler(log, nil)), guard.SystemClock{})
+		guard.Options{Log: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,7 +304,7 @@ func TestGuessersAreLockedOut(t *testing.T) {
 	if strings.Count(log.String(), want) != 3 || strings.Contains(log.String(), "hunter") {
 		t.Errorf("the log is\n%s", log)
 	}
-	if s := g.Stats(); s != (guard.Stats{Failures: 3, Lockouts: 1, Locked: 1}) {
+	if s := g.Stats(); s != (guard.Stats{Failures: 3, Lockouts: 1, Refused: 1, Locked: 1}) {
 		t.Errorf("statistics %+v", s)
 	}
 }

@@ -111,7 +111,7 @@ func TestDocumentedHTTP(t *testing.T) {
 func TestDocumentedLogLine(t *testing.T) {
 	a, _, _ := guarded(t, Config{}, 10)
 	var b bytes.Buffer
-	g, err := guard.New(guard.Config{}, slog.New(slog.NewTextHandler(&b, nil)), guard.SystemClock{})
+	g, err := guard.New(guard.Config{}, guard.Options{Log: slog.New(slog.NewTextHandler(&b, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

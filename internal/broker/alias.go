@@ -3,6 +3,7 @@ package broker
 import (
 	"encoding/binary"
 
+	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
@@ -21,8 +22,7 @@ func (c *Core) resolveAlias(p *connection, req *mqtt.Publish) bool {
 		return false
 	}
 	if len(req.Topic) > 0 {
-		c.setAlias(p, alias, req.Topic)
-		return true
+		return c.setAlias(p, alias, req.Topic)
 	}
 	topic := c.aliasAt(p, alias)
 	if topic.size == 0 {
@@ -33,7 +33,14 @@ func (c *Core) resolveAlias(p *connection, req *mqtt.Publish) bool {
 	return true
 }
 
-func (c *Core) setAlias(p *connection, alias uint32, topic []byte) {
+// setAlias remembers what an alias stands for. It returns false if it had to end the connection: a client that was told
+// it may set an alias relies on it [MQTT-3.3.2-12].
+func (c *Core) setAlias(p *connection, alias uint32, topic []byte) bool {
+	if !c.fits(c.store.growth(len(topic)), 0) {
+		c.metBy(abi.LimitMemory, p)
+		c.disconnectClient(p, mqtt.QuotaExceeded, "there is no room for a topic alias")
+		return false
+	}
 	if p.aliases.size == 0 {
 		p.aliases = c.store.alloc(uint32(p.aliasMost) * aliasSize)
 		clear(c.store.bytes(p.aliases))
@@ -44,6 +51,7 @@ func (c *Core) setAlias(p *connection, alias uint32, topic []byte) {
 	binary.LittleEndian.PutUint32(e, b.chunk)
 	binary.LittleEndian.PutUint32(e[4:], b.at)
 	binary.LittleEndian.PutUint32(e[8:], b.size)
+	return true
 }
 
 // aliasAt returns the topic of an alias, or the empty block.

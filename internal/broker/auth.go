@@ -31,11 +31,11 @@ const heldShare = 8
 
 // beginAuth keeps a CONNECT and asks the host about it.
 func (c *Core) beginAuth(p *connection, frame []byte, req *mqtt.Connect) {
-	switch {
-	case c.full():
+	if id, _ := c.findSession(req.ClientID); id == 0 && c.full() {
 		c.refuseFull(p, abi.LimitMemory, req.ClientID)
 		return
-	case c.heldBytes+len(frame) > int(c.config.Limits.MaxMemory/heldShare):
+	}
+	if c.heldBytes+len(frame) > int(c.config.Limits.MaxMemory/heldShare) {
 		c.refuse(p, mqtt.ServerBusy, "too many clients are being authenticated")
 		return
 	}

@@ -37,6 +37,9 @@ func (c *Core) sendQueuedBundle(s *session) {
 	first := c.deliveries.at(s.firstQueued)
 	var m content
 	c.loadPart(first.message, first.part, &m)
+	if s.aliasCount != 0 {
+		c.useAlias(s, &m)
+	}
 	ids := c.loadIDs(first.ids)
 	if c.sizeFor(s, &m, first.qos, false, ids) > s.maxPacket {
 		c.discard(c.dequeue(s)) // [MQTT-3.1.2-25]: all are of the same size
@@ -57,12 +60,18 @@ func (c *Core) splitQueued(s *session, count uint32) (uint32, *delivery) {
 	}
 	n, d := c.newBundle(first.message, count, first.qos, nil)
 	d.ids, d.part = c.copyOf(first.ids), first.part
-	first.part += uint16(count)
-	first.count -= uint16(count)
-	s.queued -= count
-	s.queuedBytes -= c.weight(d)
-	c.waiting -= uint64(count)
+	c.cutQueued(s, first, count)
 	return n, d
+}
+
+// cutQueued takes the first count messages, but not all, of a bundle in the queue out of it.
+func (c *Core) cutQueued(s *session, d *delivery, count uint32) {
+	whole := c.weight(d)
+	d.part += uint16(count)
+	d.count -= uint16(count)
+	s.queued -= count
+	s.queuedBytes -= whole - c.weight(d)
+	c.waiting -= uint64(count)
 }
 
 // copyOf returns a block with the same bytes.
@@ -96,6 +105,7 @@ func (c *Core) endRun(open int, count, stride uint32) int {
 // unbundle makes single deliveries of what a client has not yet acknowledged of a bundle in flight.
 func (c *Core) unbundle(s *session, n uint32) {
 	d := c.deliveries.at(n)
+	c.work += uint32(d.count) / quickly
 	for k := d.landed; k < d.count; k++ {
 		single, one := c.deliveries.alloc()
 		one.count, one.qos, one.retain, one.packetID = 1, d.qos, d.retain, d.packetID+k

@@ -13,9 +13,7 @@ func (c *Core) refuse(p *connection, reason mqtt.ReasonCode, text string) {
 
 // refuseFull refuses a client because a limit is met, and sends it elsewhere if there is an elsewhere (4.11).
 func (c *Core) refuseFull(p *connection, limit abi.LimitKind, clientID []byte) {
-	c.stats.LimitsMet[limit]++
-	c.encoded = abi.AppendLimitMet(c.encoded[:0], &abi.LimitMet{Limit: limit, ClientID: string(clientID)})
-	c.note(abi.NoteLimit, p.conn, c.encoded)
+	c.met(limit, p, clientID)
 	const text = "the broker keeps as much as it may"
 	reference := c.config.Options.ServerReference
 	if p.version == mqtt.V5 && reference != "" && c.sendRefusal(p, mqtt.UseAnotherServer, text, reference) {

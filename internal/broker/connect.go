@@ -2,7 +2,6 @@ package broker
 
 import (
 	"strconv"
-	"unicode/utf8"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
@@ -65,12 +64,8 @@ func (c *Core) admit(p *connection, req *mqtt.Connect, authData []byte) {
 		return
 	}
 	id, hash := c.findSession(clientID)
-	switch {
-	case c.full():
-		c.refuseFull(p, abi.LimitMemory, clientID)
-		return
-	case id == 0 && c.sessions.live >= c.config.Limits.MaxSessions:
-		c.refuseFull(p, abi.LimitSessions, clientID)
+	if limit, ok := c.roomForClient(id, clientID, req); !ok {
+		c.refuseFull(p, limit, clientID)
 		return
 	}
 	present := false
@@ -100,17 +95,13 @@ func (c *Core) objection(p *connection, req *mqtt.Connect, clientID []byte) (rea
 	switch {
 	case !c.mayPublish(p, w.Topic):
 		return mqtt.NotAuthorized, "the rules do not allow the topic of the will"
-	case tooDeep(w.Topic, c.config.Limits.MaxTopicLevels):
-		return mqtt.TopicNameInvalid, "the topic of the will has too many levels"
-	case c.config.Options.CheckPayload && claimsText(&w.Props) && !utf8.Valid(w.Payload): // 3.1.3.2.3
+	case c.badTopic(w.Topic):
+		c.met(abi.LimitTopic, p, clientID)
+		return mqtt.TopicNameInvalid, "the topic of the will is longer or has more levels than allowed"
+	case c.config.Options.CheckPayload && falseText(&w.Props, w.Payload): // 3.1.3.2.3
 		return mqtt.PayloadFormatInvalid, "the payload of the will is not the UTF-8 that it claims to be"
 	}
 	return mqtt.Success, ""
-}
-
-// claimsText says whether a message claims that its payload is UTF-8.
-func claimsText(p *mqtt.Properties) bool {
-	return p.Has.Has(mqtt.PropPayloadFormatIndicator) && p.PayloadFormatIndicator == 1
 }
 
 // inherit takes a session from its connection, if it has one, and returns it for the client that has connected now: 0
@@ -156,6 +147,7 @@ func (c *Core) enter(id uint32, p *connection, req *mqtt.Connect) {
 		s.window = min(s.window, uint32(req.Props.ReceiveMaximum))
 	}
 	p.aliasMost, p.receiveMost = limits.TopicAliasMaximum, limits.ReceiveMaximum
+	c.allowAliases(s, req)
 	p.overdue = int64(c.keepAlive(req)) * 1500 // one and a half times [MQTT-3.1.2-22]
 	p.lastSeen = c.now
 	c.watch(p)
@@ -163,6 +155,7 @@ func (c *Core) enter(id uint32, p *connection, req *mqtt.Connect) {
 		c.setWill(s, &req.Will)
 	}
 	c.restartOutbound(s)
+	c.unparkScans(id)
 }
 
 // requestedExpiry returns the session expiry interval that a CONNECT asks for, in seconds.

@@ -24,7 +24,9 @@ type connection struct {
 
 	permits     block // what the rules allow, see rules.go
 	rulesSerial uint32
+	judged      uint64 // number of the judgement that the permits are from: no other has it
 	denialNoted bool
+	limitsTold  uint8           // limits that a note has told of, a bit for each abi.LimitKind
 	orderly     bool            // the client has sent DISCONNECT
 	ended       mqtt.ReasonCode // why the core has ended it
 	aliases     block           // topics by alias, see alias.go

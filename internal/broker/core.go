@@ -12,6 +12,7 @@ type Core struct {
 	config      abi.Config
 	configured  bool
 	rulesSerial uint32 // changes whenever the rules do
+	judgements  uint64 // so far
 	reviewed    uint32 // slots whose connections have been looked at since then
 
 	batch    []byte
@@ -46,9 +47,15 @@ type Core struct {
 	waiting          uint64 // messages in them
 	received         slab[receivedID]
 	byReceivedID     index
+	aliasesOut       slab[aliasOut]
+	byAliasOut       index
 	timers           timers
 	scans            []scan
+	parked           []scan // those of sessions without a connection
 	retained         retainedTotals
+	trimAt           int64  // when tables may be made smaller again
+	lookAt           int64  // when the core looks whether they should be
+	budget           uint64 // bytes that runs may take before the tables are added up again, see memory.go
 	stats            abi.Stats
 
 	longWay bool // for tests: nothing goes the short way, see quick.go
@@ -74,6 +81,9 @@ type Core struct {
 	ids         []uint32
 	clientID    []byte     // also filters that are reviewed
 	dropped     []abi.Conn // sessions that began to lose messages in this step
+	limitsMet   []limitMet // limits that are to be told of at the end of this step
+	limitsTold  uint8      // those that have been told of in this step without a connection
+	overflowed  []abi.Conn // connections that are to be ended at the end of this step, see limits.go
 	pausing     abi.Conn   // the connection that slowDown has paused, until the host is told
 	nodes       []uint32
 	nodesAhead  []uint32
@@ -83,6 +93,7 @@ type Core struct {
 func New() *Core {
 	c := &Core{generation: 1, rulesSerial: 1}
 	c.tree.init(&c.store)
+	c.routes.bound(0)
 	c.config.Limits.StepWork = 1
 	return c
 }
@@ -90,6 +101,7 @@ func New() *Core {
 // Batch returns room for a batch of size bytes, with what it held before as far as that fits. It stays valid
 // until the next call of Batch.
 func (c *Core) Batch(size uint32) []byte {
+	c.store.newBatch()
 	if uint32(cap(c.batch)) < size {
 		// Twice as much at least: a little more each time would leave many buffers to the collector.
 		grown := make([]byte, size, max(size, 2*uint32(cap(c.batch))))
@@ -115,6 +127,7 @@ func (c *Core) Step(start, end uint32) []byte {
 	c.out = append(c.out[:0], make([]byte, abi.EffectsHeaderSize)...)
 	c.sendAt, c.work = 0, 0
 	c.freeBodies()
+	c.trim()
 	if int(end) > len(c.batch) || abi.ReadBatchHeader(c.batch, &header) != nil {
 		return c.finish(end, false)
 	}
@@ -134,7 +147,9 @@ func (c *Core) Step(start, end uint32) []byte {
 	if !more {
 		more = c.runScans()
 	}
+	c.endOverflowed()
 	c.noteDrops()
+	c.noteLimits()
 	return c.finish(at, more)
 }
 
@@ -213,6 +228,7 @@ func (c *Core) configure(data []byte) {
 	l.MaxInflight = max(l.MaxInflight, 1)
 	l.ReceiveMaximum = max(l.ReceiveMaximum, 1)
 	c.config = config
+	c.routes.bound(l.MaxModuleMemory)
 	c.configured = true
 	c.rulesSerial++
 	c.reviewed = 0
@@ -226,10 +242,13 @@ func (c *Core) runTimers() (more bool) {
 			return false
 		}
 		c.work++
-		if kind == timerConnection {
+		switch kind {
+		case timerConnection:
 			c.connectionDue(id)
-		} else {
+		case timerSession:
 			c.sessionDue(id)
+		case timerRetained:
+			c.retainedDue(id)
 		}
 	}
 	return true
@@ -253,6 +272,7 @@ func (c *Core) report() {
 	s.Queued = c.waiting + uint64(c.groups.waiting)
 	s.MessageBytes = c.store.live
 	s.RetainedBytes = uint64(c.retained.bytes)
+	s.Memory = c.memory()
 	c.encoded = abi.AppendStats(c.encoded[:0], &s)
 	c.effect(abi.EffectStats, 0, 0, c.encoded)
 }

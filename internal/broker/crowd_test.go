@@ -14,7 +14,7 @@ func crowdLimits(stepWork uint32) abi.Limits {
 	l := brokertest.ScriptLimits
 	l.MaxInflight, l.ReceiveMaximum, l.TopicAliasMaximum, l.MaxQueued, l.MaxRetained = 5, 4, 3, 20, 20
 	l.MaxSubscriptions, l.MaxTopicLevels, l.StallTimeout, l.StepWork = 12, 4, 2000, stepWork
-	l.MaxQueuedBytes, l.ConnectTimeout = 20_000, 3000
+	l.MaxQueuedBytes, l.ConnectTimeout, l.MaxAliasesOut = 20_000, 3000, 2
 	return l
 }
 

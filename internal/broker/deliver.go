@@ -15,8 +15,8 @@ func (c *Core) distribute(rt *route, m *content) (receivers int) {
 	var packetIDAt uint32
 	for i := range rt.matches {
 		mt := &rt.matches[i]
-		if !mt.local && mt.session == m.session {
-			continue // [MQTT-3.8.3-3] no local
+		if mt.whose != everybodys && !mt.whose.includes(mt.session == m.session) {
+			continue
 		}
 		receivers++
 		s := c.sessions.at(mt.session)
@@ -25,8 +25,18 @@ func (c *Core) distribute(rt *route, m *content) (receivers int) {
 			c.missed(s)
 			continue
 		}
-		if last == nil || !rt.sameForm(last, mt) {
+		var alias uint16
+		if mt.form&formAlias != 0 {
+			var free bool
+			if alias, free = c.aliasIn(rt, mt.session, s); free && c.maySet(s, m, qos) {
+				open, last = c.endDelivery(open), nil
+				c.sendSetter(rt, mt, s, m, qos)
+				continue
+			}
+		}
+		if last == nil || alias != m.alias || !rt.sameForm(last, mt) {
 			open = c.endDelivery(open)
+			m.alias = alias
 			packetIDAt = c.buildHead(m, versionOf(mt.form), qos, m.retain && mt.form&formRetain != 0, rt.idsOf(*mt))
 			size = uint32(len(c.head)) + m.payload.Size
 			last = mt
@@ -45,6 +55,7 @@ func (c *Core) distribute(rt *route, m *content) (receivers int) {
 		c.out = abi.AppendTarget(c.out, s.conn, id)
 	}
 	c.endDelivery(open)
+	m.alias = 0
 	if len(rt.groups) > 0 {
 		receivers += c.share(rt, m)
 	}

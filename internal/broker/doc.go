@@ -40,5 +40,6 @@
 // (what must be acknowledged). For a shared subscription shared_choice.go finds the member that gets it, and
 // shared_waiting.go keeps what none can take now. Each kind of durable state is changed in one file only: sessions
 // in session.go, subscriptions in subscription.go and shared.go, retained messages in retained.go, what is in
-// flight in outbound.go and inbound.go.
+// flight in outbound.go and inbound.go. Limits are kept where they are met; limits.go counts them and tells of them, and
+// memory.go says how the memory of all is bounded.
 package broker

@@ -117,8 +117,10 @@ func FuzzPackets(f *testing.F) {
 		core := New()
 		rig := brokertest.New(core)
 		limits := brokertest.ScriptLimits
-		limits.StepWork = 1 + uint32(version)/3
-		rig.Configure(&abi.Config{Limits: limits, Rules: []abi.Rule{{
+		limits.StepWork, limits.MaxAliasesOut = 1+uint32(version)/3, 3
+		limits.MaxModuleMemory = 1 << 20 * uint32(version%2)
+		options := abi.Options{CheckPayload: true, Overflow: abi.Overflow(version % 3)}
+		rig.Configure(&abi.Config{Limits: limits, Options: options, Rules: []abi.Rule{{
 			Who: []abi.Condition{{Anonymous: true}}, Publish: []string{"#", "$x/#"}, Subscribe: []string{"#", "$x/#"},
 		}}})
 		a, b := fuzzClient(rig, "a", mqtt.V31+mqtt.Version(version%3)), fuzzClient(rig, "b", mqtt.V5)
@@ -158,8 +160,12 @@ func FuzzPackets(f *testing.F) {
 
 func fuzzClient(rig *brokertest.Rig, id string, v mqtt.Version) *brokertest.Conn {
 	c := rig.Open(&abi.Peer{Listener: "plain"})
+	var props mqtt.Properties
+	if v == mqtt.V5 {
+		props.Has, props.TopicAliasMaximum = props.Has.With(mqtt.PropTopicAliasMaximum), 2
+	}
 	c.Packets(
-		mqtt.AppendConnect(nil, &mqtt.Connect{Version: v, ClientID: []byte(id), HasWill: true, Will: mqtt.Will{Topic: []byte("t/will"), QoS: 1}}),
+		mqtt.AppendConnect(nil, &mqtt.Connect{Version: v, Props: props, ClientID: []byte(id), HasWill: true, Will: mqtt.Will{Topic: []byte("t/will"), QoS: 1}}),
 		mqtt.AppendSubscribe(nil, v, 1, nil, []mqtt.Filter{{Topic: []byte("t/#"), QoS: 2}, {Topic: []byte("$share/g/t/+"), QoS: 1}}),
 	)
 	return c

@@ -57,10 +57,12 @@ func (ix *index) place(hash, id uint32) {
 	ix.hashes[i], ix.ids[i] = hash, id
 }
 
-func (ix *index) grow() {
+func (ix *index) grow() { ix.resize(uint32(max(minIndex, 2*len(ix.ids)))) }
+
+// resize makes the index one of n places, a power of two.
+func (ix *index) resize(n uint32) {
 	hashes, ids := ix.hashes, ix.ids
-	n := max(minIndex, 2*len(ids))
-	ix.hashes, ix.ids, ix.mask = make([]uint32, n), make([]uint32, n), uint32(n-1)
+	ix.hashes, ix.ids, ix.mask = make([]uint32, n), make([]uint32, n), n-1
 	for i, id := range ids {
 		if id != 0 {
 			ix.place(hashes[i], id)
@@ -89,4 +91,26 @@ func (ix *index) vacate(i uint32) {
 		}
 	}
 	ix.ids[i] = 0
+}
+
+// size returns how many bytes the index takes.
+func (ix *index) size() uint64 { return 4 * uint64(cap(ix.hashes)+cap(ix.ids)) }
+
+// growth returns how many bytes more the next element takes.
+func (ix *index) growth() uint64 {
+	if (ix.live+1)*4 <= uint32(len(ix.ids))*3 {
+		return 0
+	}
+	return 8 * uint64(max(minIndex, len(ix.ids)))
+}
+
+// trim makes the index smaller if it is nearly empty.
+func (ix *index) trim() {
+	n := uint32(len(ix.ids))
+	for n > minIndex && ix.live*4 < n {
+		n /= 2
+	}
+	if n < uint32(len(ix.ids)) {
+		ix.resize(n)
+	}
 }

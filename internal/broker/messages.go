@@ -20,6 +20,9 @@ type content struct {
 	source  abi.Conn // the connection that it came from, 0 if there is none
 	session uint32   // its session
 	kept    uint32   // number of the message in which it is kept, 0 if it is not
+
+	alias     uint16 // what stands for the topic in the next head, 0 is nothing; see aliasout.go
+	setsAlias bool   // from that head on
 }
 
 // message is a content that is kept: by deliveries, as a retained message, or as a will. It may have several payloads:
@@ -31,6 +34,7 @@ type message struct {
 	payload uint32 // size of each payload
 	stride  uint32 // from one payload to the next
 	users   uint32 // how many keep it
+	timer   uint32 // of its expiry, while it is retained; 0 is none
 	expires int64
 	qos     uint8
 	retain  bool
@@ -114,6 +118,9 @@ func (c *Core) loadPart(id uint32, part uint16, m *content) {
 // expired says whether a content is worth nothing any more.
 func (m *content) expired(now int64) bool { return m.expires != 0 && m.expires <= now }
 
+// clears says whether a message removes what is retained for its topic [MQTT-3.3.1-6].
+func (m *content) clears() bool { return m.retain && m.payload.Size == 0 }
+
 // expiryOf returns when a message with these properties expires.
 func (c *Core) expiryOf(p *mqtt.Properties) int64 {
 	if !p.Has.Has(mqtt.PropMessageExpiryInterval) {
@@ -122,16 +129,16 @@ func (c *Core) expiryOf(p *mqtt.Properties) int64 {
 	return c.now + int64(p.MessageExpiryInterval)*1000
 }
 
-// full says whether the core keeps as many bytes as it may.
-func (c *Core) full() bool { return c.store.live >= uint64(c.config.Limits.MaxMemory) }
-
 // buildHead writes to c.head what comes before the payload of a PUBLISH, and returns where its packet id is.
 func (c *Core) buildHead(m *content, v mqtt.Version, qos uint8, retain bool, ids []uint32) (packetIDAt uint32) {
 	head := &c.outgoing
 	head.Dup, head.QoS, head.Retain, head.Topic = m.dup, qos, retain, m.topic
 	head.Props.Has = 0
-	if v == mqtt.V5 && (m.props != nil || len(ids) > 0) {
+	if v == mqtt.V5 && (m.props != nil || len(ids) > 0 || m.alias != 0) {
 		c.headProperties(m, ids, &head.Props)
+	}
+	if m.alias != 0 && !m.setsAlias {
+		head.Topic = nil // 3.3.2.1
 	}
 	var at int
 	c.head, at = mqtt.AppendPublishHead(c.head[:0], v, head, int(m.payload.Size))
@@ -148,6 +155,10 @@ func (c *Core) headProperties(m *content, ids []uint32, p *mqtt.Properties) {
 		left := max(m.expires-c.now, 0)
 		p.Has = p.Has.With(mqtt.PropMessageExpiryInterval)
 		p.MessageExpiryInterval = uint32((left + 999) / 1000)
+	}
+	if m.alias != 0 {
+		p.Has = p.Has.With(mqtt.PropTopicAlias)
+		p.TopicAlias = m.alias
 	}
 	p.SubscriptionIDs = ids
 	if len(ids) > 0 { // [MQTT-3.3.4-3]

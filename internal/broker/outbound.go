@@ -47,7 +47,7 @@ func (c *Core) offer(id uint32, s *session, m *content, qos uint8, ids []uint32,
 		return 0 // [MQTT-3.1.2-25]: as if it had been sent
 	}
 	ready := s.ready()
-	if !ready && !c.mayQueue(s, m) {
+	if (!ready && !c.mayQueue(s, m) || !c.roomForDelivery()) && !c.makeRoom(id, s, m) {
 		c.stats.DroppedQueue++
 		c.noteDropped(s)
 		c.slowDown(id, s, m.source)
@@ -88,6 +88,7 @@ func (c *Core) enqueue(s *session, n uint32, d *delivery) {
 	s.queued += uint32(d.count)
 	s.queuedBytes += c.weight(d)
 	c.waiting += uint64(d.count)
+	s.queueExpires = earlier(s.queueExpires, c.messages.at(d.message).expires)
 }
 
 func (c *Core) dequeue(s *session) (n uint32, d *delivery) {
@@ -352,6 +353,9 @@ func (c *Core) sendAgain(s *session) {
 	var m content
 	c.loadPart(d.message, d.part, &m)
 	m.dup = true // [MQTT-3.3.1-1]
+	if s.aliasCount != 0 {
+		c.useAlias(s, &m)
+	}
 	ids := c.loadIDs(d.ids)
 	if c.sizeFor(s, &m, d.qos, d.retain, ids) > s.maxPacket { // [MQTT-3.1.2-25]
 		c.land(s, n)
@@ -371,8 +375,14 @@ func (c *Core) sendQueued(s *session) {
 	n, d := c.dequeue(s)
 	var m content
 	c.loadPart(d.message, d.part, &m)
+	if s.aliasCount != 0 {
+		c.useAlias(s, &m)
+	}
 	ids := c.loadIDs(d.ids)
 	if m.expired(c.now) || c.sizeFor(s, &m, d.qos, d.retain, ids) > s.maxPacket { // [MQTT-3.3.2-5]
+		if m.expired(c.now) {
+			c.stats.Expired++
+		}
 		c.discard(n, d)
 		return
 	}

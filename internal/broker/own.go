@@ -13,14 +13,14 @@ func (c *Core) publishOwn(e *abi.Event) {
 		return
 	}
 	topic := []byte(own.Topic)
-	if own.QoS > 2 || !mqtt.ValidTopicName(topic) || tooDeep(topic, c.config.Limits.MaxTopicLevels) {
+	if own.QoS > 2 || !mqtt.ValidTopicName(topic) || c.badTopic(topic) {
 		return
 	}
 	c.work++
 	m := content{topic: topic, qos: own.QoS, retain: own.Retain}
 	size := uint32(len(own.Payload))
 	m.payload = abi.Ref{Offset: e.At + uint32(len(e.Data)) - size, Size: size} // it stands at the end of the event
-	if c.full() {
+	if c.full() || !c.roomForPublish(&m) {
 		m.qos, m.retain = 0, false
 	}
 	if m.retain {

@@ -26,19 +26,29 @@ func (c *Core) handlePublish(p *connection, frame []byte, start uint32) {
 		req.Props.Has &= mqtt.ForwardProperties
 		m.props, m.expires = &req.Props, c.expiryOf(&req.Props)
 	}
-	reason := c.accepted(p, &m)
+	reason := c.accepted(p, &m, req)
 	if reason == mqtt.Success {
 		reason = c.take(p, &m)
 	}
 	c.answer(p, req.QoS, req.PacketID, reason)
 }
 
-// accepted says whether a connection may publish a message now.
-func (c *Core) accepted(p *connection, m *content) mqtt.ReasonCode {
-	if m.qos == 2 && c.sessions.at(p.session).receivedCount >= uint32(p.receiveMost) {
+// accepted says whether a connection may publish a message now. What is refused goes to nobody: a PUBACK or PUBREC
+// with a failure ends the message (4.3.2, 4.3.3), and its sender may send it again.
+func (c *Core) accepted(p *connection, m *content, req *mqtt.Publish) mqtt.ReasonCode {
+	if c.config.Options.CheckPayload && falseText(&req.Props, req.Payload) {
+		return mqtt.PayloadFormatInvalid
+	}
+	if m.qos == 0 {
+		return mqtt.Success
+	}
+	// Messages of QoS 1 are acknowledged as they come; older clients know of no bound for them [MQTT-3.3.4-7].
+	if c.sessions.at(p.session).receivedCount >= uint32(p.receiveMost) && (m.qos == 2 || p.version == mqtt.V5) {
+		c.metBy(abi.LimitReceiveMaximum, p)
 		return mqtt.ReceiveMaximumExceeded
 	}
-	if (m.qos > 0 || m.retain) && c.full() {
+	if (c.full() || c.config.Limits.MaxModuleMemory != 0 && !c.roomForPublish(m)) && !m.clears() {
+		c.metBy(abi.LimitMemory, p)
 		return mqtt.QuotaExceeded
 	}
 	return mqtt.Success
@@ -51,7 +61,7 @@ func (c *Core) take(p *connection, m *content) mqtt.ReasonCode {
 		return reason
 	}
 	if m.retain {
-		if reason := c.setRetained(m); reason != mqtt.Success {
+		if reason := c.setRetained(m); reason != mqtt.Success && !c.goesOn(m) {
 			return reason
 		}
 	}
@@ -59,6 +69,19 @@ func (c *Core) take(p *connection, m *content) mqtt.ReasonCode {
 		return mqtt.NoMatchingSubscribers
 	}
 	return mqtt.Success
+}
+
+// goesOn says whether a message goes to those who are subscribed although there is no room to retain it: at QoS 0 its
+// sender cannot be told that it was refused, and a broker may discard a retained message of QoS 0 at any time
+// ([MQTT-3.3.1-7] of MQTT 3.1.1). What was retained before goes too: it would pass for the latest.
+func (c *Core) goesOn(m *content) bool {
+	if m.qos > 0 {
+		return false
+	}
+	if n := c.tree.find(m.topic); n != 0 {
+		c.dropRetained(n)
+	}
+	return true
 }
 
 // answer acknowledges a PUBLISH, or says why it was refused.
@@ -69,7 +92,7 @@ func (c *Core) answer(p *connection, qos uint8, packetID uint16, reason mqtt.Rea
 	}
 	switch {
 	case reason == mqtt.ReceiveMaximumExceeded:
-		c.fail(p, reason, "more QoS 2 messages are on their way than the receive maximum allows") // [MQTT-3.3.4-7]
+		c.fail(p, reason, "more messages are on their way than the receive maximum allows") // 3.3.4
 	case qos == 1:
 		c.reply(p, mqtt.PUBACK, packetID, reason)
 	case qos == 2:
@@ -77,8 +100,10 @@ func (c *Core) answer(p *connection, qos uint8, packetID uint16, reason mqtt.Rea
 			c.addReceived(p.session, packetID)
 		}
 		c.reply(p, mqtt.PUBREC, packetID, reason)
-	case reason == mqtt.TopicNameInvalid:
-		c.fail(p, reason, "the topic name has too many levels")
+	case reason == mqtt.TopicNameInvalid: // where there is no acknowledgement, only DISCONNECT can tell (3.14.2.1, 4.13.2)
+		c.fail(p, reason, "the topic name is longer or has more levels than allowed")
+	case reason == mqtt.PayloadFormatInvalid: // 3.3.2.3.2
+		c.fail(p, reason, "the payload is not the UTF-8 that it claims to be")
 	}
 }
 
@@ -104,15 +129,12 @@ func (c *Core) answerOld(p *connection, qos uint8, packetID uint16, reason mqtt.
 func (c *Core) permittedRoute(p *connection, topic []byte) (route uint32, reason mqtt.ReasonCode) {
 	c.rejudge(p)
 	c.trimRoutes()
-	r := &p.recent[recentOf(topic)]
-	if r.serial != 0 && int(r.route) < len(c.routes.all) {
-		rt := &c.routes.all[r.route]
-		if rt.serial == r.serial && string(rt.name) == string(topic) {
-			c.refresh(rt)
-			return r.route, mqtt.Success
-		}
+	if id := c.knownRoute(p, topic); id != 0 {
+		c.refresh(&c.routes.all[id])
+		return id, mqtt.Success
 	}
-	if tooDeep(topic, c.config.Limits.MaxTopicLevels) {
+	if c.badTopic(topic) {
+		c.metBy(abi.LimitTopic, p)
 		return 0, mqtt.TopicNameInvalid
 	}
 	if !c.mayPublish(p, topic) {
@@ -120,20 +142,9 @@ func (c *Core) permittedRoute(p *connection, topic []byte) (route uint32, reason
 		return 0, mqtt.NotAuthorized
 	}
 	id := c.routeTo(topic)
-	*r = recent{route: id, serial: c.routes.all[id].serial}
+	p.recent[recentOf(topic)] = recent{route: id, serial: c.routes.all[id].serial}
 	return id, mqtt.Success
 }
 
 // recentOf returns where a connection remembers a topic.
 func recentOf(topic []byte) int { return (len(topic) ^ int(topic[len(topic)-1])) % numRecent }
-
-// tooDeep says whether a topic name or filter has more levels than allowed.
-func tooDeep(topic []byte, most uint16) bool {
-	levels := 1
-	for _, ch := range topic {
-		if ch == '/' {
-			levels++
-		}
-	}
-	return most != 0 && levels > int(most)
-}

@@ -9,7 +9,7 @@ import (
 )
 
 // The short way of a PUBLISH. Most packets that a broker sees are QoS 0, without retain flag and properties, to a
-// topic that the same connection has just published to. For these the answer is known but for three numbers:
+// topic that the same connection has published to before. For these the answer is known but for three numbers:
 // who sent it, where its payload lies, and how long that is. So a route keeps the effects of such a packet, ready
 // made, and publishing is copying them and writing the numbers: once for a whole run of packets that differ in their
 // payloads only.
@@ -23,6 +23,7 @@ import (
 type quickGroup struct {
 	effect  []byte // the whole effect
 	sample  uint32 // number of one of its matches
+	alias   uint16 // of the topic, 0 is none
 	fixed   uint32 // the remaining length of the packet less that of the payload
 	lengths uint32 // how many bytes the remaining length takes in effect
 }
@@ -75,15 +76,11 @@ func (c *Core) quickRun(p *connection, at, end uint32) (next, handled uint32) {
 		if stop > end || topicEnd+extra > stop || topicEnd == i+2 || extra == 1 && batch[topicEnd] != 0 {
 			break
 		}
-		topic := batch[i+2 : topicEnd]
-		r := &p.recent[recentOf(topic)]
-		if r.serial == 0 || int(r.route) >= len(c.routes.all) {
+		id := c.knownRoute(p, batch[i+2:topicEnd])
+		if id == 0 {
 			break
 		}
-		rt := &c.routes.all[r.route]
-		if rt.serial != r.serial || string(rt.name) != string(topic) {
-			break
-		}
+		rt := &c.routes.all[id]
 		if rt.quick.generation != c.generation || rt.quick.presence != c.presence {
 			c.fillQuick(rt)
 		}
@@ -179,7 +176,7 @@ func (c *Core) fillQuick(rt *route) {
 		m := &rt.matches[i]
 		s := c.sessions.at(m.session)
 		switch {
-		case !m.local: // who gets it depends on who sends it
+		case m.whose != everybodys: // who gets it depends on who sends it
 			q.groups, q.usable = q.groups[:0], false
 			return
 		case s.conn == 0:
@@ -189,8 +186,16 @@ func (c *Core) fillQuick(rt *route) {
 			c.noteDropped(s)
 			continue
 		}
-		if group < 0 || !rt.sameBytes(m, q.groups[group].sample) {
-			group = c.quickGroupOf(rt, uint32(i))
+		var alias uint16
+		if m.form&formAlias != 0 {
+			var free bool
+			if alias, free = c.aliasIn(rt, m.session, s); free { // the next message sets it
+				q.groups, q.usable = q.groups[:0], false
+				return
+			}
+		}
+		if group < 0 || q.groups[group].alias != alias || !rt.sameBytes(m, q.groups[group].sample) {
+			group = c.quickGroupOf(rt, uint32(i), alias)
 		}
 		g := &q.groups[group]
 		if g.fixed > maxRemaining || s.maxPacket < g.fixed+3 { // not even an empty payload
@@ -214,10 +219,10 @@ func (rt *route) sameBytes(m *match, i uint32) bool {
 }
 
 // quickGroupOf returns the number of the group of match i, and makes it if there is none.
-func (c *Core) quickGroupOf(rt *route, i uint32) int {
+func (c *Core) quickGroupOf(rt *route, i uint32, alias uint16) int {
 	q, m := &rt.quick, &rt.matches[i]
 	for k := range q.groups {
-		if rt.sameBytes(m, q.groups[k].sample) {
+		if q.groups[k].alias == alias && rt.sameBytes(m, q.groups[k].sample) {
 			return k
 		}
 	}
@@ -226,9 +231,9 @@ func (c *Core) quickGroupOf(rt *route, i uint32) int {
 	} else {
 		q.groups = append(q.groups, quickGroup{})
 	}
-	c.buildHead(&content{topic: rt.name}, versionOf(m.form), 0, false, rt.idsOf(*m))
+	c.buildHead(&content{topic: rt.name, alias: alias}, versionOf(m.form), 0, false, rt.idsOf(*m))
 	g := &q.groups[len(q.groups)-1]
-	g.sample, g.lengths = i, lengthBytes(c.head)
+	g.sample, g.alias, g.lengths = i, alias, lengthBytes(c.head)
 	g.fixed = uint32(len(c.head)) - 1 - g.lengths
 	g.effect, _ = abi.BeginDeliver(g.effect[:0], 0, 0, 0, abi.Ref{}, c.head)
 	return len(q.groups) - 1

@@ -31,12 +31,13 @@ func (c *Core) quickAcked(p *connection, at, end uint32) (next, handled uint32) 
 	}
 	var r publishRun
 	for c.work < c.config.Limits.StepWork && c.readRun(p, at, end, &r) {
-		rt := c.recentRoute(p, r.topic)
-		if rt == nil {
+		id := c.knownRoute(p, r.topic)
+		if id == 0 {
 			break
 		}
+		rt := &c.routes.all[id]
 		c.refresh(rt)
-		if r.count = c.roomForRun(p, rt, &r); r.count < 2 {
+		if r.count = c.roomForRun(p, rt, end, &r); r.count < 2 {
 			break
 		}
 		if r.count = c.measureRun(p, end, &r); r.count < 2 {
@@ -78,41 +79,32 @@ func (c *Core) readRun(p *connection, at, end uint32, r *publishRun) bool {
 	return true
 }
 
-// recentRoute returns the route of a topic that a connection has published to of late, or nil.
-func (c *Core) recentRoute(p *connection, topic []byte) *route {
-	recent := &p.recent[recentOf(topic)]
-	if recent.serial == 0 || int(recent.route) >= len(c.routes.all) {
-		return nil
-	}
-	rt := &c.routes.all[recent.route]
-	if rt.serial != recent.serial || string(rt.name) != string(topic) {
-		return nil
-	}
-	return rt
-}
-
-// maxRun bounds a run, so that its length fits a bundle.
+// maxRun bounds a run, so that its length fits a bundle. Its bytes are bounded by maxBlock: all of them are kept until the
+// last message is acknowledged, and a larger block would be garbage for the collector then.
 const maxRun = 1 << 12
 
 // roomForRun returns how many messages all receivers of a route can take, each into its window or, if it has to wait,
 // into its queue; 0 if there is anything unusual about one of them.
-func (c *Core) roomForRun(p *connection, rt *route, r *publishRun) uint32 {
+func (c *Core) roomForRun(p *connection, rt *route, end uint32, r *publishRun) uint32 {
 	if len(rt.matches) == 0 || len(rt.groups) > 0 { // of groups, who gets it is chosen for each message
 		return 0
 	}
 	l := &c.config.Limits
-	room := min(maxRun, 1+(l.StepWork-c.work)*quickly/uint32(len(rt.matches)+1))
-	if r.qos == 2 {
-		most := uint32(p.receiveMost)
-		room = min(room, most-min(c.sessions.at(p.session).receivedCount, most))
-	}
-	if left := uint64(l.MaxMemory) - min(uint64(l.MaxMemory), c.store.live); uint64(room+1)*uint64(r.stride) > left {
+	room := min(maxRun, (end-r.start)/r.stride, (maxBlock-uint32(len(r.topic)))/r.stride, 1+(l.StepWork-c.work)*quickly/uint32(len(rt.matches)+1))
+	most, received := uint32(p.receiveMost), c.sessions.at(p.session).receivedCount
+	switch left := most - min(received, most); {
+	case r.qos == 2:
+		room = min(room, left)
+	case left == 0: // messages of QoS 1 are acknowledged as they come
 		return 0
 	}
 	for i := range rt.matches {
 		m := &rt.matches[i]
 		s := c.sessions.at(m.session)
-		if !m.local || r.size+uint32(len(r.topic))+16+5*uint32(m.count) > s.maxPacket {
+		if m.whose != everybodys || r.size+uint32(len(r.topic))+16+5*uint32(m.count) > s.maxPacket {
+			return 0
+		}
+		if m.form&formAlias != 0 && c.wouldSetAlias(rt, m, s, r) {
 			return 0
 		}
 		switch {
@@ -127,7 +119,17 @@ func (c *Core) roomForRun(p *connection, rt *route, r *publishRun) uint32 {
 			return 0
 		}
 	}
+	if !c.roomForBundles(rt, room, r.stride) {
+		return 0
+	}
 	return room
+}
+
+// wouldSetAlias says whether the first message of a run would set a topic alias.
+func (c *Core) wouldSetAlias(rt *route, mt *match, s *session, r *publishRun) bool {
+	_, free := c.aliasIn(rt, mt.session, s)
+	m := content{payload: abi.Ref{Size: r.size}}
+	return free && c.maySet(s, &m, min(r.qos, mt.form&3))
 }
 
 // queueRoom returns how many messages of a run fit into a session's queue.
@@ -177,7 +179,12 @@ func (c *Core) publishRun(p *connection, rt *route, r *publishRun) {
 	for i := range rt.matches {
 		mt := &rt.matches[i]
 		s := c.sessions.at(mt.session)
-		if last == nil || !rt.sameForm(last, mt) {
+		var alias uint16
+		if mt.form&formAlias != 0 {
+			alias, _ = c.aliasIn(rt, mt.session, s)
+		}
+		if last == nil || alias != m.alias || !rt.sameForm(last, mt) {
+			m.alias = alias
 			open = c.endRun(open, r.count, r.stride)
 			qos = min(r.qos, mt.form&3)
 			packetIDAt = c.buildHead(&m, versionOf(mt.form), qos, false, rt.idsOf(*mt))

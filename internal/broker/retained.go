@@ -16,11 +16,15 @@ type retainedTotals struct {
 // setRetained keeps a message as the retained message of its topic, or removes that if the payload is empty
 // [MQTT-3.3.1-5], [MQTT-3.3.1-6].
 func (c *Core) setRetained(m *content) mqtt.ReasonCode {
-	if m.payload.Size == 0 {
+	if m.clears() {
 		if n := c.tree.find(m.topic); n != 0 {
 			c.dropRetained(n)
 		}
 		return mqtt.Success
+	}
+	if !c.roomForRetained(m) {
+		c.metBy(abi.LimitMemory, c.connectionOf(m.source))
+		return mqtt.QuotaExceeded
 	}
 	l := &c.config.Limits
 	node := c.tree.ensure(m.topic)
@@ -32,6 +36,7 @@ func (c *Core) setRetained(m *content) mqtt.ReasonCode {
 	}
 	if c.retained.count+count > l.MaxRetained || c.retained.bytes+bytes > l.MaxRetainedBytes {
 		c.tree.prune(node)
+		c.metBy(abi.LimitRetained, c.connectionOf(m.source))
 		return mqtt.QuotaExceeded
 	}
 	id := c.keep(m)
@@ -39,7 +44,23 @@ func (c *Core) setRetained(m *content) mqtt.ReasonCode {
 	c.tree.nodes.at(node).retained = id
 	c.retained.count++
 	c.retained.bytes += c.messages.at(id).body.size
+	if m.expires != 0 {
+		c.watchRetained(node, c.messages.at(id))
+	}
 	return mqtt.Success
+}
+
+// watchRetained sees to it that a retained message goes when it has expired [MQTT-3.3.2-5], within a second: many may
+// expire at about the same time, and are then one step.
+func (c *Core) watchRetained(node uint32, m *message) {
+	m.timer = c.timers.create(timerRetained, node)
+	c.timers.set(m.timer, (m.expires+999)/1000*1000)
+}
+
+// retainedDue removes a retained message that has expired.
+func (c *Core) retainedDue(node uint32) {
+	c.stats.Expired++
+	c.dropRetained(node)
 }
 
 // unretain takes the retained message from a node, which stays.
@@ -49,7 +70,12 @@ func (c *Core) unretain(node uint32) {
 		return
 	}
 	c.retained.count--
-	c.retained.bytes -= c.messages.at(n.retained).body.size
+	m := c.messages.at(n.retained)
+	c.retained.bytes -= m.body.size
+	if m.timer != 0 {
+		c.timers.remove(m.timer)
+		m.timer = 0
+	}
 	c.giveUp(n.retained)
 	n.retained = 0
 }
@@ -140,6 +166,7 @@ func (c *Core) endScan(i int) {
 
 // dropScans ends the scans of a session.
 func (c *Core) dropScans(session uint32) {
+	c.unparkScans(session)
 	for i := 0; i < len(c.scans); {
 		if c.scans[i].session == session {
 			c.endScan(i)
@@ -147,6 +174,27 @@ func (c *Core) dropScans(session uint32) {
 			i++
 		}
 	}
+}
+
+// parkScans puts aside the scans of a session that has lost its connection: they go on when it comes back. What was
+// sent at QoS 0 and did not arrive is lost, as all of QoS 0 is.
+func (c *Core) parkScans(session uint32) { c.scans, c.parked = moveScans(c.scans, c.parked, session) }
+
+// unparkScans lets the scans of a session that has a connection again go on.
+func (c *Core) unparkScans(session uint32) { c.parked, c.scans = moveScans(c.parked, c.scans, session) }
+
+// moveScans moves the scans of a session from one list to the end of another.
+func moveScans(from, to []scan, session uint32) (rest, moved []scan) {
+	rest = from[:0]
+	for _, sc := range from {
+		if sc.session == session {
+			sc.waiting = false
+			to = append(to, sc)
+		} else {
+			rest = append(rest, sc)
+		}
+	}
+	return rest, to
 }
 
 // synced says that a connection has taken all that was written to it.
@@ -203,7 +251,7 @@ func (c *Core) sendRetained(s *session, sc *scan, node uint32) uint32 {
 	var m content
 	c.load(c.tree.nodes.at(node).retained, &m)
 	if m.expired(c.now) {
-		c.dropRetained(node)
+		c.retainedDue(node)
 		return 0
 	}
 	c.ids = c.ids[:0]
@@ -211,6 +259,9 @@ func (c *Core) sendRetained(s *session, sc *scan, node uint32) uint32 {
 		c.ids = append(c.ids, sc.identifier)
 	}
 	m.retain = true // [MQTT-3.3.1-8]
+	if s.aliasCount != 0 {
+		c.useAlias(s, &m)
+	}
 	qos := min(m.qos, sc.options.qos())
 	size := c.sizeFor(s, &m, qos, true, c.ids)
 	var packetID uint16

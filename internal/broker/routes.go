@@ -26,6 +26,8 @@ type route struct {
 	ids        []uint32 // subscription identifiers of the matches
 	groups     []uint32 // shared subscriptions that match, of which one member each gets the message
 	quick      quick
+
+	judged uint64 // the judgement by which a connection may publish to the topic, the last that was asked; 0 is none
 }
 
 // match is a session that gets messages of a route.
@@ -34,24 +36,41 @@ type match struct {
 	ids     uint32 // where its subscription identifiers begin in the route's
 	count   uint16 // how many there are
 	form    uint8  // see formOf: sessions with the same form and no identifiers get the same bytes
-	local   bool   // the session gets its own messages too
+	whose   whose  // messages it gets
 }
+
+// whose says whose messages a match is for. A session with a filter that is no-local, and others that are not, has two
+// matches: its own messages come by the others only.
+type whose uint8
+
+const (
+	everybodys whose = iota
+	othersOnly
+	ownOnly
+)
+
+// includes says whether a match is for a message that is, or is not, of the session itself [MQTT-3.8.3-3].
+func (w whose) includes(own bool) bool { return w == everybodys || own == (w == ownOnly) }
 
 // matchSize is how many bytes a match takes in memory.
 const matchSize = 12
 
 // A form is what makes a PUBLISH to one session differ from that to another: the protocol's generation, the
-// granted QoS, and whether the retain flag stays as it was published.
+// granted QoS, whether the retain flag stays as it was published, and whether the client wants topic aliases.
 const (
 	formV5     = 1 << 2
 	formRetain = 1 << 3
-	numForms   = 1 << 4
+	formAlias  = 1 << 4
+	numForms   = 1 << 5
 )
 
-func formOf(v mqtt.Version, o options) uint8 {
+func formOf(s *session, o options) uint8 {
 	form := o.qos()
-	if v == mqtt.V5 {
+	if s.version == mqtt.V5 {
 		form |= formV5
+	}
+	if s.aliasMost != 0 {
+		form |= formAlias
 	}
 	if o.retainAsPublished() {
 		form |= formRetain
@@ -64,11 +83,12 @@ type routes struct {
 	all     []route // number 0 is for topics that are not remembered
 	byTopic index
 	serial  uint32
-	seen    [numSeen]uint32 // hashes of topics that were published to of late, at a place that the hash gives
-	names   int             // bytes of all names
-	lists   int             // bytes of all lists of receivers, and of those that are kept for routes to come
-	nodes   []uint32        // scratch: the nodes whose filters match
-	sorted  []match         // scratch of groupByForm
+	seen    []uint16 // parts of the hashes of topics that were published to of late, at places that other parts give
+	names   int      // bytes of all names
+	most    int      // bound of names and lists together
+	lists   int      // bytes of all lists of receivers, and of those that are kept for routes to come
+	nodes   []uint32 // scratch: the nodes whose filters match
+	sorted  []match  // scratch of groupByForm
 }
 
 // routeTo returns the number of the route of a topic, up to date.
@@ -86,16 +106,47 @@ func (c *Core) routeTo(topic []byte) uint32 {
 	if len(r.all) == 0 {
 		r.all = append(r.all, route{})
 	}
-	if last := &r.seen[hash%numSeen]; *last != hash {
-		*last = hash
+	if r.seen == nil {
+		r.seen = make([]uint16, numSeen)
+	}
+	if last := &r.seen[hash%numSeen]; *last != uint16(hash>>16)|1 { // 0 is nothing
+		*last = uint16(hash>>16) | 1
 		return c.passingRoute(topic)
 	}
 	return c.addRoute(topic, hash)
 }
 
-// numSeen is of how many topics the core knows that they were published to once. Only the second time a topic is
-// worth being remembered: many topics have one message ever, and would drive out the others.
-const numSeen = 1 << 12
+// knownRoute returns the number of the route of a topic that a connection may publish to, if both are remembered, or 0.
+// The permits of the connection must be up to date. The route may not be.
+func (c *Core) knownRoute(p *connection, topic []byte) uint32 {
+	recent, r := &p.recent[recentOf(topic)], &c.routes
+	if recent.serial != 0 && int(recent.route) < len(r.all) {
+		if rt := &r.all[recent.route]; rt.serial == recent.serial && string(rt.name) == string(topic) {
+			return recent.route
+		}
+	}
+	hash := hashBytes(c.seed, topic)
+	for i := r.byTopic.first(hash); i != none; i = r.byTopic.next(i, hash) {
+		id := r.byTopic.ids[i]
+		rt := &r.all[id]
+		if string(rt.name) != string(topic) {
+			continue
+		}
+		if rt.judged != p.judged {
+			if c.badTopic(topic) || !c.mayPublish(p, topic) {
+				return 0
+			}
+			rt.judged = p.judged
+		}
+		recent.route, recent.serial = id, rt.serial
+		return id
+	}
+	return 0
+}
+
+// numSeen is of how many topics the core knows that they were published to once, if their hashes are kind. Only the second
+// time a topic is worth being remembered: many topics have one message ever, and would drive out the others.
+const numSeen = maxRoutes
 
 // passingRoute fills route 0 for a topic. It is good until the next call.
 func (c *Core) passingRoute(topic []byte) uint32 {
@@ -107,7 +158,7 @@ func (c *Core) passingRoute(topic []byte) uint32 {
 
 func (c *Core) addRoute(topic []byte, hash uint32) uint32 {
 	r := &c.routes
-	if len(r.all) > maxRoutes {
+	if len(r.all) > r.mostRoutes() {
 		c.forgetRoutes()
 	}
 	id := uint32(len(r.all))
@@ -122,7 +173,7 @@ func (c *Core) addRoute(topic []byte, hash uint32) uint32 {
 	rt := &r.all[id]
 	rt.topic, rt.hash, rt.serial = c.store.keep(topic), hash, r.serial
 	rt.name = c.store.bytes(rt.topic)
-	rt.quick.generation = 0
+	rt.quick.generation, rt.judged = 0, 0
 	c.fill(rt)
 	return id
 }
@@ -141,7 +192,27 @@ func (c *Core) forgetRoutes() {
 }
 
 // large says whether the routes occupy more than they should.
-func (r *routes) large() bool { return r.names+r.lists > maxRouteBytes }
+func (r *routes) large() bool { return r.names+r.lists > r.most }
+
+// bound sets how much routes may occupy: they are made for QoS 0 too, which no limit refuses, so that they get a
+// sixteenth of the memory that the core may take; 0 is no bound.
+func (r *routes) bound(memory uint32) {
+	r.most = maxRouteBytes
+	if memory != 0 {
+		r.most = min(maxRouteBytes, int(memory/16))
+	}
+}
+
+// mostRoutes is how many topics may be remembered.
+func (r *routes) mostRoutes() int { return min(maxRoutes, r.most/routeBytes) }
+
+// routeBytes is about what a route takes besides its name and lists, with its place in the index.
+const routeBytes = 256
+
+// size returns how many bytes the routes take, but for the names, which are in the store.
+func (r *routes) size() uint64 {
+	return uint64(cap(r.all)*routeBytes) + uint64(r.lists) + r.byTopic.size() + 4*uint64(cap(r.nodes)) + matchSize*uint64(cap(r.sorted))
+}
 
 // trimRoutes forgets all routes, and the slices that are kept for others, if they have become too large.
 func (c *Core) trimRoutes() {
@@ -197,8 +268,11 @@ func (rt *route) listBytes() int {
 func (c *Core) addMatches(rt *route, sub uint32) (forms int) {
 	for sub != 0 {
 		s := c.subscriptions.at(sub)
-		m := match{session: s.session, ids: uint32(len(rt.ids)), local: !s.options.noLocal()}
-		m.form = formOf(c.sessions.at(s.session).version, s.options)
+		m := match{session: s.session, ids: uint32(len(rt.ids))}
+		if s.options.noLocal() {
+			m.whose = othersOnly
+		}
+		m.form = formOf(c.sessions.at(s.session), s.options)
 		if s.identifier != 0 && m.form&formV5 != 0 {
 			rt.ids = append(rt.ids, s.identifier)
 			m.count = 1
@@ -211,7 +285,7 @@ func (c *Core) addMatches(rt *route, sub uint32) (forms int) {
 }
 
 // mergeMatches makes one match of those of the same session: it gets one copy, at the highest QoS, with all
-// the identifiers (3.3.4).
+// the identifiers (3.3.4), [MQTT-3.3.4-2].
 func mergeMatches(rt *route) {
 	slices.SortFunc(rt.matches, func(a, b match) int {
 		return cmp.Or(cmp.Compare(a.session, b.session), cmp.Compare(a.ids, b.ids))
@@ -221,25 +295,44 @@ func mergeMatches(rt *route) {
 	if len(old) > 0 {
 		ids = make([]uint32, 0, len(old))
 	}
-	kept := rt.matches[:0]
-	for i, m := range rt.matches {
-		own := old[m.ids : m.ids+uint32(m.count)]
-		if i == 0 || kept[len(kept)-1].session != m.session {
-			m.ids = uint32(len(ids))
-			kept = append(kept, m)
-		} else {
-			merge(&kept[len(kept)-1], m)
+	kept, rest := rt.matches[:0], rt.matches
+	for len(rest) > 0 {
+		n := 1
+		for n < len(rest) && rest[n].session == rest[0].session {
+			n++
 		}
-		ids = append(ids, own...)
+		var all, own match
+		all, ids = merge(rest[:n], old, ids, false)
+		mixed := all.whose == othersOnly && slices.ContainsFunc(rest[:n], func(m match) bool { return m.whose == everybodys })
+		if mixed {
+			own, ids = merge(rest[:n], old, ids, true)
+		}
+		rest = rest[n:]
+		if kept = append(kept, all); mixed {
+			kept = append(kept, own)
+		}
 	}
 	rt.matches, rt.ids = kept, ids
 }
 
-func merge(into *match, m match) {
-	qos := max(into.form&3, m.form&3)
-	into.form = (into.form|m.form)&^3 | qos
-	into.local = into.local || m.local
-	into.count += m.count
+// merge makes one match of those of a session, and appends its identifiers to ids: for its own messages of those that
+// let them through, else of all.
+func merge(matches []match, old, ids []uint32, own bool) (match, []uint32) {
+	into := match{session: matches[0].session, ids: uint32(len(ids))}
+	for _, m := range matches {
+		if own && m.whose == othersOnly {
+			continue
+		}
+		qos := max(into.form&3, m.form&3)
+		into.form = (into.form|m.form)&^3 | qos
+		into.whose = max(into.whose, m.whose)
+		into.count += m.count
+		ids = append(ids, old[m.ids:m.ids+uint32(m.count)]...)
+	}
+	if own {
+		into.whose = ownOnly
+	}
+	return into, ids
 }
 
 // groupByForm sorts matches so that those of one form follow each other.

@@ -20,6 +20,8 @@ func (c *Core) judge(p *connection, clientID []byte) (named bool) {
 	c.store.release(p.permits)
 	p.permits = block{}
 	p.rulesSerial = c.rulesSerial
+	c.judgements++
+	p.judged = c.judgements
 	p.recent = [numRecent]recent{}
 	var peer abi.Peer
 	if abi.ReadPeer(c.store.bytes(p.peer), &peer) != nil {
@@ -208,6 +210,9 @@ func (c *Core) review(p *connection) {
 		if !c.maySubscribe(p, c.clientID) {
 			c.deny(p)
 			c.removeSubscription(p.session, c.clientID)
+			if i := c.findScan(p.session, c.clientID); i >= 0 {
+				c.endScan(i)
+			}
 		}
 		c.work++
 		id = next

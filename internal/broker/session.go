@@ -39,10 +39,15 @@ type session struct {
 	lastQueued    uint32
 	queued        uint32
 	queuedBytes   uint32
+	queueExpires  int64 // nothing in the queue expires before; 0 is never
 
 	ackedAt int64    // when the client last acknowledged anything
 	stalled bool     // it has not for too long
 	paused  abi.Conn // the first of the connections that it has paused, see pace.go
+
+	aliasMost  uint16 // aliases that the client allows, see aliasout.go
+	aliasCount uint16 // those that it knows
+	firstAlias uint32
 
 	firstReceived uint32 // QoS 2 messages that came and are not released, see inbound.go
 	receivedCount uint32
@@ -83,6 +88,7 @@ func (c *Core) endSession(id uint32) {
 	c.dropOutbound(s)
 	c.dropReceived(s)
 	c.dropScans(id)
+	c.forgetLimits(id)
 	c.timers.remove(s.timer)
 	c.byClientID.remove(s.hash, id)
 	c.store.release(s.clientID)
@@ -107,7 +113,8 @@ func (c *Core) leave(id uint32) {
 	if s.firstSubscription != 0 {
 		c.presence++
 	}
-	c.dropScans(id)
+	c.parkScans(id)
+	c.dropAliasesOut(s)
 	c.speedUp(id, s)
 	if s.will != 0 {
 		s.willAt = c.now + int64(min(s.willDelay, s.expiry))*1000 // 3.1.3.2.2

@@ -27,6 +27,8 @@ type group struct {
 	lastQueued  uint32
 	queued      uint32
 	queuedBytes uint32
+
+	queueExpires int64 // nothing in the queue expires before; 0 is never
 }
 
 // groups holds the groups.
@@ -93,8 +95,7 @@ func (c *Core) endGroup(id uint32) {
 	}
 	c.store.release(g.name)
 	c.store.release(g.members)
-	*g = group{} // a delivery that remembers it finds another serial
-	c.groups.all.release(id)
+	c.groups.all.release(id) // a delivery that remembers it finds another serial
 	c.generation++
 }
 

@@ -11,6 +11,11 @@ import (
 func (c *Core) share(rt *route, m *content) (receivers int) {
 	for _, id := range rt.groups {
 		g := c.groups.all.at(id)
+		if m.qos > 0 && g.keepers > 0 && !c.roomForDelivery() {
+			c.met(abi.LimitMemory, nil, nil)
+			c.stats.DroppedQueue++
+			continue
+		}
 		member, busy := c.choose(g, m, 0)
 		if member != 0 {
 			c.hand(member, m)

@@ -23,11 +23,9 @@ func (c *Core) wait(id uint32, g *group, m *content, busy uint32) {
 	if busy == 0 && g.online > 0 && g.online == g.count {
 		return // it is too large for all of them: as if it had been sent [MQTT-3.1.2-25]
 	}
-	if !c.mayWait(g, m) {
+	if !c.mayWait(g, m, busy) {
 		c.stats.DroppedQueue++
-		if busy != 0 {
-			c.noteDropped(c.sessions.at(c.subscriptions.at(busy).session))
-		}
+		c.noteMissed(busy)
 	} else {
 		n, d := c.deliveries.alloc()
 		d.message, d.count, d.group, d.serial = c.keep(m), 1, id, g.serial
@@ -39,19 +37,62 @@ func (c *Core) wait(id uint32, g *group, m *content, busy uint32) {
 	}
 }
 
-// mayWait says whether a message may wait with a group. The bounds are those of a session's queue.
-func (c *Core) mayWait(g *group, m *content) bool {
+// noteMissed is noteDropped for the session of a subscription, if there is one.
+func (c *Core) noteMissed(subscription uint32) {
+	if subscription != 0 {
+		c.noteDropped(c.sessions.at(c.subscriptions.at(subscription).session))
+	}
+}
+
+// mayWait says whether a message may wait with a group, and applies the overflow rule. The bounds are those of a
+// session's queue. busy is as in wait; its connection is not ended, for it is not to blame alone.
+func (c *Core) mayWait(g *group, m *content, busy uint32) bool {
+	if c.hasRoom(g, m) {
+		return true
+	}
+	c.dropExpiredWaiting(g)
+	if c.hasRoom(g, m) {
+		return true
+	}
+	if busy != 0 {
+		c.metLater(abi.LimitQueue, c.subscriptions.at(busy).session)
+	} else {
+		c.met(abi.LimitQueue, nil, nil)
+	}
 	l := &c.config.Limits
-	if m.size() > l.MaxQueuedBytes {
+	if c.config.Options.Overflow != abi.DropOldest || l.MaxQueued == 0 || m.size() > l.MaxQueuedBytes {
 		return false
 	}
-	room := func() bool { return g.queued < l.MaxQueued && g.queuedBytes+m.size() <= l.MaxQueuedBytes }
-	for c.config.Options.Overflow == abi.DropOldest && g.firstQueued != 0 && !room() {
-		n, d := c.dequeueWaiting(g)
-		c.discard(n, d)
+	for g.firstQueued != 0 && !c.hasRoom(g, m) {
+		c.discard(c.dequeueWaiting(g))
 		c.stats.DroppedQueue++
+		c.noteMissed(busy)
 	}
-	return room()
+	return true
+}
+
+// hasRoom says whether a message fits into the queue of a group.
+func (c *Core) hasRoom(g *group, m *content) bool {
+	l := &c.config.Limits
+	return g.queued < l.MaxQueued && g.queuedBytes+m.size() <= l.MaxQueuedBytes
+}
+
+// dropExpiredWaiting is dropExpired for a group.
+func (c *Core) dropExpiredWaiting(g *group) {
+	if g.queueExpires == 0 || g.queueExpires > c.now {
+		return
+	}
+	g.queueExpires = 0
+	for last, n := g.lastQueued, uint32(0); n != last; {
+		var d *delivery
+		n, d = c.dequeueWaiting(g)
+		if c.expired(d) {
+			c.stats.Expired++
+			c.discard(n, d)
+		} else {
+			c.enqueueWaiting(g, n, d)
+		}
+	}
 }
 
 // longer says whether more waits with a group than so many messages, or bytes of them.
@@ -81,6 +122,7 @@ func (c *Core) enqueueWaiting(g *group, n uint32, d *delivery) {
 	g.lastQueued = n
 	g.queued++
 	g.queuedBytes += c.weight(d)
+	g.queueExpires = earlier(g.queueExpires, c.messages.at(d.message).expires)
 	c.groups.waiting++
 }
 
@@ -100,8 +142,7 @@ func (c *Core) dequeueWaiting(g *group) (n uint32, d *delivery) {
 // dropWaiting gives up what waits with a group.
 func (c *Core) dropWaiting(g *group) {
 	for g.firstQueued != 0 {
-		n, d := c.dequeueWaiting(g)
-		c.discard(n, d)
+		c.discard(c.dequeueWaiting(g))
 	}
 }
 

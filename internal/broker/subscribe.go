@@ -24,7 +24,7 @@ func (c *Core) handleSubscribe(p *connection, frame []byte) {
 	var f mqtt.Filter
 	for rest := req.Filters; mqtt.NextFilter(&rest, &f); {
 		reason := c.subscribeTo(p, &f, identifier)
-		c.reasons = append(c.reasons, byte(reason))
+		c.reasons = append(c.reasons, c.subackCode(reason))
 		c.noteSubscription(abi.NoteSubscribed, p, f.Topic, reason)
 		c.work++
 	}
@@ -34,6 +34,14 @@ func (c *Core) handleSubscribe(p *connection, frame []byte) {
 		c.drain(p.session) // it may have joined a group with which messages wait
 	}
 	c.startScans(scans)
+}
+
+// subackCode returns what stands in a SUBACK for a reason: for clients that know no other failure, 0x80 for all.
+func (c *Core) subackCode(reason mqtt.ReasonCode) byte {
+	if c.config.Options.Failure80 && reason.Failed() {
+		return byte(mqtt.UnspecifiedError)
+	}
+	return byte(reason)
 }
 
 // takesCodes ends the connection of a client that takes no SUBACK or UNSUBACK with so many reason codes
@@ -57,16 +65,21 @@ func (c *Core) subscribeTo(p *connection, f *mqtt.Filter, identifier uint32) mqt
 	switch {
 	case !ok: // [MQTT-4.8.2-1], [MQTT-4.8.2-2]: the others may be good, so that it is not the packet that is malformed
 		return mqtt.TopicFilterInvalid
-	case tooDeep(filter, c.config.Limits.MaxTopicLevels):
+	case c.tooLong(f.Topic) || tooDeep(filter, c.config.Limits.MaxTopicLevels):
+		c.metBy(abi.LimitTopic, p)
 		return mqtt.TopicFilterInvalid
 	case !c.maySubscribe(p, f.Topic):
 		c.deny(p)
 		return mqtt.NotAuthorized
-	case c.full():
+	case !c.roomForSubscription(p.session, f.Topic):
+		c.metBy(abi.LimitMemory, p)
 		return mqtt.QuotaExceeded
 	}
 	opts := optionsOf(f)
 	isNew, reason := c.addSubscription(p.session, f.Topic, opts, identifier)
+	if reason == mqtt.QuotaExceeded {
+		c.metBy(abi.LimitSubscriptions, p)
+	}
 	if shared {
 		return reason // retained messages are for those that are not shared (4.8.2)
 	}

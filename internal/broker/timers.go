@@ -6,6 +6,7 @@ type timerKind uint8
 const (
 	timerConnection timerKind = iota // CONNECT overdue, or keep-alive
 	timerSession                     // will due, or session expired
+	timerRetained                    // a retained message has expired; the id is that of its node
 )
 
 // timer is a time at which to look at something.
@@ -122,4 +123,24 @@ func (t *timers) down(pos uint32) {
 		pos = child
 	}
 	t.put(pos, n)
+}
+
+// size returns how many bytes the timers take.
+func (t *timers) size() uint64 { return t.all.size() + 4*uint64(cap(t.heap)) }
+
+// growth returns how many bytes more the next timer takes.
+func (t *timers) growth() uint64 {
+	need := t.all.growth()
+	if len(t.heap) == cap(t.heap) {
+		need += 4 * uint64(max(len(t.heap), pageSize))
+	}
+	return need
+}
+
+// trim gives back what no timer takes.
+func (t *timers) trim() {
+	t.all.trim()
+	if cap(t.heap) > 4*len(t.heap)+pageSize {
+		t.heap = append(make([]uint32, 0, 2*len(t.heap)), t.heap...)
+	}
 }

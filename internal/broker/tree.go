@@ -114,7 +114,6 @@ func (t *tree) prune(id uint32) {
 		t.unlink(id, n)
 		t.names.release(n.name)
 		t.nodes.release(id)
-		*n = node{}
 		id = parent
 	}
 }

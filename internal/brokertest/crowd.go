@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
@@ -38,7 +39,11 @@ const crowdSize = 7
 // each core.
 func NewCrowd(r *rand.Rand, cores []Core, limits []abi.Limits) *Crowd {
 	w := &Crowd{r: r, Same: bytes.Equal}
-	options := abi.Options{Shared: abi.SharedStrategy(r.IntN(5)), Methods: []string{"m"}}
+	options := abi.Options{Shared: abi.SharedStrategy(r.IntN(5)), Methods: []string{"m"}, CheckPayload: r.IntN(2) == 0}
+	options.Overflow = []abi.Overflow{abi.DropNewest, abi.DropOldest}[r.IntN(2)]
+	if r.IntN(4) == 0 && sameLimits(limits) { // connections end at the end of a step
+		options.Overflow = abi.EndConnection
+	}
 	for i, core := range cores {
 		rig := New(core)
 		rig.KeepTrace = true
@@ -52,6 +57,11 @@ func NewCrowd(r *rand.Rand, cores []Core, limits []abi.Limits) *Crowd {
 		w.members = append(w.members, &member{})
 	}
 	return w
+}
+
+// sameLimits says whether all cores have the same limits, and do the same in each step therefore.
+func sameLimits(limits []abi.Limits) bool {
+	return !slices.ContainsFunc(limits, func(l abi.Limits) bool { return l != limits[0] })
 }
 
 // authenticate decides who may join a crowd: nearly all. One who names a method is challenged as often as it says
@@ -88,7 +98,8 @@ func (w *Crowd) Play(batches int) error {
 }
 
 // CompareStats asks all cores for their statistics, which must be the same, but for the bytes of the messages that they
-// keep: messages that came in one run are kept together, and runs depend on where steps end.
+// keep, and the memory that they take: messages that came in one run are kept together, and runs depend on where steps
+// end.
 func (w *Crowd) CompareStats() error {
 	for _, rig := range w.Rigs {
 		rig.Event(abi.EventStats, 0, 0, nil)
@@ -97,7 +108,7 @@ func (w *Crowd) CompareStats() error {
 		return err
 	}
 	for k, rig := range w.Rigs[1:] {
-		rig.Stats.MessageBytes = w.Rigs[0].Stats.MessageBytes
+		rig.Stats.MessageBytes, rig.Stats.Memory = w.Rigs[0].Stats.MessageBytes, w.Rigs[0].Stats.Memory
 		if rig.Stats != w.Rigs[0].Stats {
 			return fmt.Errorf("core 0 has counted\n%+v\nand core %d\n%+v", w.Rigs[0].Stats, k+1, rig.Stats)
 		}
@@ -307,9 +318,13 @@ func (w *Crowd) connect(i int, m *member) {
 	p := &req.Props
 	p.Has = mqtt.PropertySet(0).With(mqtt.PropSessionExpiryInterval).With(mqtt.PropReceiveMaximum)
 	p.SessionExpiryInterval, p.ReceiveMaximum = uint32(w.r.IntN(4)*3), uint16(1+w.r.IntN(6))
+	if w.r.IntN(2) == 0 {
+		p.Has = p.Has.With(mqtt.PropTopicAliasMaximum)
+		p.TopicAliasMaximum = uint16(w.r.IntN(4))
+	}
 	if w.r.IntN(3) == 0 {
 		p.Has = p.Has.With(mqtt.PropMaximumPacketSize)
-		p.MaximumPacketSize = 5 + w.r.Uint32N(60)
+		p.MaximumPacketSize = 20 + w.r.Uint32N(100)
 	}
 	peer := abi.Peer{Listener: "plain", Authenticate: w.r.IntN(3) == 0}
 	if req.HasUsername = w.r.IntN(10) == 0; req.HasUsername {

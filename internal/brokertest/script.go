@@ -26,7 +26,8 @@ var ScriptLimits = abi.Limits{
 //	# a comment; behind a line it needs two spaces before it
 //	limits max-queued=3 step-work=1     limits that differ from ScriptLimits, see limitFields
 //	options methods=SCRAM,x response-prefix=reply/%c server-reference=b:1883 check-payload failure-80
-//	options shared=sticky drop-oldest   options that differ from none: see sharedNames
+//	options shared=sticky overflow=drop-oldest
+//	                                    replaces all options, see setOptions
 //	rule identity=x user=y anonymous listener=z publish a/# b subscribe c/+
 //	                                    replaces "everybody may do everything"; several make a list, and
 //	                                    several of the words of who, separated by "or", several conditions
@@ -60,7 +61,7 @@ var ScriptLimits = abi.Limits{
 //	expect host: answer 7 count=2 more  and then each record, as: session a v5 connected expiry=5
 //	expect note dropped a               a note about the connection of a
 //	expect note subscribed a t/+ 1      with what it says
-//	expect stats retained=3 queued=0    see statFields
+//	expect stats retained=3 queued=0    see statFields; limit-queue=1 and so on are what Stats.LimitsMet counts
 //
 // What a client receives must be expected before the next line that makes something happen, in that order and
 // with all its properties. Only the packet id of a PUBLISH and what every CONNACK announces may be left out.
@@ -223,32 +224,6 @@ func (s *Script) setLimits(w *words) error {
 	return w.end()
 }
 
-// setOptions reads options that differ from none.
-func (s *Script) setOptions(w *words) error {
-	o := abi.Options{CheckPayload: w.flag("check-payload"), Failure80: w.flag("failure-80")}
-	if v, ok := w.value("methods"); ok {
-		o.Methods = strings.Split(v, ",")
-	}
-	o.ResponsePrefix, _ = w.value("response-prefix")
-	o.ServerReference, _ = w.value("server-reference")
-	if name, ok := w.value("shared"); ok {
-		if o.Shared, ok = sharedNames[name]; !ok {
-			w.fail("unknown strategy %q", name)
-		}
-	}
-	if w.flag("drop-oldest") {
-		o.Overflow = abi.DropOldest
-	}
-	s.options = o
-	return w.end()
-}
-
-// sharedNames are the words that stand for strategies of shared subscriptions.
-var sharedNames = map[string]abi.SharedStrategy{
-	"round-robin": abi.SharedRoundRobin, "random": abi.SharedRandom, "sticky": abi.SharedSticky,
-	"hash-client": abi.SharedHashClient, "hash-topic": abi.SharedHashTopic,
-}
-
 // limitFields are the words that stand for limits.
 var limitFields = map[string]func(*abi.Limits, uint32){
 	"max-inflight":       func(l *abi.Limits, n uint32) { l.MaxInflight = uint16(n) },
@@ -267,6 +242,9 @@ var limitFields = map[string]func(*abi.Limits, uint32){
 	"connect-timeout":    func(l *abi.Limits, n uint32) { l.ConnectTimeout = n },
 	"stall-timeout":      func(l *abi.Limits, n uint32) { l.StallTimeout = n },
 	"step-work":          func(l *abi.Limits, n uint32) { l.StepWork = n },
+	"max-topic-bytes":    func(l *abi.Limits, n uint32) { l.MaxTopicBytes = uint16(n) },
+	"max-aliases-out":    func(l *abi.Limits, n uint32) { l.MaxAliasesOut = uint16(n) },
+	"max-module-memory":  func(l *abi.Limits, n uint32) { l.MaxModuleMemory = n },
 }
 
 // addRule reads "identity=x listener=y or anonymous publish a b subscribe c".
@@ -699,6 +677,7 @@ var statFields = map[string]func(*abi.Stats) uint64{
 	"authenticated":  func(s *abi.Stats) uint64 { return s.Authenticated },
 	"retained-bytes": func(s *abi.Stats) uint64 { return s.RetainedBytes },
 	"inflight":       func(s *abi.Stats) uint64 { return s.Inflight },
+	"expired":        func(s *abi.Stats) uint64 { return s.Expired },
 	"message-bytes":  func(s *abi.Stats) uint64 { return s.MessageBytes },
 }
 
@@ -710,6 +689,12 @@ func (s *Script) expectStats(w *words) error {
 	for name, field := range statFields {
 		if want, ok := w.number(name); ok && field(&s.rig.Stats) != uint64(want) {
 			w.fail("%s is %d", name, field(&s.rig.Stats))
+		}
+	}
+	for k, got := range s.rig.Stats.LimitsMet {
+		name := "limit-" + abi.LimitKind(k).String()
+		if want, ok := w.number(name); ok && got != uint64(want) {
+			w.fail("%s is %d", name, got)
 		}
 	}
 	return w.end()

@@ -10,8 +10,9 @@ import (
 
 // Guard counts failed logins. Its methods may be called by many goroutines.
 type Guard struct {
-	log   *slog.Logger
-	clock Clock
+	log    *slog.Logger
+	redact func(string) string
+	clock  Clock
 
 	mu       sync.Mutex
 	config   Config
@@ -20,11 +21,28 @@ type Guard struct {
 	locked   table
 	failures uint64
 	lockouts uint64
+	refused  uint64
 }
 
-// New makes a guard. log gets a line for each failed login.
-func New(c Config, log *slog.Logger, clock Clock) (*Guard, error) {
-	g := &Guard{log: log, clock: clock, failing: newTable(), locked: newTable()}
+// Options are what a Guard needs besides its configuration. The zero value is usable.
+type Options struct {
+	Log    *slog.Logger             // gets a line for each failed login; nil is nowhere
+	Redact func(name string) string // shows client ids and user names in the log; nil shows them as they are
+	Clock  Clock                    // nil is that of the machine
+}
+
+// New makes a guard.
+func New(c Config, o Options) (*Guard, error) {
+	g := &Guard{log: o.Log, redact: o.Redact, clock: o.Clock, failing: newTable(), locked: newTable()}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
+	if g.redact == nil {
+		g.redact = Bounded
+	}
+	if g.clock == nil {
+		g.clock = SystemClock{}
+	}
 	return g, g.Reload(c)
 }
 
@@ -48,7 +66,11 @@ func (g *Guard) Reload(c Config) error {
 func (g *Guard) Allowed(a netip.Addr) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.allowed(a, g.clock.Now())
+	ok := g.allowed(a, g.clock.Now())
+	if !ok {
+		g.refused++
+	}
+	return ok
 }
 
 func (g *Guard) allowed(a netip.Addr, now time.Time) bool {
@@ -165,6 +187,7 @@ func (g *Guard) Unlock(a netip.Addr) bool {
 type Stats struct {
 	Failures uint64 // failed logins since the start
 	Lockouts uint64 // lockouts since the start
+	Refused  uint64 // connections and logins refused since the start because their address was locked out
 	Locked   int    // addresses that are locked out now
 }
 
@@ -172,5 +195,5 @@ type Stats struct {
 func (g *Guard) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return Stats{Failures: g.failures, Lockouts: g.lockouts, Locked: g.locked.count(g.clock.Now())}
+	return Stats{Failures: g.failures, Lockouts: g.lockouts, Refused: g.refused, Locked: g.locked.count(g.clock.Now())}
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -44,7 +45,7 @@ func (c *handClock) pass(d time.Duration) {
 func newGuard(t *testing.T, c Config) (*Guard, *handClock) {
 	t.Helper()
 	clock := &handClock{now: time.Unix(1_800_000_000, 0)}
-	g, err := New(c, slog.New(slog.DiscardHandler), clock)
+	g, err := New(c, Options{Clock: clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +85,7 @@ func TestLockout(t *testing.T) {
 	}
 	clock.pass(30 * time.Minute)
 	fail(g, "203.0.113.7", 4) // were on their way; they do not make it longer
-	if s := g.Stats(); s != (Stats{Failures: 7, Lockouts: 1, Locked: 1}) {
+	if s := g.Stats(); s != (Stats{Failures: 7, Lockouts: 1, Refused: 2, Locked: 1}) {
 		t.Errorf("statistics %+v", s)
 	}
 	clock.pass(30 * time.Minute)
@@ -217,7 +218,7 @@ func logLines(t *testing.T, handler func(*bytes.Buffer) slog.Handler) (failures,
 	for _, words := range hostile {
 		var b bytes.Buffer
 		log := slog.New(handler(&b))
-		g, err := New(Config{Disabled: true}, log, &handClock{})
+		g, err := New(Config{Disabled: true}, Options{Log: log, Clock: &handClock{}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -317,5 +318,18 @@ func TestFail2banItself(t *testing.T) {
 		if err != nil || !strings.Contains(string(out), want) {
 			t.Errorf("%s: %v, want %q in:\n%s", name, err, want, out)
 		}
+	}
+}
+
+func TestNamesAreRedacted(t *testing.T) {
+	var b bytes.Buffer
+	redact := func(name string) string { return "#" + strconv.Itoa(len(name)) }
+	g, err := New(Config{}, Options{Log: slog.New(slog.NewTextHandler(&b, nil)), Redact: redact})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Failed(context.Background(), Failure{Address: netip.MustParseAddr("203.0.113.7"), User: "alice", ClientID: "pump", Reason: "wrong password"})
+	if want := "address=203.0.113.7 listener=\"\" user=#5 client_id=#4"; !strings.Contains(b.String(), want) {
+		t.Errorf("the line is %s", b.String())
 	}
 }

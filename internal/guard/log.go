@@ -13,7 +13,7 @@ const maxLogged = 64
 // handlers of log/slog quote the rest, so nobody can write an address for somebody else.
 func (g *Guard) logFailure(f *Failure) {
 	g.log.Warn("login failed", "address", addressText(f.Address), "listener", f.Listener,
-		"user", Bounded(f.User), "client_id", Bounded(f.ClientID), "reason", f.Reason)
+		"user", g.redact(f.User), "client_id", g.redact(f.ClientID), "reason", f.Reason)
 }
 
 func addressText(a netip.Addr) string {

@@ -66,7 +66,7 @@ func TestScrape(t *testing.T) {
 		`vouchmq_limits_met_total{limit="connections"} 21`,
 		`vouchmq_limits_met_total{limit="memory"} 3`, // of core and host together
 		`vouchmq_limits_met_total{limit="queue"} 0`,
-		`vouchmq_guard_events_total{event="login_failed"} 6`,
+		`vouchmq_guard_events_total{event="failures"} 6`,
 		`vouchmq_step_duration_seconds_bucket{le="1.6e-05"} 10`, // steps shorter than 8 µs
 		`vouchmq_step_duration_seconds_bucket{le="6.4e-05"} 30`,
 		`vouchmq_step_duration_seconds_bucket{le="16.777216"} 30`,

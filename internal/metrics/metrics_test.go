@@ -35,7 +35,8 @@ func sample() Snapshot {
 		Engine:    engine.Metrics{Kind: "native", StepTime: 3 * time.Second, Restarts: 1, Memory: 65536},
 		Transport: transport.Stats{Connections: 4, Accepted: 9, DroppedQoS0: 8},
 		Traffic:   &Traffic{PacketsIn: 100, PacketsOut: 200, BytesIn: 300, BytesOut: 400},
-		Guard:     map[string]uint64{"login_failed": 6},
+		Guard:     map[string]uint64{"failures": 6},
+		LockedOut: 1,
 		Limits:    map[string]uint64{"connections": 21, "memory": 1},
 		Facts:     Facts{Version: "v1", Go: "go1", Started: started, TEE: "sim", Simulated: true, Module: "sha384:00", Config: "c", Runtime: "r"},
 	}

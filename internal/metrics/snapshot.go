@@ -19,6 +19,7 @@ type Snapshot struct {
 	Transport transport.Stats
 	Traffic   *Traffic          // nil if it is not counted
 	Guard     map[string]uint64 // what the guard of the listeners and the authentication counted, by the event's name
+	LockedOut uint64            // addresses that are locked out now
 	Limits    map[string]uint64 // times that a limit of the host was met, by its name; those of the core are in Core
 	Facts     Facts
 }

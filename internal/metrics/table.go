@@ -130,6 +130,7 @@ func refusals() []metric {
 					put(float64(n), event)
 				}
 			}},
+		gauge("vouchmq_guard_locked_addresses", "Addresses that are locked out now.", func(s *Snapshot) float64 { return float64(s.LockedOut) }),
 	}
 }
 

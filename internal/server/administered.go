@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/admin"
@@ -54,6 +55,19 @@ func (a administered) Reload(ctx context.Context) error {
 		return fmt.Errorf("%w: it was started without a configuration file", admin.ErrUnavailable)
 	}
 	return (*reload)(ctx)
+}
+
+// Unlock forgets the failed logins of an address, and reports whether it was locked out.
+func (a administered) Unlock(address netip.Addr) (bool, error) {
+	g := a.logins.guard
+	if g == nil {
+		return false, fmt.Errorf("%w: its configuration has no authentication, so nobody is locked out", admin.ErrUnavailable)
+	}
+	was := g.Unlock(address)
+	if was {
+		a.log.Info("address is no longer locked out", "address", address.String())
+	}
+	return was, nil
 }
 
 // Drain closes the listeners. Connections stay; Shutdown ends them.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -73,8 +74,9 @@ func (l *Listener) certificate(c *Config) tls.Certificate {
 
 // Limits bound what clients may use.
 type Limits struct {
-	Core      abi.Limits // a field of 0 is its default, see DefaultLimits
+	Core      abi.Limits // a field of 0 is its default, see DefaultLimits, unless Complete says otherwise
 	Transport transport.Limits
+	Complete  bool // nothing of Core is to be filled in: 0 is 0
 }
 
 // Config is all that a broker needs.
@@ -117,9 +119,10 @@ type Config struct {
 func DefaultLimits() abi.Limits {
 	return abi.Limits{
 		MaxPacketSize:     1 << 20,
-		MaxInflight:       256,
+		MaxInflight:       1024,
 		ReceiveMaximum:    256,
 		TopicAliasMaximum: 64,
+		MaxAliasesOut:     16,
 		MaxQueued:         10_000,
 		MaxQueuedBytes:    16 << 20,
 		MaxRetained:       100_000,
@@ -130,6 +133,7 @@ func DefaultLimits() abi.Limits {
 		MaxKeepAlive:      0,
 		MaxSessionExpiry:  7 * 24 * 3600,
 		MaxMemory:         256 << 20,
+		MaxModuleMemory:   352 << 20, // of the gigabyte that a module has: its collector needs room beside
 		ConnectTimeout:    10_000,
 		StallTimeout:      1_000,
 		StepWork:          8_192,
@@ -149,10 +153,28 @@ func (c Config) withDefaults() Config {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
-	c.Limits.Core = mergeLimits(c.Limits.Core, DefaultLimits())
+	if !c.Limits.Complete {
+		c.Limits.Core = mergeLimits(c.Limits.Core, DefaultLimits())
+	}
+	if c.Engine == Wasm && c.MemoryLimit != 0 {
+		c.Limits.Core.MaxModuleMemory = boundTables(c.Limits.Core.MaxModuleMemory, c.MemoryLimit)
+	}
 	c.Limits.Transport.MaxPacketSize = int(c.Limits.Core.MaxPacketSize)
 	c.Listeners = slices.Clone(c.Listeners)
 	return c
+}
+
+// tablesPart is the part of a module's memory that the core's tables may take. The rest is for its collector, which needs
+// as much again while it copes with what was given up, and for batches and effects.
+const tablesPart = 3
+
+// boundTables bounds what the core's tables may take so that the module's memory cannot run out; 0 is no bound so far.
+func boundTables(most uint32, memory uint64) uint32 {
+	room := uint32(min(memory/tablesPart, math.MaxUint32))
+	if most == 0 {
+		return room
+	}
+	return min(most, room)
 }
 
 // check says what is wrong with a configuration before anything is started.

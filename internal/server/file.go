@@ -70,7 +70,9 @@ func limitsOf(l *settings.Limits) Limits {
 			MaxSessionExpiry: l.MaxSessionExpiry, MaxMemory: l.MaxMemory, MaxTopicBytes: l.MaxTopicBytes,
 			MaxAliasesOut: l.MaxAliasesOut, MaxModuleMemory: l.MaxModuleMemory,
 			ConnectTimeout: uint32(l.ConnectTimeout.Milliseconds()), StallTimeout: uint32(l.StallTimeout.Milliseconds()),
+			StepWork: DefaultLimits().StepWork,
 		},
+		Complete: true,
 		Transport: transport.Limits{
 			MaxConnections: l.MaxConnections, MaxHandshakes: l.MaxHandshakes, HandshakeTimeout: l.HandshakeTimeout,
 			SoftBacklog: l.SoftBacklog, HardBacklog: l.HardBacklog, StallAfter: l.StallTimeout, FlushTimeout: l.FlushTimeout,

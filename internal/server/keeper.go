@@ -160,7 +160,7 @@ func (k *Keeper) Look(ctx context.Context) {
 	}
 	config, err := k.opened.Refresh()
 	if err == nil {
-		err = k.config.Server.Reload(ctx, config)
+		err = k.config.Server.Refresh(ctx, config)
 	}
 	if err == nil {
 		k.seen, k.opened.Config = seen, config

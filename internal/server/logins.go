@@ -14,29 +14,45 @@ type logins struct {
 	guard         *guard.Guard
 }
 
-// prepareLogins makes what a configuration needs to authenticate clients, or changes what is there. Afterwards nothing
-// can fail any more: it is the last step before a configuration is in force. The methods of enhanced authentication that
-// there are then become an option of the core.
-func (s *Server) prepareLogins(config *Config) (err error) {
+// prepareLogins makes what a configuration needs to authenticate clients, or changes what is there: all of it or
+// nothing. For a reload it is the last step before the configuration is in force. The methods of enhanced authentication
+// that there are then become an option of the core.
+func (s *Server) prepareLogins(config *Config) error {
 	if config.Authentication == nil {
 		return nil
 	}
-	if s.logins.guard == nil {
-		if s.logins.guard, err = guard.New(config.Guard, config.Log, guard.SystemClock{}); err != nil {
-			return fmt.Errorf("guard: %w", err)
-		}
-	} else if err := s.logins.guard.Reload(config.Guard); err != nil {
+	if err := config.Guard.Check(); err != nil {
 		return fmt.Errorf("guard: %w", err)
 	}
-	if s.logins.authenticator == nil {
-		s.logins.authenticator, err = auth.New(*config.Authentication, auth.WithLog(config.Log), auth.WithGuard(s.logins.guard))
-	} else {
-		err = s.logins.authenticator.Reload(*config.Authentication)
+	l := &s.logins
+	if l.authenticator == nil {
+		return l.make(config)
 	}
+	if err := l.authenticator.Reload(*config.Authentication); err != nil {
+		return fmt.Errorf("authentication: %w", err)
+	}
+	config.Options.Methods = l.authenticator.Methods()
+	return l.guard.Reload(config.Guard) // was checked
+}
+
+// keepLogins leaves everything as it is, for a configuration with the same logins as that in force.
+func (s *Server) keepLogins(config *Config) error {
+	if s.logins.authenticator != nil {
+		config.Options.Methods = s.logins.authenticator.Methods()
+	}
+	return nil
+}
+
+func (l *logins) make(config *Config) (err error) {
+	options := guard.Options{Log: config.Log, Redact: config.Sight.Redact}
+	if l.guard, err = guard.New(config.Guard, options); err != nil {
+		return fmt.Errorf("guard: %w", err)
+	}
+	l.authenticator, err = auth.New(*config.Authentication, auth.WithLog(config.Log), auth.WithGuard(l.guard))
 	if err != nil {
 		return fmt.Errorf("authentication: %w", err)
 	}
-	config.Options.Methods = s.logins.authenticator.Methods()
+	config.Options.Methods = l.authenticator.Methods()
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -27,6 +28,16 @@ var ErrStopping = errors.New("the broker is being shut down")
 // Policy, listeners and what they demand are part of what evidence claims. Handshakes from now on claim the new
 // configuration; a client whose bundle pins the old one is right to refuse from then on, and needs a new bundle.
 func (s *Server) Reload(ctx context.Context, config Config) error {
+	return s.reload(ctx, config, s.prepareLogins)
+}
+
+// Refresh is Reload for a configuration in which nothing but certificates and revocation lists has changed: files of
+// users and keys of tokens are not read anew.
+func (s *Server) Refresh(ctx context.Context, config Config) error {
+	return s.reload(ctx, config, s.keepLogins)
+}
+
+func (s *Server) reload(ctx context.Context, config Config, logins func(*Config) error) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	if s.draining.Load() {
@@ -41,7 +52,7 @@ func (s *Server) Reload(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
-	change, err := s.prepare(ctx, &config, identity)
+	change, err := s.prepare(ctx, &config, identity, logins)
 	if err != nil {
 		return err
 	}
@@ -62,6 +73,7 @@ func fixed(old, config *Config) error {
 	note("service", old.Service != config.Service)
 	note("owner (state)", old.OwnerKey != config.OwnerKey)
 	note("runtime", old.Runtime != config.Runtime)
+	note("whether there is authentication", (old.Authentication == nil) != (config.Authentication == nil))
 	for i := range config.Listeners {
 		before := old.listener(config.Listeners[i].Name)
 		note("kind of listener "+config.Listeners[i].Name, before != nil && before.Kind != config.Listeners[i].Kind)
@@ -100,18 +112,26 @@ func (c *change) abandon() {
 	}
 }
 
-// prepare makes everything that a configuration needs beside what runs already.
-func (s *Server) prepare(ctx context.Context, config *Config, identity attest.Identity) (*change, error) {
+// prepare makes everything that a configuration needs beside what runs already; logins is its last step.
+func (s *Server) prepare(ctx context.Context, config *Config, identity attest.Identity, logins func(*Config) error) (*change, error) {
+	c, err := s.prepareListeners(ctx, config, identity)
+	if err != nil {
+		return nil, err
+	}
+	if err := logins(config); err != nil {
+		c.abandon()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (s *Server) prepareListeners(ctx context.Context, config *Config, identity attest.Identity) (*change, error) {
 	c := &change{identity: identity, terms: map[string]*terms{}}
 	for i := range config.Listeners {
 		if err := s.prepareListener(ctx, config, &config.Listeners[i], c); err != nil {
 			c.abandon()
 			return nil, fmt.Errorf("listener %s: %w", config.Listeners[i].Name, err)
 		}
-	}
-	if err := s.prepareLogins(config); err != nil {
-		c.abandon()
-		return nil, err
 	}
 	return c, nil
 }
@@ -259,6 +279,8 @@ func differences(old, config *Config) []string {
 	note("policy", old.Policy.Digest() != config.Policy.Digest())
 	note("limits", old.Limits != config.Limits)
 	note("options", !sameOptions(old, config))
+	note("authentication", !reflect.DeepEqual(old.Authentication, config.Authentication))
+	note("guard", !reflect.DeepEqual(old.Guard, config.Guard))
 	note("log level", old.Level != config.Level)
 	note("certificate", !slices.EqualFunc(old.Certificate.Certificate, config.Certificate.Certificate, bytes.Equal))
 	for i := range config.Listeners {

@@ -94,6 +94,16 @@ func (r *keptRig) reload() {
 	}
 }
 
+// newDevice makes the key of a simulated TEE.
+func newDevice(t testing.TB) *sim.Key {
+	t.Helper()
+	key, err := sim.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 func startKept(t testing.TB, kind server.Engine, change func(*server.KeeperConfig)) *keptRig {
 	t.Helper()
 	r := &keptRig{rig: &rig{log: &testLog{t: t}}, t: t, dir: t.TempDir(), level: new(slog.LevelVar)}
@@ -102,11 +112,17 @@ func startKept(t testing.TB, kind server.Engine, change func(*server.KeeperConfi
 	r.pki.writeList(time.Now().Add(time.Hour))
 	r.text = strings.Replace(reloadFile, "$ENGINE", string(kind), 1)
 	r.write("vouchmq.yaml", r.text)
-	device, err := sim.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
+	device := newDevice(t)
 	r.write("policy.yaml", strings.NewReplacer("$KEY", device.Digest().String(), "$MODULE", deviceModule.String()).Replace(reloadPolicy))
+	r.device = device
+	r.run(kind, change)
+	return r
+}
+
+// run starts the broker from the files that have been written.
+func (r *keptRig) run(kind server.Engine, change func(*server.KeeperConfig)) {
+	t := r.t
+	t.Helper()
 	opening := server.Opening{Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: r.level})), Level: r.level}
 	if kind == server.Wasm {
 		opening.Module = moduletest.Broker(t)
@@ -128,13 +144,12 @@ func startKept(t testing.TB, kind server.Engine, change func(*server.KeeperConfi
 			t.Log(r.log.String()[:min(len(r.log.String()), 20_000)])
 		}
 	})
-	r.state, r.device = opened.State, device
+	r.state = opened.State
 	config := server.KeeperConfig{Server: r.Server, Opened: opened, Read: func() (*settings.Settings, error) { return readSettings(file) }, Log: opening.Log}
 	if change != nil {
 		change(&config)
 	}
 	r.keeper = server.NewKeeper(config)
-	return r
 }
 
 // tls connects to the listener tls.

@@ -77,6 +77,9 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if s.identity, err = s.config.Identity(); err != nil {
 		return err
 	}
+	if err := s.prepareLogins(&s.config); err != nil { // before the core, which is told the methods
+		return err
+	}
 	cores, err := s.cores(ctx)
 	if err != nil {
 		return err
@@ -92,7 +95,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.transport.Start(s.engine)
-	change, err := s.prepare(ctx, &s.config, s.identity)
+	change, err := s.prepareListeners(ctx, &s.config, s.identity)
 	if err != nil {
 		return err
 	}

@@ -124,11 +124,24 @@ func (s *Server) Snapshot(ctx context.Context) (metrics.Snapshot, error) {
 		return metrics.Snapshot{}, err
 	}
 	f := &stats.Transport.Figures
+	guarded, locked := s.guardEvents(&stats.Transport)
 	return metrics.Snapshot{
 		At: time.Now(), Core: stats.Core, Engine: stats.Engine, Transport: stats.Transport, Facts: s.facts(),
 		Traffic: &metrics.Traffic{PacketsIn: f.PacketsIn, PacketsOut: f.PacketsOut, BytesIn: f.BytesIn, BytesOut: f.BytesOut},
-		Limits:  limitsOfTransport(&stats.Transport),
+		Limits:  limitsOfTransport(&stats.Transport), Guard: guarded, LockedOut: locked,
 	}, nil
+}
+
+// guardEvents names what the guard counted, as metrics show it, and how many addresses are locked out now. The guard is
+// made before anybody can ask.
+func (s *Server) guardEvents(t *transport.Stats) (events map[string]uint64, locked uint64) {
+	events = map[string]uint64{"untrusted_proxy": t.RefusedProxy}
+	if s.logins.guard == nil {
+		return events, 0
+	}
+	g := s.logins.guard.Stats()
+	events["failures"], events["lockouts"], events["refused"] = g.Failures, g.Lockouts, g.Refused
+	return events, uint64(g.Locked)
 }
 
 // limitsOfTransport names how often each limit of the transport was met, as metrics show it.

@@ -52,6 +52,9 @@ func (w *WebSocket) upgrade(stream net.Conn) (net.Conn, error) {
 	limited := &io.LimitedReader{R: stream, N: maxRequest}
 	reader := bufio.NewReaderSize(limited, requestBuffer)
 	answer := &response{stream: stream, header: http.Header{}}
+	if first, err := reader.Peek(1); err == nil && !isUpper(first[0]) { // MQTT without WebSocket has no line to wait for
+		return nil, answer.refuse(http.StatusBadRequest, "this is no HTTP request")
+	}
 	request, err := http.ReadRequest(reader)
 	if err != nil {
 		if limited.N <= 0 {
@@ -74,6 +77,9 @@ func (w *WebSocket) upgrade(stream net.Conn) (net.Conn, error) {
 	}
 	return newWebSocket(conn, stream), nil
 }
+
+// isUpper says whether the name of a method may begin with b: all begin with a capital letter.
+func isUpper(b byte) bool { return 'A' <= b && b <= 'Z' }
 
 // isEnd says that reading ended, in time or not, rather than that what was read is wrong.
 func isEnd(err error) bool {

@@ -84,7 +84,7 @@ func receiveBytes(t testing.TB, c *websocket.Conn, n int) []byte {
 	return got
 }
 
-// [MQTT-6.0.0-1] [MQTT-6.0.0-2]: packets travel in binary frames, whose borders mean nothing.
+// [MQTT-6.0.0-1] [MQTT311-6.0.0-1] [MQTT-6.0.0-2] [MQTT311-6.0.0-2]: packets travel in binary frames, whose borders mean nothing.
 func TestWebSocketPacketsAndFrames(t *testing.T) {
 	b := newBed(t, Limits{}, nil)
 	b.listen(t, ListenConfig{WebSocket: &WebSocket{}})
@@ -106,7 +106,7 @@ func TestWebSocketPacketsAndFrames(t *testing.T) {
 	receiveBytes(t, sub, len(large))
 }
 
-// [MQTT-6.0.0-1]
+// [MQTT-6.0.0-1] [MQTT311-6.0.0-1]
 func TestWebSocketTextFrameEndsTheConnection(t *testing.T) {
 	b := newBed(t, Limits{}, nil)
 	b.listen(t, ListenConfig{WebSocket: &WebSocket{}})
@@ -270,6 +270,7 @@ func TestHTTPRequestsThatAreRefused(t *testing.T) {
 		{"no upgrade", "GET /broker HTTP/1.1\r\nHost: broker\r\n\r\n", 426},
 		{"POST", strings.Replace(upgradeRequest("/broker", protocol), "GET", "POST", 1), 405},
 		{"no HTTP", "\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00\r\n\r\n", 400},
+		{"MQTT", "\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00", 400}, // without a line to wait for
 		{"too large", upgradeRequest("/broker", protocol, "X: "+strings.Repeat("x", maxRequest)), 431},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -286,6 +287,21 @@ func TestHTTPRequestsThatAreRefused(t *testing.T) {
 				t.Fatalf("answer %q", got)
 			}
 		})
+	}
+}
+
+// [MQTT-6.0.0-4] [MQTT311-6.0.0-4]
+func TestWebSocketSubprotocol(t *testing.T) {
+	b := newBed(t, Limits{}, nil)
+	b.listen(t, ListenConfig{WebSocket: &WebSocket{}})
+	for _, offer := range [][]string{{"mqtt"}, {"soap", "mqtt"}, {"mqtt", "soap"}} {
+		c, err := webSocketTo(t, "ws://"+b.addr+"/mqtt", &websocket.DialOptions{Subprotocols: offer})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Subprotocol() != "mqtt" {
+			t.Errorf("of %q the broker has selected %q", offer, c.Subprotocol())
+		}
 	}
 }
 

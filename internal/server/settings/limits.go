@@ -21,7 +21,7 @@ type Limits struct {
 	MaxKeepAlive      uint16 `yaml:"max_keep_alive" doc:"seconds; MQTT 5 clients that ask for more, or for none, are told this; 0 is no bound"`
 	MaxSessionExpiry  uint32 `yaml:"max_session_expiry" min:"1" doc:"seconds that a session may outlive its connection; 4294967295 is for ever"`
 	MaxMemory         uint32 `yaml:"max_memory" min:"1" doc:"bytes of messages and names that the core keeps; beyond it new ones are refused (0x97)"`
-	MaxModuleMemory   uint32 `yaml:"max_module_memory" doc:"bytes of all tables of the core; beyond them new work is refused; 0 is no bound"`
+	MaxModuleMemory   uint32 `yaml:"max_module_memory" doc:"bytes of all tables of the core; beyond them new work is refused; 0, or more than a third of memory, is a third of memory"`
 
 	ConnectTimeout   time.Duration `yaml:"connect_timeout" min:"1ms" max:"24h" doc:"time from the connection to CONNECT"`
 	StallTimeout     time.Duration `yaml:"stall_timeout" min:"1ms" max:"24h" doc:"time without progress after which a receiver no longer slows publishers"`
