@@ -185,7 +185,7 @@ func TestStalledSubscriber(t *testing.T) {
 				listenTo(t, reader, "t")
 				hello(t, pub, "pub")
 				before := heap()
-				count := 60_000 // of 1 KiB
+				count := 60_000      // of 1 KiB
 				if testing.Short() { // enough for the backlog, and for what the sockets take
 					count = 30_000
 				}
