@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/packets"
 	paho5 "github.com/eclipse/paho.golang/paho"
 	paho3 "github.com/eclipse/paho.mqtt.golang"
 
@@ -126,7 +127,7 @@ func enter5(t testing.TB, conn net.Conn, who entrant) (byte, mqttClient) {
 // newClient5 is connect5 before it connects.
 func newClient5(conn net.Conn, config paho5.ClientConfig) *client5 {
 	c := &client5{conn: conn}
-	config.Conn, config.PacketTimeout = conn, patience
+	config.Conn, config.PacketTimeout = packets.NewThreadSafeConn(conn), patience
 	config.OnPublishReceived = []func(paho5.PublishReceived) (bool, error){func(p paho5.PublishReceived) (bool, error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/packets"
 	paho5 "github.com/eclipse/paho.golang/paho"
 
 	"github.com/vouchmq/vouchmq/atls/owner"
@@ -328,7 +329,7 @@ func TestRevokedClientIsRefused(t *testing.T) {
 	defer live.Close()
 	ended := make(chan *paho5.Disconnect, 1)
 	_ = live.SetReadDeadline(time.Time{})
-	session := paho5.NewClient(paho5.ClientConfig{Conn: live, OnServerDisconnect: func(d *paho5.Disconnect) { ended <- d }})
+	session := paho5.NewClient(paho5.ClientConfig{Conn: packets.NewThreadSafeConn(live), OnServerDisconnect: func(d *paho5.Disconnect) { ended <- d }})
 	if _, err := session.Connect(context.Background(), &paho5.Connect{ClientID: "two", KeepAlive: 60, CleanStart: true}); err != nil {
 		t.Fatal(err)
 	}
