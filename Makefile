@@ -59,6 +59,10 @@ bench: all ## throughput of every variant and of Mosquitto, in turn
 	@tools/get-test-tools mosquitto
 	@$(BIN) bench throughput $(ARGS)
 
+.PHONY: scale
+scale: all ## memory and cost of many subscriptions, connections, topics and receivers
+	@$(BIN) bench scale $(ARGS)
+
 .PHONY: soak
 soak: all ## ten minutes of load with connections that come and go
 	@$(BIN) bench soak $(ARGS)
