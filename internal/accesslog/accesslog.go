@@ -6,6 +6,7 @@
 package accesslog
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 
@@ -32,9 +33,18 @@ func (l *Log) name(s string) string {
 // Note writes a note of the core: data as [abi.EffectNote] brings it. A note that cannot be read is an error line, and
 // no more: it is of no harm to anybody.
 func (l *Log) Note(log *slog.Logger, note abi.Note, data []byte) {
+	if isFrequent(note, data) && !log.Enabled(context.Background(), slog.LevelDebug) {
+		return // clients with many filters bring many of these, and nobody will read them
+	}
 	if err := l.note(log, note, data); err != nil {
 		log.Error("note of the broker core cannot be read", "note", uint32(note), "error", err)
 	}
+}
+
+// isFrequent says whether a note is written at Debug: of subscriptions, as long as they are not refused. The reason code is
+// the last byte of such a note.
+func isFrequent(note abi.Note, data []byte) bool {
+	return note == abi.NoteUnsubscribed || note == abi.NoteSubscribed && len(data) > 0 && data[len(data)-1] < firstFailure
 }
 
 func (l *Log) note(log *slog.Logger, note abi.Note, data []byte) error {
