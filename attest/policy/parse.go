@@ -1,21 +1,15 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/internal/yamldoc"
 )
-
-// maxDepth bounds how deep the file may nest; the YAML parser is recursive.
-const maxDepth = 16
 
 // SyntaxError is an error in a policy file, with its place.
 type SyntaxError struct {
@@ -74,47 +68,11 @@ func (r *reader) atToken(t *token.Token, text string) error {
 
 // root reads the one document of the file.
 func (r *reader) root(data []byte) (ast.Node, error) {
-	if len(data) > MaxFileSize {
-		return nil, r.atToken(nil, fmt.Sprintf("file of %d bytes is too large (at most %d)", len(data), MaxFileSize))
+	root, fault := yamldoc.Parse(data, MaxFileSize)
+	if fault != nil {
+		return nil, r.atToken(fault.At, fault.Text)
 	}
-	tokens := lexer.Tokenize(string(data))
-	if err := r.checkDepth(tokens); err != nil {
-		return nil, err
-	}
-	file, err := parser.Parse(tokens, 0)
-	if err != nil {
-		var syntax *yaml.SyntaxError
-		if errors.As(err, &syntax) {
-			return nil, r.atToken(syntax.Token, "not valid YAML: "+syntax.Message)
-		}
-		return nil, r.atToken(nil, "not valid YAML: "+err.Error())
-	}
-	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
-		return nil, r.atToken(nil, "file must hold exactly one YAML document")
-	}
-	return file.Docs[0].Body, nil
-}
-
-// checkDepth bounds nesting by braces, by indentation, and by dashes on one line.
-func (r *reader) checkDepth(tokens token.Tokens) error {
-	flow, dashes, line := 0, 0, 0
-	for _, t := range tokens {
-		if t.Position.Line != line {
-			line, dashes = t.Position.Line, 0
-		}
-		switch t.Type {
-		case token.MappingStartType, token.SequenceStartType:
-			flow++
-		case token.MappingEndType, token.SequenceEndType:
-			flow--
-		case token.SequenceEntryType:
-			dashes++
-		}
-		if max(flow, dashes, t.Position.IndentLevel) > maxDepth || t.Position.IndentNum > 8*maxDepth {
-			return r.atToken(t, fmt.Sprintf("nested deeper than %d levels", maxDepth))
-		}
-	}
-	return nil
+	return root, nil
 }
 
 // fields reads a mapping with known keys; each has a function that reads its value.

@@ -28,6 +28,7 @@ var rooms = map[string][]string{
 	"internal/admin":     {"internal/abi", "internal/mqtt", "internal/metrics", "internal/httpd"},
 	"internal/accesslog": {"internal/abi", "internal/redact"},
 	"internal/redact":    {},
+	"internal/yamldoc":   {},
 	"internal/httpd":     {},
 	"internal/module":    {},
 	"internal/broker":    {"internal/mqtt", "internal/abi"},
@@ -39,7 +40,7 @@ var rooms = map[string][]string{
 	"bench":  {"client", "internal/mqtt"},
 
 	"attest":               {"internal/dcbor", "internal/sign1"},
-	"attest/policy":        {"attest"},
+	"attest/policy":        {"attest", "internal/yamldoc"},
 	"attest/internal/dcap": {"attest"},
 	"attest/sgx":           {"attest", "attest/internal/dcap"},
 	"attest/tdx":           {"attest", "attest/internal/dcap"},

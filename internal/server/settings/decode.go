@@ -1,23 +1,18 @@
 package settings
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/vouchmq/vouchmq/internal/yamldoc"
 )
 
-// What a file may be at most.
-const (
-	maxFileSize = 1 << 20
-	maxDepth    = 16 // the YAML parser is recursive
-)
+// maxFileSize is how many bytes a file may have.
+const maxFileSize = 1 << 20
 
 // decoder fills a value from the syntax tree of a file, and goes on after problems.
 type decoder struct {
@@ -42,58 +37,12 @@ func (d *decoder) parse(text []byte) (root ast.Node) {
 			root = nil
 		}
 	}()
-	whole := Origin{Where: FromFile, Name: d.name}
-	if len(text) > maxFileSize {
-		d.problem(whole, "", "file of %d bytes is too large (at most %d)", len(text), maxFileSize)
+	root, fault := yamldoc.Parse(text, maxFileSize)
+	if fault != nil {
+		d.problem(d.at(fault.At), "", "%s", fault.Text)
 		return nil
 	}
-	tokens := lexer.Tokenize(string(text))
-	if deep := tooDeep(tokens); deep != nil {
-		d.problem(d.at(deep), "", "nested deeper than %d levels", maxDepth)
-		return nil
-	}
-	file, err := parser.Parse(tokens, 0)
-	if err != nil {
-		d.syntax(err)
-		return nil
-	}
-	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
-		d.problem(whole, "", "file must hold exactly one YAML document")
-		return nil
-	}
-	return file.Docs[0].Body
-}
-
-func (d *decoder) syntax(err error) {
-	var syntax *yaml.SyntaxError
-	if errors.As(err, &syntax) {
-		d.problem(d.at(syntax.Token), "", "not valid YAML: %s", syntax.Message)
-		return
-	}
-	d.problem(Origin{Where: FromFile, Name: d.name}, "", "not valid YAML: %s", err)
-}
-
-// tooDeep returns the token at which a file nests too deep, nil if it does not: by braces, by indentation, and by
-// dashes on one line.
-func tooDeep(tokens token.Tokens) *token.Token {
-	flow, dashes, line := 0, 0, 0
-	for _, t := range tokens {
-		if t.Position.Line != line {
-			line, dashes = t.Position.Line, 0
-		}
-		switch t.Type {
-		case token.MappingStartType, token.SequenceStartType:
-			flow++
-		case token.MappingEndType, token.SequenceEndType:
-			flow--
-		case token.SequenceEntryType:
-			dashes++
-		}
-		if max(flow, dashes, t.Position.IndentLevel) > maxDepth || t.Position.IndentNum > 8*maxDepth {
-			return t
-		}
-	}
-	return nil
+	return root
 }
 
 func (d *decoder) at(t *token.Token) Origin {
