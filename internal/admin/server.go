@@ -15,7 +15,7 @@ import (
 
 // Config says where administration is listened for.
 type Config struct {
-	Socket string `yaml:"socket"` // path of the Unix socket; "" is nowhere
+	Socket string `yaml:"socket" doc:"path of the Unix socket that administration commands use; empty is none"`
 }
 
 // SocketFile is the usual name of the socket, in the state folder.

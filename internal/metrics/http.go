@@ -16,9 +16,9 @@ import (
 
 // Config says where metrics are shown.
 type Config struct {
-	Address string `yaml:"address"` // host:port; "" is nowhere, port 0 any free one
+	Address string `yaml:"address" doc:"host:port of /metrics, /healthz and /readyz; empty is none"` // port 0 is any free one
 	// Insecure lets other machines read metrics without encryption or authentication: they may tell what clients do.
-	Insecure bool `yaml:"insecure"`
+	Insecure bool `yaml:"insecure" doc:"other machines may read them, without encryption and password"`
 }
 
 // DefaultAddress is the usual address for metrics.

@@ -12,7 +12,7 @@ import (
 
 // SysConfig says how often the values below $SYS are published.
 type SysConfig struct {
-	Interval time.Duration `yaml:"interval"` // 0 is never
+	Interval time.Duration `yaml:"interval" min:"0s" max:"24h" doc:"time between publications below $SYS; 0s is never"`
 }
 
 // DefaultSysInterval is Mosquitto's.

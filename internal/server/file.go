@@ -25,7 +25,7 @@ func Defaults() settings.File {
 	return settings.File{
 		PublicName: DefaultPublicName, State: "state", Engine: string(Wasm), Memory: 1 << 30, Shutdown: 10 * time.Second,
 		Log:    settings.Log{Level: "info", Format: "text", Access: true, Redact: true},
-		Sys:    settings.Sys{Interval: metrics.DefaultSysInterval},
+		Sys:    metrics.SysConfig{Interval: metrics.DefaultSysInterval},
 		Limits: defaultFileLimits(),
 		MQTT:   settings.MQTT{Shared: "round_robin"},
 	}
@@ -281,8 +281,7 @@ func (o *opener) config() Config {
 func (o *opener) sight() Sight {
 	f := &o.settings.File
 	s := Sight{
-		Metrics: metrics.Config{Address: f.Metrics.Address, Insecure: f.Metrics.Insecure}, Sys: metrics.SysConfig{Interval: f.Sys.Interval},
-		Admin: admin.Config{Socket: o.path(f.Admin.Socket)}, Version: o.opening.Version, Level: o.opening.Level, Quiet: !f.Log.Access,
+		Metrics: f.Metrics, Sys: f.Sys, Admin: admin.Config{Socket: o.path(f.Admin.Socket)}, Version: o.opening.Version, Level: o.opening.Level, Quiet: !f.Log.Access,
 	}
 	if err := s.Metrics.Check(); err != nil {
 		o.wrong("metrics.address", err)

@@ -3,8 +3,10 @@ package settings
 import (
 	"time"
 
+	"github.com/vouchmq/vouchmq/internal/admin"
 	"github.com/vouchmq/vouchmq/internal/auth"
 	"github.com/vouchmq/vouchmq/internal/guard"
+	"github.com/vouchmq/vouchmq/internal/metrics"
 )
 
 // File is vouchmq.yaml. Paths in it are relative to its folder.
@@ -27,25 +29,9 @@ type File struct {
 	Authentication *auth.Config `yaml:"authentication" doc:"who is let in; without it clients are who their certificate or their evidence says, or nobody, and the policy decides"`
 	Guard          guard.Config `yaml:"guard" doc:"what becomes of addresses whose logins fail"`
 
-	Metrics Metrics `yaml:"metrics" doc:"measurements for Prometheus, and health"`
-	Admin   Admin   `yaml:"admin" doc:"administration from the same machine"`
-	Sys     Sys     `yaml:"sys" doc:"statistics as messages below $SYS"`
-}
-
-// Metrics says where measurements can be had.
-type Metrics struct {
-	Address  string `yaml:"address" doc:"host:port of /metrics, /healthz and /readyz; empty is none"`
-	Insecure bool   `yaml:"insecure" doc:"other machines may read them, without encryption and password"`
-}
-
-// Admin says where commands of administration come in.
-type Admin struct {
-	Socket string `yaml:"socket" doc:"path of the Unix socket that administration commands use; empty is none"`
-}
-
-// Sys says how often statistics are published.
-type Sys struct {
-	Interval time.Duration `yaml:"interval" min:"0s" max:"24h" doc:"time between publications below $SYS; 0s is never"`
+	Metrics metrics.Config    `yaml:"metrics" doc:"measurements for Prometheus, and health"`
+	Admin   admin.Config      `yaml:"admin" doc:"administration from the same machine"`
+	Sys     metrics.SysConfig `yaml:"sys" doc:"statistics as messages below $SYS"`
 }
 
 // Log says what is logged, and how.
