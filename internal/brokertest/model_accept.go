@@ -180,6 +180,7 @@ func (m *model) acceptFirst(s *modelSession, list []*modelDelivery, p *mqtt.Publ
 		}
 		for i, d := range list[:first] {
 			if m.same(s, d, p) && m.mayCome(s, d) {
+				m.passOver(s, list[:first])
 				return slices.Delete(slices.Clone(list), i, i+1), d, nil
 			}
 		}
@@ -191,6 +192,13 @@ func (m *model) acceptFirst(s *modelSession, list []*modelDelivery, p *mqtt.Publ
 		list = list[first:]
 	}
 	return list, nil, errors.New("nothing like that is to be sent")
+}
+
+// passOver notes that of a burst, in which one has come, those that the client does not take now have perhaps had their turn.
+func (m *model) passOver(s *modelSession, burst []*modelDelivery) {
+	for _, d := range burst {
+		d.maybe = d.maybe || m.mayDrop(s, d)
+	}
 }
 
 // mayCome says whether a message may be sent: it has not expired while it waited (3.3.2.3.3).

@@ -90,7 +90,6 @@ const (
 	modelClients = 7
 	modelSharing = 4 // the first so many use MQTT 5 and shared subscriptions only
 	modelSteps   = 300
-	modelNoLocal = 1   // the client that does not want to hear itself
 	modelIDs     = 200 // packet ids that a client uses
 	modelAliases = 3
 	modelLog     = 60 // lines of what was done before a failure
@@ -501,6 +500,7 @@ func (p *modelPlay) publishMany(c *modelClient) {
 func (p *modelPlay) start(c *modelClient, msg *modelMessage) uint16 {
 	if len(c.sent) >= modelIDs/2 {
 		msg.qos = 0
+		msg.retain = msg.retain && !p.tight // see message
 	}
 	if msg.qos == 0 {
 		return 0
@@ -631,7 +631,7 @@ func (p *modelPlay) subscribe(c *modelClient) error {
 	switch {
 	case c.version == mqtt.V5:
 		sub.retainHandling, sub.retainAsPublished = byte(p.r.IntN(3)), p.r.IntN(2) == 0
-		sub.noLocal = c.number == modelNoLocal
+		sub.noLocal = p.r.IntN(4) == 0
 		if p.r.IntN(2) == 0 {
 			sub.identifier = 1 + p.r.Uint32N(300)
 			props.Has, props.SubscriptionIDs = props.Has.With(mqtt.PropSubscriptionIdentifier), []uint32{sub.identifier}
