@@ -41,7 +41,7 @@ func (c *Core) quickAcked(p *connection, at, end uint32, alike bool) (next, hand
 		if r.count = c.roomForRun(p, rt, end, &r); r.count < 2 {
 			break
 		}
-		if r.count = c.measureRun(p, end, &r); r.count < 2 {
+		if r.count = c.measure(p, end, &r); r.count < 2 {
 			break
 		}
 		c.publishRun(p, rt, &r)
@@ -142,11 +142,22 @@ func (c *Core) queueRoom(s *session, r *publishRun) uint32 {
 	return min(l.MaxQueued-s.queued, (l.MaxQueuedBytes-s.queuedBytes)/(uint32(len(r.topic))+r.size+1))
 }
 
-// measureRun returns how many packets, of r.count at most, are like the first, and notes the packet ids of QoS 2.
-func (c *Core) measureRun(p *connection, end uint32, r *publishRun) (count uint32) {
+// measure returns how many packets, of r.count at most, are like the first, and notes the packet ids of QoS 2, unless there
+// is but one: it goes the long way.
+func (c *Core) measure(p *connection, end uint32, r *publishRun) (count uint32) {
 	if r.alike {
-		return c.measureAlike(p, end, r)
+		count = c.measureAlike(p, end, r)
+	} else {
+		count = c.measureRun(p, end, r)
 	}
+	if count == 1 && r.qos == 2 {
+		c.forgetReceived(p.session, binary.BigEndian.Uint16(c.batch[r.id:]))
+	}
+	return count
+}
+
+// measureRun is measure for packets that must be compared with the first.
+func (c *Core) measureRun(p *connection, end uint32, r *publishRun) (count uint32) {
 	batch := c.batch[:end]
 	header := batch[r.start:r.id]
 	plain := r.payload-r.id == 2 // no properties
@@ -164,13 +175,10 @@ func (c *Core) measureRun(p *connection, end uint32, r *publishRun) (count uint3
 		}
 		count++
 	}
-	if count == 1 && r.qos == 2 { // it goes the long way
-		c.forgetReceived(p.session, binary.BigEndian.Uint16(batch[r.id:]))
-	}
 	return count
 }
 
-// measureAlike is measureRun for packets of which the host says that they are alike: but for their properties, which it
+// measureAlike is measure for packets of which the host says that they are alike: but for their properties, which it
 // cannot tell from a payload.
 func (c *Core) measureAlike(p *connection, end uint32, r *publishRun) (count uint32) {
 	first := binary.BigEndian.Uint16(c.batch[r.id:])
@@ -184,7 +192,7 @@ func (c *Core) measureAlike(p *connection, end uint32, r *publishRun) (count uin
 		for count = 0; count < most && batch[count*r.stride] == 0; count++ {
 		}
 	}
-	if r.qos == 2 && count >= 2 {
+	if r.qos == 2 {
 		count = c.addReceivedRun(p.session, first, count)
 	}
 	return count

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
@@ -47,6 +49,27 @@ func TestRowsWithGaps(t *testing.T) {
 		b.ack(b.s, mqtt.PUBCOMP, 0, ids(1, 24)...)
 		b.empty()
 	})
+}
+
+// TestRunsStopAtWhatIsKnown sends runs of QoS 2 in which a message comes again, as the first, the second or the last: it is
+// not delivered twice [MQTT-4.3.3-10], and the others are, once.
+func TestRunsStopAtWhatIsKnown(t *testing.T) {
+	for known := uint16(10); known <= 15; known++ {
+		inBothWays(t, func(config *abi.Config) { config.Limits.ReceiveMaximum = 100 }, func(b *bundleTest) {
+			b.id = known - 1
+			b.publish(2, 1)
+			b.id = 9
+			b.publish(2, 6)
+			want := []string{messages(2, 1, 1, 1)}
+			for id := uint16(10); id <= 15; id++ {
+				if id != known {
+					want = append(want, fmt.Sprintf("qos2 id=%d %04d", len(want)+1, id-8))
+				}
+			}
+			b.wants(b.s, "%s", strings.Join(want, ", "))
+			b.wants(b.p, "%s, %s", acks("pubrec", known), acks("pubrec", ids(10, 15)...))
+		})
+	}
 }
 
 // rowsOf is a number of messages, from connection 1 to connection 2.
