@@ -98,8 +98,8 @@ const (
 // Messages in flight at QoS 1 and 2: what VouchMQ allows unless it is told otherwise, so that neither side waits for the
 // other before it must.
 const (
-	window         = 256  // from a publisher
-	receiveMaximum = 1024 // to a subscriber
+	Window         = 256  // from a publisher
+	ReceiveMaximum = 1024 // to a subscriber
 )
 
 // Measure connects the clients of the load, lets them run, and returns what they saw. It fails if a client was
@@ -309,7 +309,7 @@ func listen(p *benchPublisher) error {
 	}
 }
 
-// publishAcknowledged keeps window messages at QoS 1 or 2 in flight until the measurement stops, and then waits
+// publishAcknowledged keeps Window messages at QoS 1 or 2 in flight until the measurement stops, and then waits
 // for the last of them.
 func (m *measurement) publishAcknowledged(p *benchPublisher, topic string) error {
 	a := newAcknowledged(topic, m.load.QoS, m.load.Payload)
@@ -321,7 +321,7 @@ func (m *measurement) publishAcknowledged(p *benchPublisher, topic string) error
 			}
 		}
 		p.sent.Store(a.sent)
-		if m.stopping.Load() && a.free == window {
+		if m.stopping.Load() && a.free == Window {
 			return nil
 		}
 		var err error
