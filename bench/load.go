@@ -98,7 +98,7 @@ const (
 // Messages in flight at QoS 1 and 2: what VouchMQ allows unless it is told otherwise, so that neither side waits for the
 // other before it must.
 const (
-	Window         = 256  // from a publisher
+	Window         = 512  // from a publisher
 	ReceiveMaximum = 1024 // to a subscriber
 )
 

@@ -56,7 +56,7 @@ TLS and attested TLS, and Mosquitto over TLS if it is installed. The variants ar
 round; the table has the medians.
 
 Shapes: p2p (10 publishers, each to one of 10 subscribers), fan-in (20 to 1), fan-out (1 to 50). At QoS 1 and 2 each
-publisher keeps 256 messages in flight, and each subscriber allows 1024.`,
+publisher keeps 512 messages in flight, and each subscriber allows 1024.`,
 		Example: `  vouchmq bench throughput
   vouchmq bench throughput --shape p2p --variant wasm-attested --variant native-tls --rounds 5 --duration 10s
   vouchmq bench throughput --json results.json`,
