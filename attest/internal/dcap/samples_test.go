@@ -163,7 +163,7 @@ func TestSamples(t *testing.T) {
 		{quote: "tdx/automata/quotes_alibaba_quote_5.dat", tee: TDX, collateral: tdx0625Alibaba, day: "2025-06-20", noCRLs: true, tcb: uptodate,
 			parts: [3]attest.TCBStatus{uptodate, uptodate, uptodate}},
 		{quote: "tdx/automata/quotes_alibaba_quote_5.dat", tee: TDX, collateral: tdxOutdated, day: "2026-02-23", tcb: late,
-			parts: [3]attest.TCBStatus{uptodate, late, uptodate}, advisories: "INTEL-SA-01036 INTEL-SA-01079 INTEL-SA-01099 INTEL-SA-01103 INTEL-SA-01111"},
+			parts: [3]attest.TCBStatus{late, late, uptodate}, advisories: "INTEL-SA-01036 INTEL-SA-01079 INTEL-SA-01099 INTEL-SA-01103 INTEL-SA-01111"},
 		{quote: "azure-vtpm/trustee/tdx/td-quote.bin", tee: TDX, collateral: tdx0625, day: "2025-06-25", tcb: late,
 			parts: [3]attest.TCBStatus{late, late, uptodate}, advisories: "INTEL-SA-00960 INTEL-SA-00982 INTEL-SA-00986"},
 		{quote: "azure-vtpm/trustee/tdx/td-quote.bin", tee: TDX, collateral: tdx1025, day: "2025-10-25", tcb: late,
