@@ -169,7 +169,7 @@ func faults(t *testing.T) map[string]fault {
 			w.PCK = &other
 		}, want: dcap.FaultChain, kind: attest.ErrSignature},
 		"CA that may not sign": {quote: v4, world: func(w *World) {
-			w.CA = w.Issue(w.Root, PlatformName, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign })
+			w.CA = w.Issue(w.Root, PlatformName, func(c *x509.Certificate) { c.KeyUsage, c.SubjectKeyId = x509.KeyUsageCRLSign, []byte{1} })
 			template(none)(w)
 		}, want: dcap.FaultChain, kind: attest.ErrSignature},
 		"CA of another name": {quote: v4, world: reissue("CA", "Intel SGX PCK Other CA", none), want: dcap.FaultChain, kind: attest.ErrSignature},
@@ -526,32 +526,76 @@ func TestCutShort(t *testing.T) {
 	}
 }
 
+// FuzzQuote reads whatever there is, without verifying it.
 func FuzzQuote(f *testing.F) {
-	w := New(f)
+	w := Fixed(f)
 	for _, q := range []Quote{{Version: 3}, {Version: 4, Padding: 9}, {Version: 5}, {Version: 5, TD10: true}} {
-		f.Add(w.Quote(q), w.Endorsements(Collateral{SGX: q.Version == 3}))
+		q.Chain = []byte("-----BEGIN CERTIFICATE-----")
+		f.Add(w.Quote(q))
 	}
-	f.Fuzz(func(t *testing.T, data, endorsements []byte) {
-		for _, v := range []*dcap.Verifier{{TEE: dcap.SGX, Root: w.Trust()}, {TEE: dcap.TDX, Root: w.Trust()}} {
-			r := v.Appraise(attest.Quote{Data: data, Endorsements: endorsements}, Now)
-			if claims, err := r.Claims(); (err == nil) != (r.Err == nil) || err == nil && len(claims.ReportData) != 64 {
-				t.Errorf("%+v, %v", claims, err)
-			}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		q, err := dcap.ParseQuote(data)
+		if (err == nil) != (q != nil) || err == nil && (len(q.ReportData()) != 64 || (q.TD == nil) == (q.Enclave == nil) || len(q.PCKChain)+len(q.QEAuthData) > len(data)) {
+			t.Errorf("%+v, %v", q, err)
 		}
 	})
 }
 
-// FuzzCollateral reads documents that are signed, so that what is behind the signature is reached.
+// FuzzAppraise changes a few bytes of a genuine quote: what is signed must not be accepted, and nothing may panic.
+func FuzzAppraise(f *testing.F) {
+	w := Fixed(f)
+	versions := []int{3, 4, 5}
+	for i := range versions {
+		f.Add(uint8(i), uint16(0), []byte{0xFF}, uint16(0))
+		f.Add(uint8(i), uint16(1218), []byte{0xFF, 0xFF}, uint16(1))
+		f.Add(uint8(i), uint16(1500), []byte("-----END CERTIFICATE-----"), uint16(0))
+	}
+	quotes, verifiers := map[int][]byte{}, map[int]*dcap.Verifier{}
+	for _, version := range versions {
+		quotes[version] = w.Quote(Quote{Version: version, ReportData: [64]byte{1}})
+		verifiers[version] = &dcap.Verifier{TEE: tee(version), Root: w.Trust(), Source: fixed{open(f, w, w.Endorsements(Collateral{SGX: version == 3}))}}
+	}
+	f.Fuzz(func(t *testing.T, which uint8, at uint16, patch []byte, cut uint16) {
+		version := versions[int(which)%len(versions)]
+		right := quotes[version]
+		data := bytes.Clone(right)
+		copy(data[int(at)%len(data):], patch)
+		data = data[:len(data)-int(cut)%len(data)]
+		signed := bytes.Index(right, []byte("-----BEGIN"))
+		r := verifiers[version].Appraise(attest.Quote{Data: data}, Now)
+		if r.Err == nil && !bytes.Equal(data[:min(signed, len(data))], right[:signed]) {
+			t.Errorf("accepted a change of what is signed")
+		}
+	})
+}
+
+// FuzzDocuments reads collateral as it comes with evidence.
+func FuzzDocuments(f *testing.F) {
+	w := Fixed(f)
+	f.Add([]byte(`{"root_ca_crl":"00","pck_crl":"","tcb_info":"{}","tcb_info_signature":"00","qe_identity":"{}"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d, err := dcap.ParseDocuments(data)
+		if err != nil {
+			return
+		}
+		if _, err := d.Open(w.Trust()); err == nil {
+			t.Error("opened collateral that nobody has signed")
+		}
+	})
+}
+
+// FuzzCollateral reads TCB info and QE identities that are signed, so that what is behind the signature is reached.
 func FuzzCollateral(f *testing.F) {
-	w := New(f)
-	d := w.Documents(Collateral{})
-	f.Add(d.TCBInfo.Body, d.QEIdentity.Body)
-	f.Add(w.Documents(Collateral{SGX: true}).TCBInfo.Body, []byte(`{"id":"QE","version":2,"issueDate":null}`))
-	f.Fuzz(func(t *testing.T, tcbInfo, qeIdentity []byte) {
-		if info, err := dcap.OpenTCBInfo(w.Sign(tcbInfo), w.Trust()); err == nil && len(info.Levels) == 0 {
+	w := Fixed(f)
+	head := `{"id":"TDX","version":3,"issueDate":"2026-01-01T00:00:00Z","nextUpdate":"2026-02-01T00:00:00Z","tcbEvaluationDataNumber":17,`
+	f.Add([]byte(head + `"fmspc":"B0C06F000000","pceId":"0000","tcbType":0,"tcbLevels":[]}`))
+	f.Add([]byte(strings.Replace(head, `"TDX","version":3`, `"QE","version":2`, 1) + `"miscselect":"00000000","isvprodid":1,"tcbLevels":[{"tcb":{"isvsvn":1},"tcbStatus":"UpToDate"}]}`))
+	f.Fuzz(func(t *testing.T, document []byte) {
+		s := w.Sign(document)
+		if info, err := dcap.OpenTCBInfo(s, w.Trust()); err == nil && len(info.Levels) == 0 {
 			t.Error("TCB info without levels")
 		}
-		if identity, err := dcap.OpenQEIdentity(w.Sign(qeIdentity), w.Trust()); err == nil && len(identity.Levels) == 0 {
+		if identity, err := dcap.OpenQEIdentity(s, w.Trust()); err == nil && len(identity.Levels) == 0 {
 			t.Error("QE identity without levels")
 		}
 	})

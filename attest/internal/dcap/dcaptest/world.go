@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"testing"
 	"time"
@@ -34,6 +35,7 @@ type World struct {
 	PCK        *Authority
 	TCBSigning *Authority
 	serial     int64
+	seed       string // of keys, "" is at random
 }
 
 // Names as Intel's.
@@ -56,7 +58,16 @@ var (
 // New makes a World.
 func New(t testing.TB) *World {
 	t.Helper()
-	w := &World{t: t}
+	return (&World{t: t}).found()
+}
+
+// Fixed makes a World whose keys are the same in every process, as fuzzing needs it.
+func Fixed(t testing.TB) *World {
+	t.Helper()
+	return (&World{t: t, seed: "a world for fuzzing"}).found()
+}
+
+func (w *World) found() *World {
 	w.Root = w.Issue(nil, RootName, authority)
 	w.CA = w.Issue(w.Root, PlatformName, authority)
 	w.PCK = w.Issue(w.CA, PCKName, func(c *x509.Certificate) {
@@ -79,9 +90,17 @@ func (w *World) Authority(c *x509.Certificate) { authority(c) }
 // Issue makes a certificate with a new key. change may change the template.
 func (w *World) Issue(issuer *Authority, name string, change func(*x509.Certificate)) *Authority {
 	w.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := w.newKey()
 	w.check(err)
 	return w.IssueKey(issuer, name, key, change)
+}
+
+func (w *World) newKey() (*ecdsa.PrivateKey, error) {
+	if w.seed == "" {
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
+	scalar := sha256.Sum256(fmt.Appendf(nil, "%s %d", w.seed, w.serial))
+	return ecdsa.ParseRawPrivateKey(elliptic.P256(), scalar[:])
 }
 
 // IssueKey makes a certificate for a key.
