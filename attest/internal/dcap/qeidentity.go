@@ -40,8 +40,21 @@ func qeID(t TEE) string {
 
 // OpenQEIdentity verifies the signature of a QE identity and reads it. It looks at no clock.
 func OpenQEIdentity(s Signed, root Root) (*QEIdentity, error) {
+	issuer, err := s.verify("QE identity", root)
+	if err != nil {
+		return nil, err
+	}
+	q, err := readQEIdentity(s.Body)
+	if err != nil {
+		return nil, err
+	}
+	q.issuer = issuer
+	return q, nil
+}
+
+func readQEIdentity(body []byte) (*QEIdentity, error) {
 	var w qeIdentityWire
-	d, err := s.open("QE identity", root, &w)
+	d, err := readDocument("QE identity", body, &w)
 	if err != nil {
 		return nil, err
 	}

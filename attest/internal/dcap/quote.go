@@ -112,7 +112,10 @@ func ParseQuote(data []byte) (*Quote, error) {
 	if err := q.checkPadding(r.rest); err != nil {
 		return nil, err
 	}
-	return q, q.readSignatureData(&rest)
+	if err := q.readSignatureData(&rest); err != nil {
+		return nil, err
+	}
+	return q, nil
 }
 
 func (q *Quote) readHeader(r *reader) error {

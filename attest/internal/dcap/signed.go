@@ -69,26 +69,30 @@ type documentWire struct {
 	Evaluation *uint32    `json:"tcbEvaluationDataNumber"`
 }
 
-// open verifies who signed the document and reads it into wire. It looks at no clock.
-func (s Signed) open(name string, root Root, wire any) (document, error) {
-	issuer, err := verifyChain(s.Chain, root, []string{nameTCBSigning}, []string{nameRoot})
-	if err != nil {
-		return document{}, err
+// verify verifies who signed the document. It looks at no clock.
+func (s Signed) verify(name string, root Root) (issuer chain, err error) {
+	if issuer, err = verifyChain(s.Chain, root, []string{nameTCBSigning}, []string{nameRoot}); err != nil {
+		return nil, err
 	}
 	if !verifyP256(issuer.key(), s.Body, s.Signature) {
-		return document{}, fail(FaultCollateralSignature, "%s is not signed by %q", name, nameTCBSigning)
+		return nil, fail(FaultCollateralSignature, "%s is not signed by %q", name, nameTCBSigning)
 	}
+	return issuer, nil
+}
+
+// readDocument reads what all documents have, and the rest into wire.
+func readDocument(name string, body []byte, wire any) (document, error) {
 	var w documentWire
-	if err := json.Unmarshal(s.Body, &w); err != nil {
+	if err := json.Unmarshal(body, &w); err != nil {
 		return document{}, fail(FaultFormat, "%s: %w", name, err)
 	}
 	if w.ID == nil || w.IssueDate == nil || w.NextUpdate == nil || w.Evaluation == nil {
 		return document{}, fail(FaultCollateralMismatch, "%s of version %d lacks id, dates or evaluation number; needed is version 3 of TCB info and 2 of QE identity", name, w.Version)
 	}
-	if err := json.Unmarshal(s.Body, wire); err != nil {
+	if err := json.Unmarshal(body, wire); err != nil {
 		return document{}, fail(FaultFormat, "%s: %w", name, err)
 	}
-	return document{ID: *w.ID, Version: w.Version, Issued: *w.IssueDate, Expires: *w.NextUpdate, Evaluation: *w.Evaluation, name: name, issuer: issuer}, nil
+	return document{ID: *w.ID, Version: w.Version, Issued: *w.IssueDate, Expires: *w.NextUpdate, Evaluation: *w.Evaluation, name: name}, nil
 }
 
 // checkKind wants the document to be of a kind and version.

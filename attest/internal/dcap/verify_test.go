@@ -584,23 +584,6 @@ func FuzzDocuments(f *testing.F) {
 	})
 }
 
-// FuzzCollateral reads TCB info and QE identities that are signed, so that what is behind the signature is reached.
-func FuzzCollateral(f *testing.F) {
-	w := Fixed(f)
-	head := `{"id":"TDX","version":3,"issueDate":"2026-01-01T00:00:00Z","nextUpdate":"2026-02-01T00:00:00Z","tcbEvaluationDataNumber":17,`
-	f.Add([]byte(head + `"fmspc":"B0C06F000000","pceId":"0000","tcbType":0,"tcbLevels":[]}`))
-	f.Add([]byte(strings.Replace(head, `"TDX","version":3`, `"QE","version":2`, 1) + `"miscselect":"00000000","isvprodid":1,"tcbLevels":[{"tcb":{"isvsvn":1},"tcbStatus":"UpToDate"}]}`))
-	f.Fuzz(func(t *testing.T, document []byte) {
-		s := w.Sign(document)
-		if info, err := dcap.OpenTCBInfo(s, w.Trust()); err == nil && len(info.Levels) == 0 {
-			t.Error("TCB info without levels")
-		}
-		if identity, err := dcap.OpenQEIdentity(s, w.Trust()); err == nil && len(identity.Levels) == 0 {
-			t.Error("QE identity without levels")
-		}
-	})
-}
-
 func BenchmarkVerify(b *testing.B) {
 	w := New(b)
 	for name, version := range map[string]int{"SGX": 3, "TDX": 4} {
