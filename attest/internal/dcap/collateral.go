@@ -21,11 +21,25 @@ type Need struct {
 	CA    CA
 }
 
+// NeedOf reads what collateral a quote needs. It verifies the PCK certificate chain up to the root, and nothing else.
+func NeedOf(quote []byte, root Root) (Need, error) {
+	q, err := ParseQuote(quote)
+	if err != nil {
+		return Need{}, err
+	}
+	p, err := verifyPCK(q.PCKChain, root)
+	if err != nil {
+		return Need{}, err
+	}
+	return Need{q.TEE, p.FMSPC, p.CA}, nil
+}
+
 // Source is a verifier's own collateral.
 type Source interface {
-	// Collateral returns what fits, or nil if the source has nothing for this platform.
+	// Collateral returns what fits, or nil if the source has nothing for this platform. It never returns documents of a lower
+	// evaluation number than it returned before.
 	Collateral(n Need) (*Collateral, error)
-	// MinEvaluation returns the highest evaluation number that the source has seen for the TEE.
+	// MinEvaluation returns the highest evaluation number that the source has seen for the TEE, 0 if none.
 	MinEvaluation(t TEE) uint32
 }
 

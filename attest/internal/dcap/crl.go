@@ -79,6 +79,9 @@ func (l *CRL) NextUpdate() time.Time { return l.list.NextUpdate }
 // Len returns how many certificates are revoked.
 func (l *CRL) Len() int { return len(l.list.RevokedCertificateEntries) }
 
+// CheckTime refuses a list that has expired at the time now, or is from the future, and one of expired issuers.
+func (l *CRL) CheckTime(now time.Time) error { return l.checkTime(now) }
+
 // checkTime also looks at the issuer's certificates.
 func (l *CRL) checkTime(now time.Time) error {
 	w := window{"revocation list of " + l.Issuer(), l.list.ThisUpdate, l.list.NextUpdate}

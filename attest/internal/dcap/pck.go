@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/hex"
+	"fmt"
 	"strings"
 )
 
@@ -22,6 +23,16 @@ type FMSPC [6]byte
 
 // String returns upper-case hexadecimal digits, as Intel's service wants them.
 func (f FMSPC) String() string { return strings.ToUpper(hex.EncodeToString(f[:])) }
+
+// ParseFMSPC reads 12 hexadecimal digits of either case.
+func ParseFMSPC(text string) (FMSPC, error) {
+	var f FMSPC
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b) != len(f) {
+		return f, fmt.Errorf("FMSPC %q is not %d hexadecimal digits", shorten(text), 2*len(f))
+	}
+	return FMSPC(b), nil
+}
 
 // PCK is a processor's provisioning certification key with what its certificate says of the platform (Intel SGX
 // PCK Certificate and CRL Profile, section 1.3.5).

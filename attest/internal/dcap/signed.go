@@ -26,6 +26,20 @@ const (
 	memberQEIdentity = "enclaveIdentity"
 )
 
+// SplitTCBInfo takes TCB info as the service gives it (JSON) apart. chain is its issuers' (PEM). Nothing is verified.
+func SplitTCBInfo(body, chain []byte) (Signed, error) { return splitSigned(body, memberTCBInfo, chain) }
+
+// SplitQEIdentity does that with a QE identity.
+func SplitQEIdentity(body, chain []byte) (Signed, error) {
+	return splitSigned(body, memberQEIdentity, chain)
+}
+
+// JoinTCBInfo is the opposite of SplitTCBInfo.
+func (s Signed) JoinTCBInfo() []byte { return s.join(memberTCBInfo) }
+
+// JoinQEIdentity is the opposite of SplitQEIdentity.
+func (s Signed) JoinQEIdentity() []byte { return s.join(memberQEIdentity) }
+
 // splitSigned takes a body of the service apart: {"tcbInfo":…,"signature":"…"}. The signature is over the
 // exact bytes of the member.
 func splitSigned(body []byte, member string, chain []byte) (Signed, error) {

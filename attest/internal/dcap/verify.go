@@ -19,7 +19,8 @@ type Verifier struct {
 	// Source is the verifier's own collateral. Where it has some for a platform, that is used, and what the
 	// evidence brings is not looked at. nil: there is only what the evidence brings.
 	Source Source
-	// MinEvaluation refuses collateral of a lower tcbEvaluationDataNumber.
+	// MinEvaluation refuses collateral of a lower tcbEvaluationDataNumber. What the evidence brings must not fall behind what
+	// the source has seen either.
 	MinEvaluation uint32
 	// ServiceTDs are the values of MRSERVICETD that a TD may have besides zero, see checkServiceTD.
 	ServiceTDs [][48]byte
@@ -265,7 +266,7 @@ func (a *appraisal) checkQEIdentity() error {
 
 func (a *appraisal) checkEvaluation() error {
 	least := a.MinEvaluation
-	if a.Source != nil {
+	if a.Source != nil && a.report.Origin == OriginEvidence {
 		least = max(least, a.Source.MinEvaluation(a.TEE))
 	}
 	c := a.report.Collateral
