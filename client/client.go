@@ -12,8 +12,11 @@ import (
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/collateral"
 	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/attest/sgx"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	"github.com/vouchmq/vouchmq/attest/tdx"
 )
 
 // Verdict is the outcome of the appraisal of a broker.
@@ -43,8 +46,14 @@ type Options struct {
 	Now              func() time.Time
 }
 
-// Drivers returns the verifiers of this build: those of the simulated TEE.
-func Drivers() *attest.Registry { return attest.NewRegistry(sim.NewVerifier()) }
+// Drivers returns the verifiers of this build: SGX and TDX, with the collateral that comes with the evidence, and the
+// simulated TEE.
+func Drivers() *attest.Registry { return DriversWith(nil) }
+
+// DriversWith returns the verifiers of this build, which prefer the collateral of a store to that of the evidence.
+func DriversWith(store *collateral.Store) *attest.Registry {
+	return attest.NewRegistry(sim.NewVerifier(), sgx.NewVerifier(store), tdx.NewVerifier(store))
+}
 
 // Dial connects to a broker and returns the connection once the broker's evidence has been accepted. The
 // verdict is also returned with an error if there was evidence to judge; it is nil if there was none, and

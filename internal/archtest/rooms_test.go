@@ -36,14 +36,15 @@ var rooms = map[string][]string{
 	"internal/abi":       {},
 
 	"atls":   {"attest", "attest/policy", "internal/dcbor", "internal/sign1"},
-	"client": {"atls", "attest/sim"}, // a client knows the drivers whose evidence it can judge
+	"client": {"atls", "attest/sim", "attest/sgx", "attest/tdx"}, // a client knows the drivers whose evidence it can judge
 	"bench":  {"client", "internal/mqtt"},
 
 	"attest":               {"internal/dcbor", "internal/sign1"},
 	"attest/policy":        {"attest", "internal/yamldoc"},
 	"attest/internal/dcap": {"attest"},
-	"attest/sgx":           {"attest", "attest/internal/dcap"},
-	"attest/tdx":           {"attest", "attest/internal/dcap"},
+	"attest/collateral":    {"attest", "attest/internal/dcap"},
+	"attest/sgx":           {"attest", "attest/collateral", "attest/internal/dcap"},
+	"attest/tdx":           {"attest", "attest/collateral", "attest/internal/dcap"},
 	"attest/sevsnp":        {"attest"},
 	"attest/tpm":           {"attest"},
 	"attest/nitro":         {"attest"},

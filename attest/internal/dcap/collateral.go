@@ -137,11 +137,11 @@ func (d *Documents) Open(root Root) (*Collateral, error) {
 	return c, err
 }
 
-// Expiry returns when the first part expires, its issuers' certificates included.
-func (c *Collateral) Expiry() time.Time {
+// expiry returns when the first part expires, its issuers' certificates included; revocation lists only if they count.
+func (c *Collateral) expiry(crls bool) time.Time {
 	e := earlier(c.TCBInfo.expiry(), c.QEIdentity.expiry())
 	for _, l := range []*CRL{c.RootCRL, c.PCKCRL} {
-		if l != nil {
+		if crls && l != nil {
 			e = earlier(e, l.expiry())
 		}
 	}

@@ -64,7 +64,6 @@ func digits(t testing.TB, text string) []byte {
 // collateral is a complete set, parts of which other files replace.
 type collateral struct {
 	base, tcbInfo, qeIdentity, pckCRL string
-	withoutPCKCRL                     bool
 }
 
 func (s samples) documents(t testing.TB, c collateral) *Documents {
@@ -177,11 +176,11 @@ func TestSamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			v := &Verifier{TEE: c.tee, Root: IntelRoot(), WithoutCRLs: c.noCRLs}
+			v := &Verifier{TEE: c.tee, Root: IntelRoot(), withoutCRLs: c.noCRLs}
 			quote := attest.Quote{Platform: c.tee.Platform(), Data: s.quote(t, c.quote), Endorsements: endorsements}
 			r := v.Appraise(quote, at(c.day))
 			if errors.Is(r.Err, FaultServiceTD) && strings.Contains(c.quote, "alibaba") { // the one with a service TD
-				v.ServiceTDs = [][48]byte{r.Quote.TD.MRServiceTD}
+				v = v.WithServiceTDs(r.Quote.TD.MRServiceTD)
 				r = v.Appraise(quote, at(c.day))
 			}
 			if c.err != nil {

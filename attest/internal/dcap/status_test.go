@@ -135,7 +135,7 @@ func TestRelaunch(t *testing.T) {
 func TestServiceTD(t *testing.T) {
 	w := New(t)
 	q := Quote{Version: 5, Body: put(TDMRServiceTD, 1)}
-	named := func(v *dcap.Verifier) { v.ServiceTDs = [][48]byte{{1}} }
+	named := func(v *dcap.Verifier) { *v = *v.WithServiceTDs([48]byte{1}) }
 	if r := appraise(w, q, Collateral{}, named); r.Err != nil {
 		t.Error(r.Err)
 	}

@@ -2,30 +2,62 @@ package dcap
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
 	"github.com/vouchmq/vouchmq/attest"
 )
 
-// Verifier verifies the quotes of one TEE. It is immutable; many goroutines may use it at once.
+// Verifier verifies the quotes of one TEE. It is immutable; many goroutines may use it at once. It is an [attest.Verifier].
 type Verifier struct {
 	TEE  TEE
 	Root Root
 	// Source is the verifier's own collateral. Where it has some for a platform, that is used, and what the
 	// evidence brings is not looked at. nil: there is only what the evidence brings.
 	Source Source
-	// MinEvaluation refuses collateral of a lower tcbEvaluationDataNumber. What the evidence brings must not fall behind what
-	// the source has seen either.
-	MinEvaluation uint32
-	// ServiceTDs are the values of MRSERVICETD that a TD may have besides zero, see checkServiceTD.
-	ServiceTDs [][48]byte
-	// WithoutCRLs is INSECURE: certificates are accepted without asking whether they have been revoked.
-	WithoutCRLs bool
+
+	minEvaluation uint32
+	serviceTDs    [][48]byte
+	withoutCRLs   bool
+}
+
+// WithMinEvaluation returns a verifier that refuses collateral of a lower tcbEvaluationDataNumber. What the evidence
+// brings must not fall behind what the source has seen either way.
+func (v *Verifier) WithMinEvaluation(number uint32) *Verifier {
+	w := *v
+	w.minEvaluation = number
+	return &w
+}
+
+// WithServiceTDs returns a verifier that accepts TDs bound to service TDs with these values of MRSERVICETD. By default
+// it refuses all, see checkServiceTD.
+func (v *Verifier) WithServiceTDs(accepted ...[48]byte) *Verifier {
+	w := *v
+	w.serviceTDs = slices.Clone(accepted)
+	return &w
+}
+
+// InsecureWithoutCRLs returns a verifier that accepts certificates without asking whether they have been revoked: INSECURE, for
+// who has keys of a broken processor can make any evidence. The log is told.
+func (v *Verifier) InsecureWithoutCRLs(log *slog.Logger) *Verifier {
+	log.Warn("INSECURE: certificates of processors are accepted without asking whether Intel has revoked them", "tee", v.TEE.String())
+	w := *v
+	w.withoutCRLs = true
+	return &w
+}
+
+// Platform returns attest.SGX or attest.TDX.
+func (v *Verifier) Platform() attest.Platform { return v.TEE.Platform() }
+
+// Verify verifies a quote as of the time now and returns what it says.
+func (v *Verifier) Verify(_ context.Context, q attest.Quote, _ attest.ReportData, now time.Time) (attest.PlatformClaims, error) {
+	return v.Appraise(q, now).Claims()
 }
 
 // Report is all that was found out about a quote.
@@ -201,11 +233,11 @@ func (a *appraisal) findCollateral() error {
 
 func (a *appraisal) use(c *Collateral, origin Origin) {
 	a.report.Collateral, a.report.Origin = c, origin
-	a.report.Expiry = earlier(a.report.Expiry, c.Expiry())
+	a.report.Expiry = earlier(a.report.Expiry, c.expiry(!a.withoutCRLs))
 }
 
 func (a *appraisal) checkRootCRL() error {
-	if a.WithoutCRLs {
+	if a.withoutCRLs {
 		return errSkip
 	}
 	c := a.report.Collateral
@@ -224,7 +256,7 @@ func (a *appraisal) checkRootCRL() error {
 }
 
 func (a *appraisal) checkPCKCRL() error {
-	if a.WithoutCRLs {
+	if a.withoutCRLs {
 		return errSkip
 	}
 	list, pck := a.report.Collateral.PCKCRL, a.report.PCK.chain
@@ -265,7 +297,7 @@ func (a *appraisal) checkQEIdentity() error {
 }
 
 func (a *appraisal) checkEvaluation() error {
-	least := a.MinEvaluation
+	least := a.minEvaluation
 	if a.Source != nil && a.report.Origin == OriginEvidence {
 		least = max(least, a.Source.MinEvaluation(a.TEE))
 	}
@@ -376,8 +408,8 @@ func (a *appraisal) checkServiceTD() error {
 	if td == nil || !td.V15 {
 		return errSkip
 	}
-	if td.MRServiceTD != [48]byte{} && !slices.Contains(a.ServiceTDs, td.MRServiceTD) {
-		return fail(FaultServiceTD, "the TD is bound to service TD %x, which is not one of the %d accepted", td.MRServiceTD, len(a.ServiceTDs))
+	if td.MRServiceTD != [48]byte{} && !slices.Contains(a.serviceTDs, td.MRServiceTD) {
+		return fail(FaultServiceTD, "the TD is bound to service TD %x, which is not one of the %d accepted", td.MRServiceTD, len(a.serviceTDs))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/binary"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -213,9 +214,9 @@ func faults(t *testing.T) map[string]fault {
 		"QE identity of version 1": {quote: v4, collateral: identity("version", 1), want: dcap.FaultCollateralMismatch, kind: attest.ErrTCB},
 		"QE identity of SGX":       {quote: v4, collateral: identity("id", "QE"), want: dcap.FaultCollateralMismatch, kind: attest.ErrTCB},
 		"QE identity of QVE":       {quote: v4, collateral: identity("id", "QVE"), want: dcap.FaultCollateralMismatch, kind: attest.ErrTCB},
-		"TCB info rolled back": {quote: v4, collateral: info("tcbEvaluationDataNumber", 16), verifier: func(v *dcap.Verifier) { v.MinEvaluation = Evaluation },
+		"TCB info rolled back": {quote: v4, collateral: info("tcbEvaluationDataNumber", 16), verifier: func(v *dcap.Verifier) { *v = *v.WithMinEvaluation(Evaluation) },
 			want: dcap.FaultRollback, kind: attest.ErrFreshness},
-		"QE identity rolled back": {quote: v4, collateral: identity("tcbEvaluationDataNumber", 16), verifier: func(v *dcap.Verifier) { v.MinEvaluation = Evaluation },
+		"QE identity rolled back": {quote: v4, collateral: identity("tcbEvaluationDataNumber", 16), verifier: func(v *dcap.Verifier) { *v = *v.WithMinEvaluation(Evaluation) },
 			want: dcap.FaultRollback, kind: attest.ErrFreshness},
 
 		"module of unknown version":   {quote: with(v4, func(q *Quote) { q.Body = put(TDTCBSVN, 6, 2, 3) }), want: dcap.FaultModule, kind: attest.ErrTCB},
@@ -306,10 +307,45 @@ func TestRevoked(t *testing.T) {
 		if r := appraise(w, Quote{Version: 4}, c, nil); !errors.Is(r.Err, dcap.FaultRevoked) || !errors.Is(r.Err, attest.ErrSignature) {
 			t.Errorf("%s: %v", name, r.Err)
 		}
-		r := appraise(w, Quote{Version: 4}, c, func(v *dcap.Verifier) { v.WithoutCRLs = true })
+		r := appraise(w, Quote{Version: 4}, c, func(v *dcap.Verifier) { *v = *v.InsecureWithoutCRLs(slog.New(slog.DiscardHandler)) })
 		if r.Err != nil || r.CRLs {
 			t.Errorf("%s, without revocation lists: %v", name, r.Err)
 		}
+	}
+}
+
+// TestWithoutCRLs: revocation lists that are stale, or missing, do not matter then, and the log is told.
+func TestWithoutCRLs(t *testing.T) {
+	w := New(t)
+	stale := func(l *x509.RevocationList) { l.ThisUpdate, l.NextUpdate = Now.AddDate(0, 0, -9), Now.AddDate(0, 0, -1) }
+	var log bytes.Buffer
+	insecure := func(v *dcap.Verifier) { *v = *v.InsecureWithoutCRLs(slog.New(slog.NewTextHandler(&log, nil))) }
+	r := appraise(w, Quote{Version: 4}, Collateral{RootCRL: stale, PCKCRL: stale}, insecure)
+	if r.Err != nil || r.CRLs || !r.Expiry.Equal(Now.AddDate(0, 0, 20)) || !strings.Contains(log.String(), "INSECURE") {
+		t.Errorf("%v, CRLs %v, expires %v, log %q", r.Err, r.CRLs, r.Expiry, log.String())
+	}
+}
+
+// TestFields: what is told for people names what matters, with and without collateral, also of what cannot be read.
+func TestFields(t *testing.T) {
+	w := New(t)
+	for version, names := range map[int][]string{
+		3: {"quote", "MRENCLAVE", "MRSIGNER", "ISVSVN", "debug", "FMSPC", "collateral from", "platform", "quoting enclave", "TCB status", "advisories", "expires"},
+		5: {"MRTD", "RTMR3", "MRSERVICETD", "TDX module", "QE MRSIGNER", "evaluation of the TCB info", "revocation list of Intel SGX PCK Platform CA until"},
+	} {
+		fields := appraise(w, Quote{Version: version}, Collateral{}, nil).Fields()
+		for _, name := range names {
+			if !slices.ContainsFunc(fields, func(f dcap.Field) bool { return f.Name == name && f.Value != "" }) {
+				t.Errorf("version %d: %s is not told", version, name)
+			}
+		}
+	}
+	v := &dcap.Verifier{TEE: dcap.TDX, Root: w.Trust()}
+	if fields := v.Appraise(attest.Quote{Data: w.Quote(Quote{Version: 4})}, Now).Fields(); len(fields) < 30 {
+		t.Error(fields)
+	}
+	if fields := v.Appraise(attest.Quote{}, Now).Fields(); len(fields) != 1 {
+		t.Error(fields)
 	}
 }
 
