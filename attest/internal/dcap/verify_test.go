@@ -317,7 +317,9 @@ func TestRevoked(t *testing.T) {
 // TestWithoutCRLs: revocation lists that are stale, or missing, do not matter then, and the log is told.
 func TestWithoutCRLs(t *testing.T) {
 	w := New(t)
-	stale := func(l *x509.RevocationList) { l.ThisUpdate, l.NextUpdate = Now.AddDate(0, 0, -9), Now.AddDate(0, 0, -1) }
+	stale := func(l *x509.RevocationList) {
+		l.ThisUpdate, l.NextUpdate = Now.AddDate(0, 0, -9), Now.AddDate(0, 0, -1)
+	}
 	var log bytes.Buffer
 	insecure := func(v *dcap.Verifier) { *v = *v.InsecureWithoutCRLs(slog.New(slog.NewTextHandler(&log, nil))) }
 	r := appraise(w, Quote{Version: 4}, Collateral{RootCRL: stale, PCKCRL: stale}, insecure)
