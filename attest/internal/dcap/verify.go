@@ -270,9 +270,6 @@ func (a *appraisal) checkPCKCRL() error {
 	if err := list.checkTime(a.now); err != nil {
 		return err
 	}
-	if err := a.report.Collateral.RootCRL.check(list.issuer.leaf()); err != nil {
-		return err
-	}
 	if err := list.check(pck.leaf()); err != nil {
 		return err
 	}
@@ -395,9 +392,6 @@ func (a *appraisal) convergeModule(status attest.TCBStatus) (attest.TCBStatus, e
 		a.report.Module, module = l, l.Status
 	}
 	status = converge(status, module)
-	if status == attest.TCBRevoked {
-		return status, nil
-	}
 	return a.report.Collateral.TCBInfo.relaunch(td, a.sgx.Status, status, module, a.report.QE.Status)
 }
 

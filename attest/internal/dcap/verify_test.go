@@ -314,6 +314,26 @@ func TestRevoked(t *testing.T) {
 	}
 }
 
+// TestRevokedSigner: whoever signed any one document may have been revoked.
+func TestRevokedSigner(t *testing.T) {
+	w := New(t)
+	first, second := w.TCBSigning, w.Issue(w.Root, TCBSigningName, nil)
+	for _, revoked := range []*Authority{first, second} {
+		d := w.Documents(Collateral{RootCRL: Revoke(revoked)})
+		w.TCBSigning = second
+		d.QEIdentity = w.Documents(Collateral{}).QEIdentity
+		w.TCBSigning = first
+		endorsements, err := d.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := &dcap.Verifier{TEE: dcap.TDX, Root: w.Trust()}
+		if r := v.Appraise(attest.Quote{Data: w.Quote(Quote{Version: 4}), Endorsements: endorsements}, Now); !errors.Is(r.Err, dcap.FaultRevoked) {
+			t.Error(r.Err)
+		}
+	}
+}
+
 // TestWithoutCRLs: revocation lists that are stale, or missing, do not matter then, and the log is told.
 func TestWithoutCRLs(t *testing.T) {
 	w := New(t)
@@ -550,6 +570,18 @@ func TestCutShort(t *testing.T) {
 		}
 		if _, err := dcap.ParseQuote(append(data, 1)); !errors.Is(err, dcap.FaultFormat) {
 			t.Errorf("version %d: accepted a trailing byte: %v", version, err)
+		}
+	}
+	// Bytes left over within the signature data, and within the envelope in it.
+	for version, sizes := range map[int][][]int{3: {{432}}, 4: {{632}, {632, 632 + 4 + 64 + 64 + 2}}} {
+		for _, places := range sizes {
+			data := append(w.Quote(Quote{Version: version}), 0)
+			for _, at := range places {
+				binary.LittleEndian.PutUint32(data[at:], binary.LittleEndian.Uint32(data[at:])+1)
+			}
+			if _, err := dcap.ParseQuote(data); !errors.Is(err, dcap.FaultFormat) || !strings.Contains(err.Error(), "left over") {
+				t.Errorf("version %d, sizes at %v: %v", version, places, err)
+			}
 		}
 	}
 	// The 16-bit size of the QE's data: the one that other parsers have trusted.
