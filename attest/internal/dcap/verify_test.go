@@ -458,7 +458,9 @@ func TestEveryBit(t *testing.T) {
 		chain := bytes.Index(data, []byte("-----BEGIN"))
 		v := &dcap.Verifier{TEE: tee(version), Root: w.Trust(), Source: fixed{open(t, w, endorsements[version == 3])}}
 		step := 1
-		if version != 4 || testing.Short() {
+		if testing.Short() {
+			step = 61
+		} else if version != 4 {
 			step = 9
 		}
 		for i := 0; i < 8*chain; i += step {
@@ -474,23 +476,35 @@ func TestEveryBit(t *testing.T) {
 	}
 }
 
-// TestEveryByteOfCollateral: a changed byte is refused, or is one of those around what is signed, and the result is the same.
+// TestEveryByteOfCollateral: no byte of what Intel signs can be changed.
 func TestEveryByteOfCollateral(t *testing.T) {
 	w := New(t)
 	d := w.Documents(Collateral{})
-	for name, field := range map[string]*[]byte{
-		"TCB info": &d.TCBInfo.Body, "its signature": &d.TCBInfo.Signature, "QE identity": &d.QEIdentity.Body, "its signature ": &d.QEIdentity.Signature,
-		"root CRL": &d.RootCRL, "PCK CRL": &d.PCKCRL,
+	tcbInfo := func() error { _, err := dcap.OpenTCBInfo(d.TCBInfo, w.Trust()); return err }
+	identity := func() error { _, err := dcap.OpenQEIdentity(d.QEIdentity, w.Trust()); return err }
+	for name, c := range map[string]struct {
+		field *[]byte
+		open  func() error
+	}{
+		"TCB info":                 {&d.TCBInfo.Body, tcbInfo},
+		"signature of TCB info":    {&d.TCBInfo.Signature, tcbInfo},
+		"QE identity":              {&d.QEIdentity.Body, identity},
+		"signature of QE identity": {&d.QEIdentity.Signature, identity},
+		"root CRL":                 {&d.RootCRL, func() error { _, err := dcap.OpenRootCRL(d.RootCRL, d.PCKCRLChain, w.Trust()); return err }},
+		"PCK CRL":                  {&d.PCKCRL, func() error { _, err := dcap.OpenPCKCRL(d.PCKCRL, d.PCKCRLChain, w.Trust()); return err }},
 	} {
-		right := *field
+		if err := c.open(); err != nil {
+			t.Fatal(name, err)
+		}
+		right := *c.field
 		for i := range right {
-			*field = bytes.Clone(right)
-			(*field)[i] ^= 1 << (i % 8)
-			if _, err := d.Open(w.Trust()); err == nil {
+			*c.field = bytes.Clone(right)
+			(*c.field)[i] ^= 1 << (i % 8)
+			if c.open() == nil {
 				t.Fatalf("%s: byte %d does not count", name, i)
 			}
 		}
-		*field = right
+		*c.field = right
 	}
 }
 
