@@ -191,6 +191,50 @@ func TestRollback(t *testing.T) {
 	}
 }
 
+// TestAnotherProcess: what another process has fetched is used, and what it has seen counts, without opening the store anew.
+func TestAnotherProcess(t *testing.T) {
+	w, dir := New(t), t.TempDir()
+	verifying, fetching := open(t, dir, w), open(t, dir, w)
+	q := attest.Quote{Data: w.Quote(Quote{Version: 4})}
+	if r := appraise(w, verifying, q, Now); !errors.Is(r.Err, dcap.FaultNoCollateral) {
+		t.Error(r.Err)
+	}
+	service, client := newService(t, w, Collateral{})
+	fetch(t, fetching, client)
+	if r := appraise(w, verifying, q, Now); r.Err != nil || r.Origin != dcap.OriginStore {
+		t.Error(r.Err)
+	}
+	service.serve(w, Collateral{QEIdentity: Set("tcbEvaluationDataNumber", 19)})
+	fetch(t, fetching, client)
+	if verifying.MinEvaluation(dcap.TDX) != 19 {
+		t.Error("what another process has seen does not count")
+	}
+}
+
+// TestTogether: verifying goes on while documents are replaced.
+func TestTogether(t *testing.T) {
+	w := New(t)
+	s := open(t, t.TempDir(), w)
+	_, client := newService(t, w, Collateral{})
+	fetch(t, s, client)
+	q := attest.Quote{Data: w.Quote(Quote{Version: 4})}
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for range 10 {
+				if i == 0 {
+					if err := s.Fetch(context.Background(), client, need, Now); err != nil {
+						t.Error(err)
+					}
+				} else if r := appraise(w, s, q, Now); r.Err != nil {
+					t.Error(r.Err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
 // TestPeersDoNotRaiseTheMark: else whoever brings an assessment of the future shuts out everybody else.
 func TestPeersDoNotRaiseTheMark(t *testing.T) {
 	w := New(t)
@@ -297,13 +341,15 @@ func TestKeeper(t *testing.T) {
 		t.Error(log.String())
 	}
 	log.Reset()
+	early := w.Documents(Collateral{TCBInfo: Set("tcbEvaluationDataNumber", 20)}).TCBInfo
+	service.answers[tcbPath+earlySuffix] = answer{header: "TCB-Info-Issuer-Chain", chain: string(early.Chain), body: early.JoinTCBInfo()}
 	service.serve(w, Collateral{})
 	ctx, cancel = context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	k.Now = func() time.Time { defer cancel(); return Now }
 	k.Client = &collateral.Client{HTTP: detached{service.Client()}, PCS: client.PCS, RootCRL: client.RootCRL}
 	k.Run(ctx)
-	if !strings.Contains(log.String(), "collateral refreshed") {
+	if !strings.Contains(log.String(), "collateral refreshed") || !strings.Contains(log.String(), "announced=20") {
 		t.Error(log.String())
 	}
 }

@@ -6,7 +6,10 @@ import (
 	"time"
 )
 
-// Keeper refreshes a store in the process that verifies with it.
+// askEvery is how often a Keeper asks for announcements.
+const askEvery = 24 * time.Hour
+
+// Keeper refreshes a store in the process that verifies with it, and warns of announced TCB recoveries.
 type Keeper struct {
 	Store  *Store
 	Client *Client
@@ -28,8 +31,13 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
+	var asked time.Time
 	for {
 		k.look(ctx, ahead)
+		if now := k.Now(); now.Sub(asked) >= askEvery {
+			asked = now
+			k.ask(ctx, now)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -44,5 +52,25 @@ func (k *Keeper) look(ctx context.Context, ahead time.Duration) {
 		k.Log.Warn("collateral could not be refreshed, evidence will be refused when it expires", "error", err)
 	} else if len(names) > 0 {
 		k.Log.Info("collateral refreshed", "documents", len(names))
+	}
+}
+
+// ask warns of assessments that Intel has announced for platforms in the store.
+func (k *Keeper) ask(ctx context.Context, now time.Time) {
+	list, err := k.Store.List(now)
+	if err != nil {
+		return // look has told
+	}
+	for _, e := range list {
+		if e.Name.Kind != TCBInfo || e.Err != nil {
+			continue
+		}
+		a, err := k.Store.Announced(ctx, k.Client, Need{TEE: e.Name.TEE, FMSPC: e.Name.FMSPC})
+		if err != nil {
+			k.Log.Warn("could not ask for announced TCB recoveries", "document", e.Name.String(), "error", err)
+		} else if a != nil {
+			k.Log.Warn("Intel has announced a TCB recovery: update firmware and TDX module of these platforms before it is in force",
+				"document", e.Name.String(), "evaluation", a.Current, "announced", a.Next, "issued", a.Issued)
+		}
 	}
 }

@@ -28,9 +28,10 @@ type Store struct {
 	dir  string
 	root dcap.Root
 
-	mu     sync.Mutex
-	cached map[Name]cached
-	seen   map[string]uint32 // evaluation numbers by Name.String
+	mu        sync.Mutex
+	cached    map[Name]cached
+	seen      map[string]uint32 // evaluation numbers by Name.String
+	seenStamp string            // of the file when it was read last
 }
 
 // cached is a document, or why it cannot be used, as of the time when its files were as stamped.
@@ -108,6 +109,9 @@ func (s *Store) loadAll(n Need) (documents []cached, err error) {
 func (s *Store) MinEvaluation(t TEE) (highest uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if stamp := s.stamp(seenFile); stamp != s.seenStamp && s.readSeen() == nil { // another process has seen more; else what is known here holds
+		s.seenStamp = stamp
+	}
 	prefix := strings.ToLower(t.String()) + "-"
 	for name, number := range s.seen {
 		if strings.HasPrefix(name, prefix) {

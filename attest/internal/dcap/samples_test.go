@@ -1,6 +1,7 @@
 package dcap
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -257,6 +258,33 @@ func TestSamplesWithoutCollateral(t *testing.T) {
 		})
 	}
 }
+
+// TestSampleBits: of a published quote, too, no bit of what is signed can be changed. It is every 11th.
+func TestSampleBits(t *testing.T) {
+	s := openSamples(t)
+	d, data := s.documents(t, tdxQvl), s.read(t, "tdx/dcap-qvl/tdx_quote")
+	c, err := d.Open(IntelRoot())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &Verifier{TEE: TDX, Root: IntelRoot(), Source: only{c}}
+	if r := v.Appraise(attest.Quote{Data: data}, at("2025-06-25")); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	for i := 0; i < 8*bytes.Index(data, []byte("-----BEGIN")); i += 11 {
+		data[i/8] ^= 1 << (i % 8)
+		if r := v.Appraise(attest.Quote{Data: data}, at("2025-06-25")); r.Err == nil {
+			t.Fatalf("bit %d of byte %d does not count", i%8, i/8)
+		}
+		data[i/8] ^= 1 << (i % 8)
+	}
+}
+
+// only is a source of one set.
+type only struct{ has *Collateral }
+
+func (o only) Collateral(Need) (*Collateral, error) { return o.has, nil }
+func (o only) MinEvaluation(TEE) uint32             { return 0 }
 
 // TestSamplesOfAnotherRoot: Intel's own test data has the right names and another key.
 func TestSamplesOfAnotherRoot(t *testing.T) {
