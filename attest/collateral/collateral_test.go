@@ -206,8 +206,10 @@ func TestAnotherProcess(t *testing.T) {
 	}
 	service.serve(w, Collateral{QEIdentity: Set("tcbEvaluationDataNumber", 19)})
 	fetch(t, fetching, client)
-	if verifying.MinEvaluation(dcap.TDX) != 19 {
-		t.Error("what another process has seen does not count")
+	for range 20 { // whatever the order of the names
+		if verifying.MinEvaluation(dcap.TDX) != 19 {
+			t.Fatal("what another process has seen does not count")
+		}
 	}
 }
 
