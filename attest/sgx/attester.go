@@ -101,7 +101,7 @@ func (a *Attester) quote(data attest.ReportData) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("quote of Gramine: %w", err)
 	}
-	if [64]byte(parsed.ReportData()) != data {
+	if parsed.TEE != dcap.SGX || [64]byte(parsed.ReportData()) != data {
 		return nil, errInterfered
 	}
 	return quote, nil

@@ -185,7 +185,7 @@ func TestDeviceFails(t *testing.T) {
 		"no quote":        {nil, dcap.FaultFormat},
 		"too large":       {make([]byte, maxQuote+1), nil},
 		"another's quote": {w.Quote(Quote{Version: 3}), errInterfered},
-		"quote of a TD":   {w.Quote(Quote{Version: 4}), errInterfered},
+		"quote of a TD":   {w.Quote(Quote{Version: 4, ReportData: data}), errInterfered},
 	} {
 		g := newGramine(t, func([]byte) []byte { return c.answer })
 		_, err := attester(t, g.dir, nil).Attest(context.Background(), data)

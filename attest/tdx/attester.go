@@ -101,7 +101,7 @@ func (a *Attester) quote(data attest.ReportData) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the kernel's quote: %w", err)
 	}
-	if [64]byte(parsed.ReportData()) != data {
+	if parsed.TEE != dcap.TDX || [64]byte(parsed.ReportData()) != data {
 		return nil, errInterfered
 	}
 	return response.OutBlob, nil
