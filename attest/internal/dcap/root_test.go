@@ -2,6 +2,7 @@ package dcap
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"io/fs"
@@ -52,6 +53,10 @@ func TestIntelRoot(t *testing.T) {
 	}
 	if (Root{}).is(IntelRoot().key) {
 		t.Error("the zero root accepts a key")
+	}
+	der, err := x509.MarshalPKIXPublicKey(IntelRoot().key)
+	if sum := sha256.Sum256(der); err != nil || hex.EncodeToString(sum[:]) != "a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e" {
+		t.Errorf("the pinned key has digest %x, %v", sum, err)
 	}
 	s := openSamples(t)
 	text := s.read(t, "sgx/intel-sgx-root-ca.pem")
