@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/atls"
-	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/sim"
@@ -43,6 +42,13 @@ type Options struct {
 	Now              func() time.Time
 }
 
+func (o *Options) now() time.Time {
+	if o.Now == nil {
+		return time.Now()
+	}
+	return o.Now()
+}
+
 // Drivers returns the verifiers of this build: those of the simulated TEE.
 func Drivers() *attest.Registry { return attest.NewRegistry(sim.NewVerifier()) }
 
@@ -53,6 +59,9 @@ func Drivers() *attest.Registry { return attest.NewRegistry(sim.NewVerifier()) }
 // Addresses are tried in order until one can be reached. A broker that can be reached and is refused ends the
 // search: that it is not what it should be must not go unnoticed.
 func Dial(ctx context.Context, b *Bundle, o Options) (*atls.Conn, *Verdict, error) {
+	if err := b.CheckTime(o.now()); err != nil {
+		return nil, nil, err
+	}
 	config := b.config(o)
 	conn, err := atls.Dial(ctx, func(ctx context.Context) (net.Conn, error) { return o.connect(ctx, b) }, config)
 	var refused *atls.RefusedError
@@ -67,7 +76,7 @@ func Dial(ctx context.Context, b *Bundle, o Options) (*atls.Conn, *Verdict, erro
 
 func (b *Bundle) config(o Options) *atls.ClientConfig {
 	config := &atls.ClientConfig{
-		Service: b.Service, Roots: owner.Pool(b.OwnerCA), ECHConfigList: b.ECHConfigList,
+		Service: b.Service, Roots: b.Roots(), ECHConfigList: b.ECHConfigList,
 		Unattested: o.Unattested, Attester: o.Attester, Identity: o.Identity,
 		HandshakeTimeout: o.HandshakeTimeout, EvidenceTimeout: o.EvidenceTimeout, Rand: o.Rand, Now: o.Now,
 	}
@@ -120,9 +129,8 @@ type Report struct {
 // Inspect connects to see who is there. It sends no application data and no evidence of its own. The error
 // says that nobody could be reached; whatever happens after that is in the report's verdict.
 func Inspect(ctx context.Context, b *Bundle, o Options) (*Report, error) {
-	now := o.Now
-	if now == nil {
-		now = time.Now
+	if err := b.CheckTime(o.now()); err != nil {
+		return nil, err
 	}
 	o.Attester, o.Unattested = nil, false
 	report := &Report{Service: b.Service}
@@ -140,7 +148,7 @@ func Inspect(ctx context.Context, b *Bundle, o Options) (*Report, error) {
 		return nil, unreachable
 	}
 	if err != nil {
-		report.refused(err, now())
+		report.refused(err, o.now())
 		return report, nil
 	}
 	defer conn.Close()

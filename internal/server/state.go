@@ -15,6 +15,7 @@ import (
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	"github.com/vouchmq/vouchmq/internal/atomicfile"
 )
 
 // Names of files in a state folder.
@@ -79,11 +80,7 @@ func (s *State) read(name string) ([]byte, error) {
 
 // write makes a file anew, whole or not at all.
 func (s *State) write(name string, content []byte) error {
-	temporary := s.Path(name) + ".new"
-	if err := os.WriteFile(temporary, content, 0o600); err != nil {
-		return err
-	}
-	if err := os.Rename(temporary, s.Path(name)); err != nil {
+	if err := atomicfile.Replace(s.Path(name), content); err != nil {
 		return err
 	}
 	s.Made = append(s.Made, name)
