@@ -64,6 +64,8 @@ func outcomeOf(err error) outcome {
 		o = outcome{exitRefused, administrationHint(no)}
 	case isNetwork(err):
 		o = outcome{exitConnect, networkHint(err)}
+	case errors.As(err, new(refusedBundle)):
+		o.status = exitAttestation
 	case errors.As(err, &kind):
 		o = outcome{exitAttestation, attestationHint(kind)}
 	case errors.Is(err, errNoConnection), errors.Is(err, pubsub.ErrLost), errors.Is(err, pubsub.ErrNoConnack),

@@ -80,7 +80,7 @@ func (s *State) read(name string) ([]byte, error) {
 
 // write makes a file anew, whole or not at all.
 func (s *State) write(name string, content []byte) error {
-	if err := atomicfile.Replace(s.Path(name), content); err != nil {
+	if err := atomicfile.Replace(s.Path(name), content, atomicfile.Secret); err != nil {
 		return err
 	}
 	s.Made = append(s.Made, name)
