@@ -194,6 +194,9 @@ func (f *signFlags) report(c *cobra.Command, a *cafolder.Accepted, i *cafolder.I
 	err := terminal.Facts(w,
 		"certificate", f.out+", good until "+i.Certificate.NotAfter.UTC().Format(time.RFC3339), "names", strings.Join(names, " "),
 		"bundle", fmt.Sprintf("%s, serial number %d%s", f.bundle, i.Bundle.Serial, until(i.Bundle)), "clients accept", hardware)
+	if len(a.Configs()) == 0 {
+		fmt.Fprintln(w, "\nThe policy names no configuration, so clients accept the broker with any: to pin that of the request, put its digest into the identity (config).")
+	}
 	if len(i.Bundle.Addresses) == 0 {
 		fmt.Fprintln(w, "\nThe bundle names no address, so clients must be told one: --address HOST:PORT puts it in.")
 	}

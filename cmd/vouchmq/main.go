@@ -89,6 +89,6 @@ refused; 27 timeout.`,
 	})
 	root.AddCommand(newServe(), newConfig(), newPub(), newSub(), newInspect(), newVersion(), newDemo(), newBench(),
 		newStatus(), newClients(), newSubscriptions(), newRetained(), newReload(), newUnlock(), newLogLevel(), newPasswd(),
-		newCA(), newBundle())
+		newCA(), newEnroll(), newBundle())
 	return root
 }

@@ -245,7 +245,10 @@ func (f *serveFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return explainSettings(err)
 	}
-	opened, err := f.open(told, c, sockets, log)
+	opened, err := f.openEnrolled(told, c, sockets, log)
+	if errors.As(err, new(interrupted)) {
+		return nil // nothing was open yet
+	}
 	if err != nil {
 		return explainSettings(err)
 	}
@@ -279,6 +282,9 @@ func (f *serveFlags) run(c *cobra.Command) error {
 
 // rewriteBundle writes the bundle anew if what it pins has changed.
 func rewriteBundle(broker *server.Server, opened *server.Opened, log *logging) error {
+	if opened.State.Enrolment != nil {
+		return nil // bundles are the owner's
+	}
 	path, fresh, err := opened.State.WriteBundle(broker, time.Now())
 	if err == nil && fresh {
 		log.Warn("BUNDLE WRITTEN ANEW: what evidence claims has changed, and clients with the old bundle refuse this broker from now on", "bundle", path)
@@ -304,9 +310,14 @@ func explainStart(err error) error {
 
 // announce writes the bundle and gathers what others need to know of the running broker.
 func announce(broker *server.Server, state *server.State) (local.Ready, error) {
-	bundle, _, err := state.WriteBundle(broker, time.Now())
-	if err != nil {
-		return local.Ready{}, err
+	bundle, ca := "", state.Path(server.OwnerCAFile)
+	if state.Enrolment == nil {
+		var err error
+		if bundle, _, err = state.WriteBundle(broker, time.Now()); err != nil {
+			return local.Ready{}, err
+		}
+	} else {
+		ca = state.Enrolment.OwnerFile
 	}
 	r := local.Ready{
 		ServerPID: os.Getpid(),
@@ -314,7 +325,7 @@ func announce(broker *server.Server, state *server.State) (local.Ready, error) {
 		Module:    broker.Identity().Module.String(),
 		Listeners: map[string]string{},
 		Bundle:    bundle,
-		OwnerCA:   state.Path(server.OwnerCAFile),
+		OwnerCA:   ca,
 		ClientKey: state.Path(server.SimKeyFile),
 	}
 	for _, l := range broker.Config().Listeners {
@@ -330,6 +341,10 @@ func writeBanner(w io.Writer, r local.Ready, config server.Config, state *server
 	fmt.Fprintf(w, "  module    %s\n", r.Module)
 	for _, l := range config.Listeners {
 		fmt.Fprintf(w, "  listener  %s: %s, %s\n", l.Name, r.Listeners[l.Name], inWords[l.Kind])
+	}
+	if r.Bundle == "" {
+		fmt.Fprintf(w, "  bundle    the one that the owner signed\n  made now  %s\n\n", made(state))
+		return
 	}
 	fmt.Fprintf(w, "  bundle    %s\n  made now  %s\n\nTry, in other terminals:\n\n", r.Bundle, made(state))
 	for _, line := range toTry(r, config) {

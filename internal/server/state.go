@@ -16,6 +16,7 @@ import (
 	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/internal/atomicfile"
+	"github.com/vouchmq/vouchmq/internal/server/enrolment"
 )
 
 // Names of files in a state folder.
@@ -42,11 +43,12 @@ type State struct {
 	Dir         string
 	Service     string
 	PublicName  string
-	Owner       *owner.CA
+	Owner       *owner.CA // nil if the owner is elsewhere
 	Certificate tls.Certificate
-	ECH         *atls.ECHKey
+	ECHKeys     []*atls.ECHKey // newest first
 	Sim         *sim.Key
-	Made        []string // names of files that were missing or expired, and have been made
+	Enrolment   *enrolment.Folder // nil if the folder has an owner CA of its own
+	Made        []string          // names of files that were missing or expired, and have been made
 }
 
 // OpenState reads a state folder and makes what is missing in it, with mode 0600.
@@ -64,6 +66,14 @@ func OpenState(dir, service, publicName string, now time.Time) (*State, error) {
 		}
 	}
 	return s, nil
+}
+
+// OwnerCertificate returns the certificate of the owner CA.
+func (s *State) OwnerCertificate() *x509.Certificate {
+	if s.Enrolment != nil {
+		return s.Enrolment.Owner
+	}
+	return s.Owner.Certificate()
 }
 
 // Path returns the path of a file in the folder.
@@ -122,17 +132,20 @@ func (s *State) openECH(time.Time) error {
 		return err
 	}
 	if b != nil {
-		if s.ECH, err = atls.ParseECHKey(b); err != nil {
+		key, err := atls.ParseECHKey(b)
+		if err != nil {
 			return fmt.Errorf("%s: %w", ECHKeyFile, err)
 		}
-		if s.ECH.PublicName() == s.PublicName {
+		if s.ECHKeys = []*atls.ECHKey{key}; key.PublicName() == s.PublicName {
 			return nil
 		}
 	}
-	if s.ECH, err = atls.NewECHKey(s.PublicName, 1); err != nil {
+	key, err := atls.NewECHKey(s.PublicName, 1)
+	if err != nil {
 		return err
 	}
-	return s.write(ECHKeyFile, s.ECH.Marshal())
+	s.ECHKeys = []*atls.ECHKey{key}
+	return s.write(ECHKeyFile, key.Marshal())
 }
 
 func (s *State) openSim(time.Time) error {

@@ -13,7 +13,8 @@ import (
 type File struct {
 	Service    string        `yaml:"service" required:"true" doc:"name of the service, which certificate and clients know the broker by"`
 	PublicName string        `yaml:"public_name" doc:"what observers of attested connections see in place of the service"`
-	State      string        `yaml:"state" doc:"folder of keys and certificates; what is missing in it is made"`
+	State      string        `yaml:"state" doc:"folder of keys and certificates; what is missing in it is made, but for the certificate of an owner elsewhere"`
+	Owner      string        `yaml:"owner" doc:"file of the owner CA's certificate (PEM): the broker asks that owner for its certificate, see vouchmq enroll; without it the state folder has an owner CA of its own, for development"`
 	Policy     string        `yaml:"policy" required:"true" doc:"file that says who is who, and who may do what"`
 	TEE        string        `yaml:"tee" required:"true" enum:"sim" doc:"the TEE to attest with; this version has only the simulated one, which protects nothing"`
 	Engine     string        `yaml:"engine" enum:"wasm|native" doc:"how the core runs: as the attested module, or compiled in for comparison"`

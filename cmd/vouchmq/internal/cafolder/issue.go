@@ -38,6 +38,9 @@ type Accepted struct {
 // Instances returns the hardware that bundles accept from now on; none: any.
 func (a *Accepted) Instances() []string { return a.identity.Instances }
 
+// Configs returns the configurations that bundles accept; none: any.
+func (a *Accepted) Configs() []attest.Digest { return a.identity.Configs }
+
 // Enrolled returns the hardware that is added to what bundles accept, "" if none is.
 func (a *Accepted) Enrolled() string { return a.enrolled }
 
