@@ -264,11 +264,11 @@ func (f *Folder) Install(certificate []byte, now time.Time) (*x509.Certificate, 
 	if err != nil && !errors.Is(err, ErrNotEnrolled) {
 		return nil, err
 	}
-	if before != nil && before.Certificate.Leaf.Equal(leaf) {
-		return leaf, nil
-	}
 	if err := f.check(leaf, now); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCertificate, err)
+	}
+	if before != nil && before.Certificate.Leaf.Equal(leaf) {
+		return leaf, nil
 	}
 	p, err := f.readPending()
 	switch {
