@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -138,6 +139,28 @@ func decoded(t testing.TB, q *owner.Request) *attest.Claims {
 func csr(t testing.TB, key *ecdsa.PrivateKey, template x509.CertificateRequest) *x509.CertificateRequest {
 	t.Helper()
 	return must(x509.ParseCertificateRequest(must(x509.CreateCertificateRequest(rand.Reader, &template, key))(t)))(t)
+}
+
+// TestClaimsOfARequest pins what the evidence says, see docs/provisioning.md.
+func TestClaimsOfARequest(t *testing.T) {
+	r := rent(t)
+	q := r.request(t)
+	c := decoded(t, q)
+	key := attest.Sum(q.CSR.RawSubjectPublicKeyInfo)
+	content := must(dcbor.Encode([]any{"vouchmq/certificate-request/v1", q.CSR.Raw, q.ECHConfigList}))(t)
+	if c.OwnKey == nil || *c.OwnKey != key || c.PeerKey != nil || c.Request != attest.Sum(content) || c.Service != service {
+		t.Errorf("%+v", c)
+	}
+	if c.Nonce != r.asked.Nonce || c.Binder != [attest.BinderSize]byte{} || c.Role != attest.RoleServer || c.Phase != 0 || c.Seq != 0 || c.Identity != r.asked.Identity {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestRenewalNonce(t *testing.T) {
+	ca := must(owner.New("Owner", now, time.Hour))(t).Certificate()
+	if got := owner.RenewalNonce(ca); got != sha256.Sum256(append([]byte("vouchmq/renewal/v1\x00"), ca.Raw...)) {
+		t.Error(got)
+	}
 }
 
 // TestEvidenceOfARequestIsNotThatOfAConnection: with the same claims, the purpose alone tells them apart.

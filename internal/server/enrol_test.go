@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -185,6 +186,9 @@ func TestRenewalDisturbsNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "the new certificate", func() bool { return strings.Contains(r.log.String(), "changed=[certificate]") })
+	if keys := r.Server.Config().ECHKeys; len(keys) != 2 || !bytes.Equal(atls.ECHConfigList(keys[0]), q.ECHConfigList) {
+		t.Errorf("%d ECH keys, and the newest may not be that of the request", len(keys))
+	}
 	again, after := r.dial()
 	again.Close()
 	if after == before {

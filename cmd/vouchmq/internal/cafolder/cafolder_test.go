@@ -65,6 +65,11 @@ func (r *rig) challenge(t *testing.T) owner.Nonce {
 
 func (r *rig) request(t *testing.T, nonce owner.Nonce) *owner.Request {
 	t.Helper()
+	return r.requestFor(t, service, nonce)
+}
+
+func (r *rig) requestFor(t *testing.T, service string, nonce owner.Nonce) *owner.Request {
+	t.Helper()
 	return must(owner.NewRequest(context.Background(), owner.Asked{
 		Service: service, Key: must(owner.NewKey())(t), ECHKey: must(atls.NewECHKey("mqtt.example", 1))(t), Nonce: nonce, Attester: r.tee, Identity: module,
 	}, now))(t)
@@ -190,9 +195,7 @@ func TestOrdersThatCannotBeCarriedOut(t *testing.T) {
 	if l := must(cafolder.Open(r.Dir))(t).Ledger; l.Serial != 0 || len(l.Issued) != 0 || len(l.Challenges) != 1 {
 		t.Errorf("something is in the ledger: %+v", l)
 	}
-	q := r.request(t, r.challenge(t))
-	q.Service = "other.example"
-	if _, err := r.judge(q, now, nil); !errors.Is(err, attest.ErrBinding) {
+	if _, err := r.judge(r.requestFor(t, "other.example", r.challenge(t)), now, nil); !errors.Is(err, attest.ErrBinding) {
 		t.Error("another service:", err)
 	}
 }

@@ -106,7 +106,7 @@ func (f *Folder) nonceFor(r *owner.Request, given *owner.Nonce, now time.Time) (
 		}
 	}
 	for _, record := range f.Ledger.Issued {
-		if record.Renewal == r.Nonce.String() && !record.Renewed && now.Before(record.NotAfter) {
+		if record.Renewal == r.Nonce.String() && now.Before(record.NotAfter) {
 			return r.Nonce, true, nil
 		}
 	}
