@@ -158,7 +158,6 @@ func TestInstances(t *testing.T) {
 	if got := first.Bundle.Policy.Identities()[0].Instances; len(got) != 1 || got[0] != r.Ledger.Instances[0] {
 		t.Error("the bundle accepts", got)
 	}
-	enrolled := r.tee
 	r.tee = newTEE(t)
 	if _, err := r.judge(r.request(t, r.challenge(t)), now, nil); !errors.Is(err, attest.ErrInstance) {
 		t.Error(err)
@@ -166,12 +165,8 @@ func TestInstances(t *testing.T) {
 	if second := r.sign(t, r.challenge(t), enroll); len(second.Bundle.Policy.Identities()[0].Instances) != 2 {
 		t.Error("the second machine took the place of the first")
 	}
-	r.tee = enrolled
-	for _, hardware := range r.Ledger.Instances {
-		if was := must(r.Forget(hardware))(t); !was {
-			t.Error("was not enrolled")
-		}
-		break
+	if was := must(r.Forget(r.Ledger.Instances[0]))(t); !was {
+		t.Error("was not enrolled")
 	}
 	if was := must(r.Forget("sim:00"))(t); was || len(r.Ledger.Instances) != 1 {
 		t.Error("forgot what was not enrolled")
@@ -201,7 +196,7 @@ func TestOrdersThatCannotBeCarriedOut(t *testing.T) {
 }
 
 func TestPassphrase(t *testing.T) {
-	founding := cafolder.Founding{Service: service, Validity: time.Hour, Passphrase: []byte("secret")}
+	founding := cafolder.Founding{Service: service, Validity: time.Hour, Passphrase: []byte("secret"), WorkFactor: 10}
 	f := must(cafolder.Init(filepath.Join(t.TempDir(), "ca"), founding, now))(t)
 	if _, err := os.Stat(filepath.Join(f.Dir, cafolder.KeyFile)); err == nil || !f.Sealed() {
 		t.Error("the key lies open")

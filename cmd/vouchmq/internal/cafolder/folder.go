@@ -53,6 +53,7 @@ type Founding struct {
 	Names      []string // further names and IP addresses of the broker, for ordinary TLS clients
 	Validity   time.Duration
 	Passphrase []byte  // for the key; nil leaves it open
+	WorkFactor int     // how long a guess at it takes, as a power of two for scrypt; 0 is about a second
 	Succeeds   *Folder // whose owner CA the new one is to follow; may be nil
 }
 
@@ -75,7 +76,7 @@ func Init(dir string, f Founding, now time.Time) (*Folder, error) {
 		return nil, err
 	}
 	folder := &Folder{Dir: dir, Certificate: ca.Certificate(), Ledger: ledger}
-	if err := folder.writeNew(ca, f.Passphrase); err != nil {
+	if err := folder.writeNew(ca, &f); err != nil {
 		return nil, err
 	}
 	return folder, f.announce(ca)
@@ -99,12 +100,12 @@ func (f *Founding) announce(ca *owner.CA) error {
 }
 
 // writeNew writes the ledger last: without it this is no folder yet, and with it it is whole.
-func (f *Folder) writeNew(ca *owner.CA, passphrase []byte) error {
+func (f *Folder) writeNew(ca *owner.CA, founding *Founding) error {
 	name := KeyFile
 	key, err := ca.KeyPEM()
-	if err == nil && passphrase != nil {
+	if err == nil && founding.Passphrase != nil {
 		name = SealedKeyFile
-		key, err = seal(key, passphrase)
+		key, err = seal(key, founding.Passphrase, founding.WorkFactor)
 	}
 	if err != nil {
 		return err

@@ -15,11 +15,15 @@ var ErrPassphrase = errors.New("wrong passphrase")
 
 const maxKeyFile = 64 << 10
 
-// seal encrypts a key with a passphrase, so that the age program could open it, too.
-func seal(key, passphrase []byte) ([]byte, error) {
+// seal encrypts a key with a passphrase, so that the age program could open it, too. workFactor is that of scrypt, as a power
+// of two; 0 is age's own choice.
+func seal(key, passphrase []byte, workFactor int) ([]byte, error) {
 	recipient, err := age.NewScryptRecipient(string(passphrase))
 	if err != nil {
 		return nil, fmt.Errorf("passphrase: %w", err)
+	}
+	if workFactor != 0 {
+		recipient.SetWorkFactor(workFactor)
 	}
 	var out bytes.Buffer
 	armored := armor.NewWriter(&out)
