@@ -66,7 +66,9 @@ func (s *shownBundle) write(w io.Writer, b *client.Bundle) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "\nWhom it accepts:\n%s", b.Policy.Explain())
+	words := strings.TrimSuffix(b.Policy.Explain(), "\n")
+	words = words[:strings.LastIndexByte(words, '\n')+1] // the last line is about rules, and bundles have none
+	_, err = fmt.Fprintf(w, "\nWhom it accepts:\n%s", words)
 	return err
 }
 

@@ -140,7 +140,7 @@ func (f *signFlags) run(c *cobra.Command, requestFile string) error {
 	err = errors.Join(atomicfile.Replace(f.out, owner.EncodeCertificate(issued.Certificate.Raw), atomicfile.Public),
 		atomicfile.Replace(f.bundle, issued.BundleFile, atomicfile.Public))
 	if err != nil {
-		return fmt.Errorf("the certificate is issued and kept in %s, but: %w", issued.Path, err)
+		return withHint(fmt.Errorf("the certificate is issued and kept in %s, but: %w", issued.Path, err), "copy it from there, and sign a bundle with vouchmq ca bundle")
 	}
 	return f.report(c, accepted, issued)
 }

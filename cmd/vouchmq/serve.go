@@ -52,6 +52,9 @@ limits, listeners and log level change without a connection being dropped; what 
 one stays. Changed certificate files are noticed without a signal. Look at the broker, and administer it, with: vouchmq
 status, clients, subscriptions, retained, log-level, reload.
 
+Where the configuration names an owner elsewhere, the broker needs a certificate of that owner: it waits until it has been
+enrolled. See: vouchmq enroll --help
+
 Each key of the configuration can also be set by a variable, such as VOUCHMQ_LOG__LEVEL=debug. A flag counts more than a
 variable, and a variable more than the file. See: vouchmq config --help
 

@@ -37,8 +37,8 @@ const (
 	renewBefore  = 30 * 24 * time.Hour // a leaf that expires sooner is issued anew
 )
 
-// State is a folder with the keys and certificates of a broker whose owner trusts the machine it runs on: for
-// development, since whoever reads the folder can pretend to be this broker.
+// State is a folder with the keys and certificates of a broker. Its owner may be elsewhere, see package enrolment. Else the
+// folder has an owner CA of its own: for development, since whoever reads it can pretend to be this broker.
 type State struct {
 	Dir         string
 	Service     string

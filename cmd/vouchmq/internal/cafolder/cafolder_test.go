@@ -195,6 +195,21 @@ func TestOrdersThatCannotBeCarriedOut(t *testing.T) {
 	}
 }
 
+// TestTwoCommandsAtOnce: what two commands have read, one may change.
+func TestTwoCommandsAtOnce(t *testing.T) {
+	r := newRig(t)
+	accepted := must(r.judge(r.request(t, r.challenge(t)), now, nil))(t)
+	ca := must(r.Unlock(nil))(t)
+	other := must(cafolder.Open(r.Dir))(t)
+	must(other.Challenge(rand.Reader, now, now.Add(time.Hour)))(t)
+	if _, err := r.Issue(ca, accepted, cafolder.Terms{Validity: time.Hour}, now); !errors.Is(err, cafolder.ErrChanged) {
+		t.Error(err)
+	}
+	if left := must(os.ReadDir(filepath.Join(r.Dir, "issued")))(t); len(left) != 0 {
+		t.Error("a certificate was issued", left)
+	}
+}
+
 func TestPassphrase(t *testing.T) {
 	founding := cafolder.Founding{Service: service, Validity: time.Hour, Passphrase: []byte("secret"), WorkFactor: 10}
 	f := must(cafolder.Init(filepath.Join(t.TempDir(), "ca"), founding, now))(t)

@@ -14,6 +14,7 @@
 package cafolder
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ type Folder struct {
 	Dir         string
 	Certificate *x509.Certificate
 	Ledger      Ledger
+	onDisk      []byte // the ledger as it was read or written last
 }
 
 // Founding is what a new folder is made of.
@@ -123,6 +125,7 @@ func (f *Folder) writeNew(ca *owner.CA, founding *Founding) error {
 			return err
 		}
 	}
+	f.onDisk = ledger
 	return nil
 }
 
@@ -146,6 +149,7 @@ func Open(dir string) (*Folder, error) {
 	if f.Ledger, err = parseLedger(ledger); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.path(ledgerFile), err)
 	}
+	f.onDisk = ledger
 	return f, nil
 }
 
@@ -179,7 +183,10 @@ func (f *Folder) Unlock(passphrase []byte) (*owner.CA, error) {
 
 func (f *Folder) path(name string) string { return filepath.Join(f.Dir, name) }
 
-// save writes the ledger.
+// ErrChanged says that somebody else has used the folder at the same time.
+var ErrChanged = errors.New("the folder was changed by another command meanwhile, and this one has done nothing: try again")
+
+// save writes the ledger, unless it is no longer the one that was read: no serial number and no nonce is used twice.
 func (f *Folder) save() error {
 	if err := f.Ledger.check(); err != nil {
 		return err
@@ -188,6 +195,14 @@ func (f *Folder) save() error {
 	if err != nil {
 		return err
 	}
+	now, err := os.ReadFile(f.path(ledgerFile))
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(now, f.onDisk) {
+		return ErrChanged
+	}
+	f.onDisk = b
 	return atomicfile.Replace(f.path(ledgerFile), b, atomicfile.Secret)
 }
 

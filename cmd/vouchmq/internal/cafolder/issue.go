@@ -177,10 +177,11 @@ func (f *Folder) Issue(ca *owner.CA, a *Accepted, t Terms, now time.Time) (*Issu
 	record := recordOf(a, out.Certificate, now)
 	out.Path = f.issuedPath(record.Serial)
 	f.Ledger.note(record, a.request.Nonce, now)
-	if err := errors.Join(os.MkdirAll(f.path(issuedFolder), 0o700), atomicfile.Create(out.Path, owner.EncodeCertificate(out.Certificate.Raw), atomicfile.Public)); err != nil {
+	if err := f.save(); err != nil { // before anything leaves this function
 		return nil, err
 	}
-	return out, f.save()
+	return out, errors.Join(os.MkdirAll(f.path(issuedFolder), 0o700),
+		atomicfile.Create(out.Path, owner.EncodeCertificate(out.Certificate.Raw), atomicfile.Public))
 }
 
 func texts(s string) []string {
