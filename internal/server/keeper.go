@@ -138,6 +138,9 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
+// renewalTimeout is for making evidence, for which the slowest devices take half a minute.
+const renewalTimeout = time.Minute
+
 // askRenewal writes a request to the owner when two thirds of the certificate's time are over.
 func (k *Keeper) askRenewal(ctx context.Context) {
 	if k.renewal.Folder == nil {
@@ -145,6 +148,8 @@ func (k *Keeper) askRenewal(ctx context.Context) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, renewalTimeout) // a reload waits for it
+	defer cancel()
 	config := &k.opened.Config
 	leaf := config.Certificate.Leaf
 	made, err := k.renewal.Ask(ctx, leaf, config.Attester, k.config.Server.Identity(), k.config.Now())
