@@ -27,7 +27,7 @@ and ended afterwards; the load generator is this process.`,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	helpWithoutShorthand(c)
-	c.AddCommand(newBenchThroughput(), newBenchSoak(), newBenchConnect(), newBenchRate(), newBenchSubscribers(), newBenchPublishers(), newBenchScale())
+	c.AddCommand(newBenchThroughput(), newBenchSoak(), newBenchConnect(), newBenchRate(), newBenchSubscribers(), newBenchPublishers(), newBenchScale(), newBenchEvaluation())
 	return c
 }
 
@@ -228,7 +228,11 @@ func (b *benchBrokers) dialer(variant string) (bench.Dialer, error) {
 	return broker.Attested(""), nil
 }
 
+// mosquitto starts Mosquitto, or returns the one that runs already.
 func (b *benchBrokers) mosquitto() (bench.Dialer, error) {
+	if b.other != nil {
+		return b.other.TLS, nil
+	}
 	dir := filepath.Join(b.dir, "mosquitto")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
