@@ -60,7 +60,7 @@ var schema = map[attest.Platform]map[string]keySpec{
 	},
 	attest.TPM: {
 		"ak":   measurement(32),
-		"pcrs": {form: formMap, value: checkHex(32, 48), names: checkRegister, holds: registerEquals},
+		"pcrs": {form: formMap, value: checkHex(32, 48), names: checkRegister(23), holds: registerEquals},
 	},
 	attest.Nitro: {
 		"pcr0": measurement(48),
@@ -69,6 +69,7 @@ var schema = map[attest.Platform]map[string]keySpec{
 		"pcr3": measurement(48),
 		"pcr4": measurement(48),
 		"pcr8": measurement(48),
+		"pcrs": {form: formMap, value: checkHex(48), names: checkRegister(31), holds: registerEquals}, // 16 to 31 once they are locked
 	},
 	attest.CCA: {
 		"rim":               measurement(32, 48, 64),
@@ -209,11 +210,13 @@ func checkNumber(v string) error {
 	return nil
 }
 
-func checkRegister(name string) error {
-	if n, err := strconv.ParseUint(name, 10, 8); err != nil || n > 23 || strconv.FormatUint(n, 10) != name {
-		return fmt.Errorf("%q is not the number of a PCR, 0 to 23", shorten(name))
+func checkRegister(last uint64) func(string) error {
+	return func(name string) error {
+		if n, err := strconv.ParseUint(name, 10, 8); err != nil || n > last || strconv.FormatUint(n, 10) != name {
+			return fmt.Errorf("%q is not the number of a PCR, 0 to %d", shorten(name), last)
+		}
+		return nil
 	}
-	return nil
 }
 
 func oneOf(names ...string) func(string) error {
