@@ -72,6 +72,8 @@ var schema = map[attest.Platform]map[string]keySpec{
 		"pcrs": {form: formMap, value: checkHex(48), names: checkRegister(31), holds: registerEquals}, // 16 to 31 once they are locked
 	},
 	attest.CCA: {
+		"cpak":              measurement(48),
+		"firmware":          measurement(48),
 		"rim":               measurement(32, 48, 64),
 		"rem0":              measurement(32, 48, 64),
 		"rem1":              measurement(32, 48, 64),
@@ -84,6 +86,9 @@ var schema = map[attest.Platform]map[string]keySpec{
 		"measurement": {form: formList, value: checkDigest, holds: digestEquals},
 	},
 }
+
+// required are the keys that an entry must have: those of platforms whose evidence leads to no root of a vendor.
+var required = map[attest.Platform][]string{attest.CCA: {"cpak"}}
 
 var (
 	exactly       = keySpec{form: formScalar, value: checkNumber, holds: versionEquals}
@@ -106,6 +111,11 @@ func (r *Requirement) check() error {
 	keys, ok := schema[r.Platform]
 	if !ok {
 		return fmt.Errorf("any_of: unknown platform %q; known are %s", shorten(string(r.Platform)), platformNames())
+	}
+	for _, key := range required[r.Platform] {
+		if len(r.Want[key]) == 0 {
+			return fmt.Errorf("%s: %q is missing: without it evidence that anybody makes would do", r.Platform, key)
+		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(r.Want)) {
 		spec, ok := keys[key]
