@@ -11,7 +11,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -291,14 +290,19 @@ func sampleKey(t *testing.T) []byte {
 	if err := json.Unmarshal(sample(t, "cpak-pub.json"), &jwk); err != nil {
 		t.Fatal(err)
 	}
-	coordinate := func(s string) *big.Int {
-		b, err := base64.RawURLEncoding.DecodeString(s)
+	point := []byte{4} // uncompressed (SEC 1, 2.3.3)
+	for _, coordinate := range []string{jwk.X, jwk.Y} {
+		b, err := base64.RawURLEncoding.DecodeString(coordinate)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return new(big.Int).SetBytes(b)
+		point = append(point, b...)
 	}
-	der, err := x509.MarshalPKIXPublicKey(&ecdsa.PublicKey{Curve: elliptic.P384(), X: coordinate(jwk.X), Y: coordinate(jwk.Y)})
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P384(), point)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
