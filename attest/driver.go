@@ -66,7 +66,9 @@ type PlatformClaims struct {
 }
 
 // Expired reports whether certificates or collateral behind the quote have expired.
-func (c *PlatformClaims) Expired(now time.Time) bool { return !c.Expiry.IsZero() && !now.Before(c.Expiry) }
+func (c *PlatformClaims) Expired(now time.Time) bool {
+	return !c.Expiry.IsZero() && !now.Before(c.Expiry)
+}
 
 // Facts are what verified evidence says. Only [Registry.Verify] makes them.
 type Facts struct {
