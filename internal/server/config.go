@@ -262,7 +262,7 @@ func (l *Listener) checkTLS(c *Config) error {
 func (c *Config) coreConfig() []byte {
 	config := abi.Config{Limits: c.Limits.Core, Options: c.Options}
 	for _, r := range c.Policy.Rules() {
-		rule := abi.Rule{Publish: r.Publish, Subscribe: r.Subscribe}
+		rule := abi.Rule{Publish: r.Publish, Subscribe: r.Subscribe, Provenance: r.Provenance}
 		for _, w := range r.Who {
 			rule.Who = append(rule.Who, abi.Condition{
 				Identity: w.Identity, User: w.User, Anonymous: w.Anonymous, Listener: w.Listener,
