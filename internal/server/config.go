@@ -113,6 +113,20 @@ type Config struct {
 	// the policy decides.
 	Authentication *auth.Config
 	Guard          guard.Config // what becomes of those who guess passwords
+	Attestation    Attestation
+}
+
+// Defaults of a broker with settings.
+const (
+	DefaultReattest = 15 * time.Minute
+	DefaultGrace    = time.Minute
+)
+
+// Attestation says when connections that attest must do so again. Where Reattest is 0 they need not, and keep the evidence
+// of the configuration that they were opened under.
+type Attestation struct {
+	Reattest time.Duration // between two rounds, give or take a fifth
+	Grace    time.Duration // beyond that, and after a change of what the broker's evidence claims
 }
 
 // DefaultLimits returns limits for a broker that strangers can reach.

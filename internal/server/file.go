@@ -28,6 +28,8 @@ func Defaults() settings.File {
 		Sys:    metrics.SysConfig{Interval: metrics.DefaultSysInterval},
 		Limits: defaultFileLimits(),
 		MQTT:   settings.MQTT{Shared: "round_robin"},
+
+		Attestation: settings.Attestation{Reattest: DefaultReattest, Grace: DefaultGrace},
 	}
 }
 
@@ -271,6 +273,7 @@ func (o *opener) config() Config {
 		Service: f.Service, Limits: limitsOf(&f.Limits), Options: optionsOf(f), Engine: Engine(f.Engine), Module: o.opening.Module,
 		MemoryLimit: f.Memory, ShutdownTimeout: max(f.Shutdown, time.Millisecond), Log: o.opening.Log, LevelVar: o.opening.Level, Sockets: o.opening.Sockets,
 	}
+	config.Attestation = Attestation{Reattest: f.Attestation.Reattest, Grace: f.Attestation.Grace}
 	_ = config.Level.UnmarshalText([]byte(f.Log.Level)) // was checked
 	config.Sight = o.sight()
 	o.logins(&config)

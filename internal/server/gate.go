@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,7 +24,8 @@ const (
 // gate secures the connections of one listener. Each handshake is by what is in force when it begins, so that a reload
 // needs no new socket.
 type gate struct {
-	now atomic.Pointer[terms]
+	now   atomic.Pointer[terms]
+	watch *watch // over the connections that must attest again in time
 }
 
 // terms are what a gate lets in by.
@@ -35,11 +35,13 @@ type terms struct {
 	clients         *ClientCA // nil: certificates of clients are not asked for
 	requireEvidence bool
 	clock           func() time.Time
+	config          attest.Digest // that the broker's evidence claims
+	attestation     Attestation
 }
 
 // terms makes the terms of a listener. That includes trial evidence, so that what cannot work is found here.
 func (c *Config) terms(ctx context.Context, l *Listener, identity attest.Identity) (*terms, error) {
-	t := &terms{policy: c.Policy, clients: l.Clients, requireEvidence: l.RequireEvidence, clock: c.Clock}
+	t := &terms{policy: c.Policy, clients: l.Clients, requireEvidence: l.RequireEvidence, clock: c.Clock, config: identity.Config, attestation: c.Attestation}
 	config := atls.ServerConfig{
 		Service: c.Service, Certificate: l.certificate(c), MinVersion: c.MinTLS,
 		HandshakeTimeout: c.Limits.Transport.HandshakeTimeout, Now: c.Clock,
@@ -86,11 +88,14 @@ func (g *gate) handshake(ctx context.Context, socket net.Conn) (transport.Secure
 	}
 	peer := conn.Peer()
 	secured := transport.Secured{Stream: conn, Identities: peer.Identities}
+	if conn.CanReattest() {
+		return g.stand(t, conn, secured), nil
+	}
 	if t.clients != nil && len(peer.Certificates) > 0 {
 		secured.User = t.clients.user(peer.Certificates[0])
 	}
 	user := secured.User
-	secured.Recheck = func() uint32 { return g.now.Load().recheck(peer, user) }
+	secured.Recheck = func() (uint32, error) { return g.now.Load().recheck(peer, user), nil }
 	return secured, nil
 }
 
@@ -102,11 +107,9 @@ func explainRevoked(err error) error {
 	return err
 }
 
-// recheck says, with a reason code, whether a peer that was let in by other terms would be let in by these: 0 if so.
+// recheck says, with a reason code, whether a peer without evidence that was let in by other terms would be let in by
+// these: 0 if so.
 func (t *terms) recheck(peer *atls.Peer, user string) uint32 {
-	if peer.Attested {
-		return t.recheckEvidence(peer)
-	}
 	if t.requireEvidence {
 		return reasonNotAuthorized
 	}
@@ -114,19 +117,6 @@ func (t *terms) recheck(peer *atls.Peer, user string) uint32 {
 		return 0
 	}
 	return t.recheckCertificates(peer, user)
-}
-
-// recheckEvidence judges what the evidence said anew. Who has come to be somebody else must connect again, since the
-// core knows who it is from the beginning of the connection.
-func (t *terms) recheckEvidence(peer *atls.Peer) uint32 {
-	verdict := t.policy.Judge(peer.Verdict.Facts)
-	switch {
-	case !verdict.Accepted:
-		return reasonNotAuthorized
-	case !slices.Equal(verdict.Identities, peer.Identities):
-		return reasonAdministrative
-	}
-	return 0
 }
 
 func (t *terms) recheckCertificates(peer *atls.Peer, user string) uint32 {
