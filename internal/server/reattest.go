@@ -26,7 +26,7 @@ const ReattestProperty = abi.ProvenancePrefix + "reattest-seconds"
 const reattestJitter = 0.2
 
 // roundsApart is the least time between the beginnings of two rounds of a connection: each costs a quote.
-const roundsApart = time.Second
+const roundsApart = 250 * time.Millisecond
 
 // refusedRound is what a client is told whose round fails; why is in the log alone.
 const refusedRound = "re-attestation has failed"
