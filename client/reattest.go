@@ -22,6 +22,11 @@ const ReattestMethod = atls.ReattestMethod
 // how many seconds the next round must begin. Without it none is demanded.
 const ReattestProperty = "vouchmq-reattest-seconds"
 
+// ConfigTopic is where a broker publishes the digest of its configuration when it has come to attest another one: within
+// the grace time its clients must have attested again, or are disconnected. A client that subscribes to it calls
+// [Reattester.Hurry] when a message comes. The broker's rules must allow the subscription.
+const ConfigTopic = "$SYS/broker/attestation/config"
+
 // Reattester lets a client of MQTT 5 and its broker attest to each other again, on the connection that they have, with any
 // MQTT library that can send and receive AUTH:
 //
@@ -33,7 +38,8 @@ const ReattestProperty = "vouchmq-reattest-seconds"
 //
 // Other packets flow meanwhile. Its methods may be called by any goroutine. See the example.
 type Reattester struct {
-	conn *atls.Conn
+	conn  *atls.Conn
+	hurry chan struct{} // holds a token if Keep is to begin a round now
 
 	mu    sync.Mutex
 	round *atls.ClientRound
@@ -45,7 +51,15 @@ func NewReattester(conn *atls.Conn) *Reattester {
 	if !conn.CanReattest() {
 		return nil
 	}
-	return &Reattester{conn: conn}
+	return &Reattester{conn: conn, hurry: make(chan struct{}, 1)}
+}
+
+// Hurry has Keep begin a round now, or after the one that is on its way.
+func (r *Reattester) Hurry() {
+	select {
+	case r.hurry <- struct{}{}:
+	default:
+	}
 }
 
 // Begin begins a round. It returns the data of AUTH 0x19.
@@ -89,6 +103,8 @@ func (r *Reattester) Keep(ctx context.Context, after string, round func(ctx cont
 		timer := time.NewTimer(time.Duration(seconds) * time.Second)
 		select {
 		case <-timer.C:
+		case <-r.hurry:
+			timer.Stop()
 		case <-ctx.Done():
 			timer.Stop()
 			return context.Cause(ctx)

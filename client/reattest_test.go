@@ -79,6 +79,10 @@ func TestKeep(t *testing.T) {
 			t.Errorf("%q is accepted", bad)
 		}
 	}
+	re.Hurry()
+	if err := re.Keep(ctx, "900", func(context.Context, []byte) (string, error) { return "", nil }); err != nil {
+		t.Error("in a hurry:", err)
+	}
 	over, cancel := context.WithCancel(ctx)
 	cancel()
 	if err := re.Keep(over, "900", nil); !errors.Is(err, context.Canceled) {

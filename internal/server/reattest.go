@@ -22,6 +22,10 @@ import (
 // many seconds it must begin the next round of re-attestation.
 const ReattestProperty = abi.ProvenancePrefix + "reattest-seconds"
 
+// ConfigTopic is where a broker says that its evidence claims another configuration from now on: the digest of that, at QoS 1, not
+// retained. A server of MQTT cannot ask a client to authenticate anew; a client that subscribes here knows when to.
+const ConfigTopic = "$SYS/broker/attestation/config"
+
 // reattestJitter is how much the time between two rounds varies, so that those who came together do not stay together.
 const reattestJitter = 0.2
 
@@ -56,6 +60,16 @@ type standing struct {
 
 	place int // in the heap of the watch, see watch.go
 	at    time.Time
+}
+
+// announceConfig tells clients that want to know that the broker has come to attest another configuration.
+func (s *Server) announceConfig(before attest.Identity, config *Config, c *change) {
+	if before.Config == c.identity.Config || config.Attestation.Reattest == 0 {
+		return
+	}
+	s.engine.PostNow(abi.EventPublish, 0, 0, 0, abi.AppendPublication(nil, &abi.Publication{
+		Topic: ConfigTopic, Payload: []byte(c.identity.Config.String()), QoS: 1,
+	}))
 }
 
 // stand makes a secured connection one that stands by evidence.

@@ -54,7 +54,7 @@ func (r *standRig) identities(name string, modules ...attest.Digest) []policy.Id
 func (r *standRig) policy(identities []policy.Identity) *policy.Policy {
 	r.t.Helper()
 	var rules []policy.Rule
-	all := []string{"#"}
+	all := []string{"#", "$SYS/#"}
 	for _, id := range identities {
 		rules = append(rules, policy.Rule{Who: []policy.Who{{Identity: id.Name}}, Publish: []string{"in/#"}, Subscribe: all, Provenance: true})
 	}
@@ -533,7 +533,13 @@ func TestReloadReattests(t *testing.T) {
 	a.connect("staying", client.ReattestMethod, nil)
 	b.connect("going", client.ReattestMethod, nil)
 	idle.connect("idle", "", nil)
+	told := new(stamped)
+	listener := paho(t, dial["plain"](t, r.rig), &paho5.Connect{ClientID: "told", CleanStart: true, KeepAlive: 30}, told)
+	if _, err := listener.Subscribe(context.Background(), &paho5.Subscribe{Subscriptions: []paho5.SubscribeOptions{{Topic: client.ConfigTopic, QoS: 1}}}); err != nil {
+		t.Fatal(err)
+	}
 	r.reload(r.policy(append(r.identities("device", deviceModule), r.identities("other", attest.Digest{9})...)))
+	told.await(t, client.ConfigTopic+"="+r.Identity().Config.String()+" ")
 	ra, rb := client.NewReattester(staying), client.NewReattester(going)
 	a.round(ra)
 	if staying.Peer().Verdict.Facts.Config != r.Identity().Config {

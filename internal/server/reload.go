@@ -175,10 +175,12 @@ func (s *Server) commit(old, config *Config, c *change) error {
 		config.LevelVar.Set(config.Level)
 	}
 	s.mu.Lock()
+	before := s.identity
 	s.config, s.identity = *config, c.identity
 	s.mu.Unlock()
 	err = errors.Join(err, s.closeRemoved(config, c), s.open(config, c))
 	ended := s.transport.Recheck()
+	s.announceConfig(before, config, c)
 	s.logCertificates(old, config)
 	s.log.Info("configuration is in force", "changed", differences(old, config), "config", attestedDigest(c.identity), "ended", ended)
 	if len(later) > 0 {
