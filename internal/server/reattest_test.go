@@ -346,6 +346,68 @@ func TestWhoMustReattest(t *testing.T) {
 	c.challenged()
 }
 
+// evidence makes evidence of the device by the formula of the protocol, for any moment and module.
+func (r *standRig) evidence(conn *atls.Conn, phase attest.Phase, seq uint64, nonceC [32]byte, nonceS []byte, module attest.Digest) []byte {
+	r.t.Helper()
+	cs := conn.ConnectionState()
+	exporter, err := attest.ExporterContext(attest.RoleClient, phase, seq, nonceC, nonceS)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	binder, err := cs.ExportKeyingMaterial(attest.ExporterLabel, exporter, attest.BinderSize)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	key := attest.Sum(cs.PeerCertificates[0].RawSubjectPublicKeyInfo)
+	claims := &attest.Claims{Identity: attest.Identity{Module: module}}
+	claims.Nonce, claims.Binder = nonceC, [attest.BinderSize]byte(binder)
+	claims.Role, claims.Phase, claims.Seq, claims.PeerKey, claims.Service = attest.RoleClient, phase, seq, &key, server.DevelopmentService
+	claims.Request = attest.Sum(encoded(1, "n1", cs.NegotiatedProtocol, cs.Version, cs.CipherSuite))
+	evidence, err := attest.Make(context.Background(), sim.NewAttester(r.device, module), attest.PurposeConnection, claims, rand.Reader)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return evidence
+}
+
+// A client that comes to run another module must connect again, even if the policy accepts both as the same identity: the core,
+// and those whom it tells of the client, know the first.
+func TestReattestationAsSomebodyElse(t *testing.T) {
+	second := attest.Sum([]byte("second module"))
+	r := startStanding(t, nil)
+	r.reload(r.policy(r.identities("device", deviceModule, second)))
+	for module, same := range map[attest.Digest]bool{deviceModule: true, second: false, {3}: false} {
+		conn := r.dial(r.readBundle(), true)
+		c := &raw{t, conn}
+		c.connect("changeling", client.ReattestMethod, nil)
+		data, err := client.NewReattester(conn).Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.auth(0x19, data)
+		var sent struct {
+			_               struct{} `cbor:",toarray"`
+			Kind, Seq       uint64
+			Nonce, Evidence []byte
+		}
+		if err := dcbor.Decode(c.challenged(), &sent); err != nil {
+			t.Fatal(err)
+		}
+		c.auth(0x18, encoded(3, 1, r.evidence(conn, attest.PhaseReattest, 1, [32]byte(data[len(data)-32:]), sent.Nonce, module)))
+		switch {
+		case same:
+			if auth, ok := c.receive().Content.(*packets.Auth); !ok || auth.ReasonCode != 0 {
+				t.Error("the control has failed")
+			}
+		case module == second:
+			c.disconnected(0x98)
+			r.saw("re-attestation refused", "somebody else")
+		default:
+			c.disconnected(0x87)
+		}
+	}
+}
+
 // attack is what somebody does on a connection that has announced the method.
 type attack struct {
 	do     func(t testing.TB, r *standRig, c *raw, re *client.Reattester)
@@ -429,31 +491,11 @@ var attacks = map[string]attack{
 		c.auth(0x18, encoded(3, 2, sent.Evidence))
 	}, 0x87, attest.ErrBinding.Error()},
 	"evidence of connect": {func(t testing.TB, r *standRig, c *raw, re *client.Reattester) {
-		conn := c.conn.(*atls.Conn)
-		cs := conn.ConnectionState()
 		data, _ := re.Begin()
 		c.auth(0x19, data)
 		c.challenged()
 		// What the client would have sent at connect, made with the right key for this very connection.
-		var nonce [32]byte
-		_, _ = rand.Read(nonce[:])
-		exporter, err := attest.ExporterContext(attest.RoleClient, attest.PhaseConnect, 0, nonce, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		binder, err := cs.ExportKeyingMaterial(attest.ExporterLabel, exporter, attest.BinderSize)
-		if err != nil {
-			t.Fatal(err)
-		}
-		key := attest.Sum(cs.PeerCertificates[0].RawSubjectPublicKeyInfo)
-		claims := &attest.Claims{Identity: attest.Identity{Module: deviceModule}}
-		claims.Nonce, claims.Binder = nonce, [attest.BinderSize]byte(binder)
-		claims.Role, claims.Phase, claims.PeerKey, claims.Service = attest.RoleClient, attest.PhaseConnect, &key, server.DevelopmentService
-		claims.Request = attest.Sum(encoded(1, "n1", cs.NegotiatedProtocol, cs.Version, cs.CipherSuite))
-		evidence, err := attest.Make(context.Background(), sim.NewAttester(r.device, deviceModule), attest.PurposeConnection, claims, rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
+		evidence := r.evidence(c.conn.(*atls.Conn), attest.PhaseConnect, 0, [32]byte(data[len(data)-32:]), nil, deviceModule)
 		c.auth(0x18, encoded(3, 1, evidence))
 	}, 0x87, attest.ErrBinding.Error()},
 }
