@@ -602,6 +602,30 @@ func TestReloadReattests(t *testing.T) {
 	works(t, r.rig, "plain")
 }
 
+// A reload in the middle of a round: the evidence of that round is of the old configuration, and does not count.
+func TestReloadDuringARound(t *testing.T) {
+	r := startStanding(t, nil)
+	conn := r.dial(r.anyConfig(), true)
+	c, re := &raw{t, conn}, client.NewReattester(conn)
+	c.connect("caught", client.ReattestMethod, nil)
+	data, err := re.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.auth(0x19, data)
+	answer, err := re.Answer(context.Background(), c.challenged())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.reload(r.policy(append(r.identities("device", deviceModule), r.identities("other", attest.Digest{9})...)))
+	c.auth(0x18, answer)
+	if auth, ok := c.receive().Content.(*packets.Auth); !ok || auth.ReasonCode != 0 {
+		t.Fatal("the round did not end well")
+	}
+	r.advance(grace + time.Second)
+	c.disconnected(0x87)
+}
+
 // A change of the policy, and the end of collateral, find those whom they concern, and only those.
 func TestReappraisalOfConnections(t *testing.T) {
 	r := startStanding(t, func(c *server.Config) { c.Attestation.Grace = time.Hour })
