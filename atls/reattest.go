@@ -34,13 +34,11 @@ type rounds struct {
 	client *ClientConfig // of the client's side, with the latest appraiser; nil at the server
 }
 
-// attests reports whether evidence of the server is asked for on connections of this kind: only then are there
-// rounds.
-func (c Carrier) attests() bool { return c != X1 && c != Ordinary }
-
 // CanReattest reports whether re-attestation is possible on the connection: it is where the client has asked for the
 // server's evidence at connect.
-func (c *Conn) CanReattest() bool { return c.session.carrier.attests() }
+func (c *Conn) CanReattest() bool {
+	return c.session.carrier != X1 && c.session.carrier != Ordinary
+}
 
 // errNotAttested says why there are no rounds on a connection.
 func errNotAttested() error {

@@ -88,13 +88,13 @@ func (g *gate) handshake(ctx context.Context, socket net.Conn) (transport.Secure
 	}
 	peer := conn.Peer()
 	secured := transport.Secured{Stream: conn, Identities: peer.Identities}
-	if conn.CanReattest() {
-		return g.stand(t, conn, secured), nil
-	}
 	if t.clients != nil && len(peer.Certificates) > 0 {
 		secured.User = t.clients.user(peer.Certificates[0])
 	}
 	user := secured.User
+	if conn.CanReattest() {
+		return g.stand(t, conn, secured), nil
+	}
 	secured.Recheck = func() (uint32, error) { return g.now.Load().recheck(peer, user), nil }
 	return secured, nil
 }
@@ -107,10 +107,10 @@ func explainRevoked(err error) error {
 	return err
 }
 
-// recheck says, with a reason code, whether a peer without evidence that was let in by other terms would be let in by
-// these: 0 if so.
+// recheck says, with a reason code, whether a peer that was let in by other terms would be let in by these: 0 if so. What
+// its evidence says is judged in standing.
 func (t *terms) recheck(peer *atls.Peer, user string) uint32 {
-	if t.requireEvidence {
+	if t.requireEvidence && !peer.Attested {
 		return reasonNotAuthorized
 	}
 	if peer.Carrier != atls.Ordinary {

@@ -45,6 +45,7 @@ type standing struct {
 	listener transport.Login // who else must be asked at CONNECT; nil is nobody
 	platform attest.Platform // as the core was told
 	module   attest.Digest
+	shown    string // user that its certificate names, "" if it has shown none
 
 	begun time.Time         // when the last round began, in real time; Step alone uses it
 	round *atls.ServerRound // that waits for the client's answer; Step alone uses it
@@ -74,7 +75,7 @@ func (s *Server) announceConfig(before attest.Identity, config *Config, c *chang
 
 // stand makes a secured connection one that stands by evidence.
 func (g *gate) stand(t *terms, conn *atls.Conn, secured transport.Secured) transport.Secured {
-	x := &standing{gate: g, conn: conn, claimed: t.config, place: -1}
+	x := &standing{gate: g, conn: conn, claimed: t.config, shown: secured.User, place: -1}
 	if peer := conn.Peer(); peer.Attested {
 		x.platform, x.module = peer.Verdict.Facts.Platform, peer.Verdict.Facts.Module
 		secured.Platform, secured.Module = string(x.platform), x.module.String()
@@ -160,15 +161,15 @@ func (x *standing) inTime(t *terms) (uint32, error) {
 	return 0, nil
 }
 
+// errWithoutEvidence is about what a connection needs besides evidence that holds.
+var errWithoutEvidence = errors.New("the listener has come to require evidence or a certificate that the client has not shown")
+
 // judge judges what the client's evidence said. Who has come to be somebody else must connect again, since the core
 // knows who it is from the beginning of the connection.
 func (x *standing) judge(t *terms) (uint32, error) {
 	peer := x.conn.Peer()
-	if !peer.Attested {
-		if t.requireEvidence {
-			return reasonNotAuthorized, attest.Errorf(attest.ErrMissing, "this listener has come to require evidence, and the client gave none")
-		}
-		return 0, nil
+	if reason := t.recheck(peer, x.shown); reason != 0 || !peer.Attested {
+		return reason, errWithoutEvidence
 	}
 	verdict := t.policy.Reappraise(peer.Verdict.Facts, t.clock())
 	if !verdict.Accepted {
