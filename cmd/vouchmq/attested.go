@@ -16,6 +16,9 @@ import (
 	"github.com/vouchmq/vouchmq/internal/server"
 )
 
+// bundleHint says where bundles come from.
+const bundleHint = "ask the owner of the broker for a bundle; vouchmq serve writes one for a broker of your own"
+
 // dialAttested connects to the broker of a bundle and verifies it. The connection is not returned unless the
 // bundle's policy accepts the broker.
 func (f *connectFlags) dialAttested(ctx context.Context, c *cobra.Command, log func(string)) (net.Conn, error) {
@@ -24,7 +27,7 @@ func (f *connectFlags) dialAttested(ctx context.Context, c *cobra.Command, log f
 	}
 	bundle, err := client.ReadBundle(f.bundle)
 	if err != nil {
-		return nil, withHint(err, "ask the owner of the broker for a bundle; vouchmq serve writes one for a broker of your own")
+		return nil, withHint(err, bundleHint)
 	}
 	options := client.Options{Address: f.bundleAddress(bundle)}
 	if f.attest != "" {
