@@ -310,14 +310,20 @@ func TestBrokerThatStays(t *testing.T) {
 func TestLimit(t *testing.T) {
 	dial, came := fake(t)
 	g := run(t, gateway.Config{Dial: dial, MaxConnections: 2})
+	over := make(chan struct{})
 	var echoing sync.WaitGroup
 	echoing.Go(func() {
-		for far := range came {
-			echoing.Go(func() { io.Copy(far, far); far.Close() })
+		for {
+			select {
+			case far := <-came:
+				echoing.Go(func() { io.Copy(far, far); far.Close() })
+			case <-over:
+				return
+			}
 		}
 	})
 	defer echoing.Wait()
-	defer close(came)
+	defer close(over)
 	// served tells of a client that gets an answer, which the gateway has then given a place.
 	served := func() (net.Conn, bool) {
 		c := connect(t, g.addr)
