@@ -14,6 +14,29 @@
 // which Go sends in the server's first flight: no round trip is added. Nothing is ever resumed; a ticket
 // carries evidence, not state.
 //
+// # Using it without the broker
+//
+// A server needs a certificate of its owner's CA (package owner), an ECH key, and an [attest.Attester] for the TEE
+// that it runs in. [NewServer] checks them and makes evidence once; [NewListener] or [Listen] give a net.Listener for
+// anything that serves connections, such as http.Server:
+//
+//	server, err := atls.NewServer(ctx, atls.ServerConfig{Service: "shop.example", Certificate: certificate,
+//		ECHKeys: keys, Attester: attester, Identity: attest.Identity{Module: digest}})
+//	listener, err := atls.Listen(":8883", server, atls.ListenerOptions{Failed: logFailure})
+//	err = http.Serve(listener, handler)
+//
+// Handshakes run beside each other, so that Accept never waits for a slow peer. What Accept returns is a *[Conn],
+// and [Conn.Peer] tells who is there; unless the server requires evidence, peers without any are let in, too, and
+// it is for the application to look. A renewed certificate or another policy is another Server: [Listener.SetServer].
+//
+// A client needs the service's name, its owner CA, its ECH configuration, and a policy. [Dial] and [Client] return
+// a connection over which nothing has been sent, or an error. What has a bundle file is easier with package client.
+// In http.Transport it is the DialTLSContext; see the example. Do not return a nil *Conn as a net.Conn.
+//
+// Any protocol can run over a Conn, in both directions at once, as over a *tls.Conn; CloseWrite ends one way. The ALPN
+// protocol is "mqtt" whatever runs there, on purpose: it is visible, and a name of its own would tell. So HTTP over it is
+// HTTP/1.1.
+//
 // # Carriers, and who expects a frame
 //
 //	name                     carrier   ticket                          client frame

@@ -40,6 +40,8 @@ var rooms = map[string][]string{
 	"client": {"atls", "attest/sim"}, // a client knows the drivers whose evidence it can judge
 	"bench":  {"client", "internal/mqtt"},
 
+	"examples": {"client"}, // what everybody may import, and nothing internal
+
 	"attest":               {"internal/dcbor", "internal/sign1"},
 	"attest/policy":        {"attest", "internal/yamldoc"},
 	"attest/internal/dcap": {"attest"},
