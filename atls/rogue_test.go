@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/vouchmq/vouchmq/atls"
@@ -24,6 +25,9 @@ type rogueServer struct {
 	certificate tls.Certificate
 	ech         []tls.EncryptedClientHelloKey
 	maxVersion  uint16
+	curves      []tls.CurveID // nil: all
+	tapped      *atomic.Pointer[tap]
+	unwrap      func([]byte, tls.ConnectionState) (*tls.SessionState, error)
 	// ticket makes the label of its session ticket; nil: it sends none.
 	ticket func(name string, cs tls.ConnectionState) []byte
 	// speak is called after the handshake; nil: wait for the client to go.
@@ -34,6 +38,11 @@ type rogueServer struct {
 func (s *rogueServer) serve(t testing.TB) (addr string, got chan []byte) {
 	got = make(chan []byte, 16)
 	addr = serve(t, func(raw net.Conn) {
+		if s.tapped != nil {
+			seen := &tap{Conn: raw}
+			s.tapped.Store(seen)
+			raw = seen
+		}
 		conn := tls.Server(raw, s.config())
 		if conn.Handshake() != nil {
 			got <- nil
@@ -49,7 +58,7 @@ func (s *rogueServer) serve(t testing.TB) (addr string, got chan []byte) {
 }
 
 func (s *rogueServer) config() *tls.Config {
-	base := &tls.Config{Certificates: []tls.Certificate{s.certificate}, EncryptedClientHelloKeys: s.ech, NextProtos: []string{"mqtt"}, MaxVersion: s.maxVersion}
+	base := &tls.Config{Certificates: []tls.Certificate{s.certificate}, EncryptedClientHelloKeys: s.ech, NextProtos: []string{"mqtt"}, MaxVersion: s.maxVersion, CurvePreferences: s.curves, UnwrapSession: s.unwrap}
 	base.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		config := base.Clone()
 		config.GetConfigForClient = nil
