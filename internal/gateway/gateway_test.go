@@ -198,6 +198,20 @@ func TestTooSlowClient(t *testing.T) {
 	}
 }
 
+// TestSilentBroker: somebody who accepts and says nothing does not hold a client for ever.
+func TestSilentBroker(t *testing.T) {
+	silent := listen(t)
+	defer silent.Close()
+	b := startBroker(t, server.DevelopmentOptions{})
+	b.bundle.Addresses = []string{silent.Addr().String()} // nobody accepts: the system does
+	g := run(t, gateway.Config{Dial: to(b.bundle), DialTimeout: 100 * time.Millisecond})
+	c := connect(t, g.addr)
+	c.Write(connectPacket(mqtt.V5, "c"))
+	if got := connack(t, c, mqtt.V5); got != mqtt.ServerUnavailable {
+		t.Error(got)
+	}
+}
+
 // TestNotMQTT: what is none is closed, told from each other in the log, and reaches nobody.
 func TestNotMQTT(t *testing.T) {
 	dial, came := fake(t)
