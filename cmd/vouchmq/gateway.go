@@ -85,6 +85,8 @@ func (f *gatewayFlags) run(c *cobra.Command) error {
 		return err
 	}
 	defer closeAll(listeners)
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGHUP) // before anybody can know that there is a gateway
 	ready := gatewayReady(f.bundle, listeners)
 	log.Info("gateway listens", "listeners", ready.Listeners, "service", broker.bundle.Load().Service, "owner", broker.bundle.Load().Fingerprint().String())
 	if f.readyFile != "" {
@@ -93,7 +95,7 @@ func (f *gatewayFlags) run(c *cobra.Command) error {
 		}
 		defer os.Remove(f.readyFile)
 	}
-	err = f.serve(c.Context(), broker, log, listeners)
+	err = f.serve(c.Context(), asked, broker, log, listeners)
 	log.Info("gateway stopped")
 	return err
 }
@@ -129,31 +131,16 @@ func gatewayReady(bundle string, listeners []net.Listener) local.Ready {
 	return r
 }
 
-// serve runs the gateway until ctx ends, reads the bundle anew at SIGHUP, and keeps the service manager informed.
-func (f *gatewayFlags) serve(ctx context.Context, broker *gatewayBroker, log *slog.Logger, listeners []net.Listener) error {
+// serve runs the gateway until ctx ends, reads the bundle anew when it is asked to, and keeps the service manager informed.
+func (f *gatewayFlags) serve(ctx context.Context, asked <-chan os.Signal, broker *gatewayBroker, log *slog.Logger, listeners []net.Listener) error {
 	manager := systemd.Notifier{Log: log}
 	working, cancel := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	defer cancel()
-	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, syscall.SIGHUP)
-	tasks.Go(func() {
-		for {
-			select {
-			case <-asked:
-				manager.Reloading()
-				broker.reload(log)
-				manager.Ready()
-			case <-working.Done():
-				signal.Ignore(syscall.SIGHUP) // it would end the process in the middle of its farewell
-				manager.Stopping()
-				return
-			}
-		}
-	})
-	tasks.Go(func() { manager.Watch(working, func(context.Context) error { return nil }) })
 	manager.Ready()
+	tasks.Go(func() { broker.reloadWhenAsked(working, asked, manager, log) })
+	tasks.Go(func() { manager.Watch(working, func(context.Context) error { return nil }) })
 	return gateway.Serve(ctx, gateway.Config{
 		Dial: broker.dial, Log: log, MaxConnections: f.connections,
 		Explain: func(err error) string { return outcomeOf(err).hint },
@@ -196,6 +183,22 @@ func (b *gatewayBroker) dial(ctx context.Context) (net.Conn, *client.Verdict, er
 		return nil, verdict, err // conn would be an interface that is not nil
 	}
 	return conn, verdict, nil
+}
+
+// reloadWhenAsked reloads until ctx ends, and tells the service manager.
+func (b *gatewayBroker) reloadWhenAsked(ctx context.Context, asked <-chan os.Signal, manager systemd.Notifier, log *slog.Logger) {
+	for {
+		select {
+		case <-asked:
+			manager.Reloading()
+			b.reload(log)
+			manager.Ready()
+		case <-ctx.Done():
+			signal.Ignore(syscall.SIGHUP) // it would end the process in the middle of its farewell
+			manager.Stopping()
+			return
+		}
+	}
 }
 
 // reload reads the bundle anew. One of another owner or service, or an older one, is left where it is: whoever means

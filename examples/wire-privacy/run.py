@@ -36,7 +36,7 @@ SKIPPED = 77
 PATIENCE = 60  # seconds for anything
 
 # Short enough to turn up in ciphertext by chance: a leak only if all connections of a kind have it.
-WORDS = [b"sgx", b"tdx", b"sev", b"tpm", b"attest", b"vouch"]
+WORDS = [b"sgx", b"tdx", b"sev", b"tpm", b"attest", b"vouch", b".n1.", b".p1.", b".x1."]
 EVIDENCE_OID = bytes.fromhex("06082b06010505070123")  # id-pe-cmw, RFC 9999
 VISIBLE_MESSAGES = {"1", "2"}  # ClientHello, ServerHello
 FIELDS = ["tcp.stream", "tcp.srcport", "frame.time_epoch", "tls.record.length", "tls.handshake.type",
@@ -198,7 +198,6 @@ class Stream:
         self.kind, self.port, self.public_name, self.service = made["kind"], made["port"], made["public_name"], made["service"]
         self.secrets = {name: bytes.fromhex(value) for name, value in made["secrets"].items()}
         self.secrets["object identifier of evidence"] = EVIDENCE_OID
-        self.secrets.update({f"carrier {c}": f".{c}.".encode() for c in ("n1", "p1", "x1")})
         self.number = None
         self.segments = {True: {}, False: {}}  # by direction, then by sequence number
         self.records = {True: [], False: []}
