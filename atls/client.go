@@ -117,7 +117,7 @@ func newClientHandshake(raw net.Conn, config *ClientConfig) (*clientHandshake, e
 	if err != nil {
 		return nil, err
 	}
-	h := &clientHandshake{config: config, session: session{carrier: N1, service: config.Service}}
+	h := &clientHandshake{config: config, session: session{self: attest.RoleClient, carrier: N1, service: config.Service}}
 	if config.Unattested {
 		h.carrier = X1
 	}
@@ -154,7 +154,7 @@ func (h *clientHandshake) run(ctx context.Context) (*Conn, error) {
 	}
 	key := attest.Sum(cs.PeerCertificates[0].RawSubjectPublicKeyInfo)
 	h.serverKey = &key
-	c := &Conn{Conn: h.tls, peer: Peer{
+	c := &Conn{Conn: h.tls, session: h.session, peer: Peer{
 		Carrier: h.carrier, ServerName: h.service, Certificates: cs.PeerCertificates,
 		ALPN: cs.NegotiatedProtocol, TLSVersion: cs.Version,
 	}}
@@ -184,7 +184,7 @@ func (h *clientHandshake) judgeServer(ctx context.Context, c *Conn, cs *tls.Conn
 	if err != nil {
 		return err
 	}
-	binding, err := h.binding(attest.RoleServer, cs)
+	binding, err := h.binding(attest.RoleServer, h.connecting(), cs)
 	if err != nil {
 		return err
 	}
@@ -212,7 +212,7 @@ func (h *clientHandshake) sendEvidence(ctx context.Context, cs *tls.ConnectionSt
 }
 
 func (h *clientHandshake) evidence(ctx context.Context, cs *tls.ConnectionState) ([]byte, error) {
-	binding, err := h.binding(attest.RoleClient, cs)
+	binding, err := h.binding(attest.RoleClient, h.connecting(), cs)
 	if err != nil {
 		return nil, err
 	}

@@ -37,8 +37,9 @@ type Peer struct {
 // Conn is a TLS connection whose peer has been appraised.
 type Conn struct {
 	*tls.Conn
-	early []byte // read along with the ticket, at most one byte
-	peer  Peer
+	early   []byte // read along with the ticket, at most one byte
+	peer    Peer
+	session session // what evidence of this connection is bound to
 }
 
 // Peer returns what is known of the other side. The caller must not change it.

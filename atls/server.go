@@ -159,7 +159,7 @@ func (s *Server) growTicket(n int) {
 // Handshake takes one connection: TLS, then, if the client used a bundle, its frame. It returns a Conn, or an
 // error and raw closed. Errors have an attest.Kind; the other side is not told which.
 func (s *Server) Handshake(ctx context.Context, raw net.Conn) (*Conn, error) {
-	h := &serverHandshake{server: s, session: session{service: s.config.Service, serverKey: &s.serverKey}}
+	h := &serverHandshake{server: s, session: session{self: attest.RoleServer, service: s.config.Service, serverKey: &s.serverKey}}
 	conn, err := h.run(ctx, raw)
 	if err != nil {
 		if conn != nil {
@@ -192,6 +192,7 @@ func (h *serverHandshake) run(ctx context.Context, raw net.Conn) (*Conn, error) 
 		return nil, err
 	}
 	cs := c.ConnectionState()
+	c.session = h.session
 	c.peer = Peer{
 		Carrier: h.carrier, ServerName: h.name, Certificates: cs.PeerCertificates,
 		ALPN: cs.NegotiatedProtocol, TLSVersion: cs.Version,
@@ -232,7 +233,7 @@ func (h *serverHandshake) evidence(ctx context.Context, cs *tls.ConnectionState)
 	if config.Attester == nil {
 		return nil, attest.Errorf(attest.ErrAttester, "client asks for evidence, and this server has no attester")
 	}
-	binding, err := h.binding(attest.RoleServer, cs)
+	binding, err := h.binding(attest.RoleServer, h.connecting(), cs)
 	if err != nil {
 		return nil, err
 	}
@@ -287,7 +288,7 @@ func (h *serverHandshake) judgeClient(ctx context.Context, c *Conn, cs *tls.Conn
 		}
 		return nil
 	}
-	binding, err := h.binding(attest.RoleClient, cs)
+	binding, err := h.binding(attest.RoleClient, h.connecting(), cs)
 	if err != nil {
 		return err
 	}
