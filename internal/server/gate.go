@@ -53,7 +53,7 @@ func (c *Config) terms(ctx context.Context, l *Listener, identity attest.Identit
 		config.Clients = c.appraiser(l)
 	}
 	if l.Clients != nil {
-		config.ClientAuth, config.ClientCAs, config.VerifyOrdinary = l.Clients.auth(), l.Clients.pool(), t.verifyOrdinary
+		config.ClientAuth, config.ClientCAs, config.VerifyConnection = l.Clients.auth(), l.Clients.pool(), t.verifyCertificates
 	}
 	var err error
 	t.tls, err = atls.NewServer(ctx, config)
@@ -69,8 +69,8 @@ func (c *Config) appraiser(l *Listener) *policy.Appraiser {
 	return policy.NewAppraiser(c.Policy, c.Registry)
 }
 
-// verifyOrdinary looks for revocation once the chain has been verified.
-func (t *terms) verifyOrdinary(state tls.ConnectionState) error {
+// verifyCertificates looks for revocation once the chain has been verified.
+func (t *terms) verifyCertificates(state tls.ConnectionState) error {
 	if len(state.VerifiedChains) == 0 {
 		return nil // without a certificate, where none is required
 	}
