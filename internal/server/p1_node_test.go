@@ -115,6 +115,15 @@ func TestP1FromNode(t *testing.T) {
 	}
 }
 
+// The Node client agrees with the worked example of the protocol's description.
+func TestNodeAgreesWithWorkedExample(t *testing.T) {
+	needTool(t, "node")
+	out, err := exec.Command("node", "../../examples/p1-node/example.mjs", "../../docs/attested-tls.md").CombinedOutput()
+	if err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
 // relay starts a machine in the middle that has stolen the broker's certificate with its key. It asks the genuine broker
 // for evidence with the client's own nonce, and gives it to the client. It must get nothing in return.
 func relay(t testing.TB, r *rig) (address string) {
