@@ -1,11 +1,11 @@
-// Compares the worked example of docs/attested-tls.md with what this client computes.
+// Compares the worked example of docs/attested-tls.md with what this client computes, and changes each byte of its evidence.
 //
 //   node example.mjs PAGE
 
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { base32 } from './attested.mjs';
-import { appraise, expectedClaims, exporterContext, leafHash, reportData, requestDigest, shortReportData, treeRoot } from './evidence.mjs';
+import { appraise, expectedClaims, exporterContext, leafHash, Refusal, reportData, requestDigest, shortReportData, treeRoot } from './evidence.mjs';
 
 const page = readFileSync(process.argv[2], 'utf8');
 const text = page.split('```text example\n')[1].split('```')[0].replaceAll('\n   ', '');
@@ -19,6 +19,20 @@ function compare(name, computed) {
   if (computed.equals(value(name))) return;
   wrong++;
   console.error(`${name} is ${computed.toString('hex')} here, and there ${shown[name]}`);
+}
+
+/** Evidence with any bit changed must be refused, and in a regular way. */
+function refuses(i, bit) {
+  const changed = Buffer.from(evidence);
+  changed[i] ^= bit;
+  try {
+    appraise(changed, own, want);
+  } catch (err) {
+    if (err instanceof Refusal) return;
+    console.error(err);
+  }
+  wrong++;
+  console.error(`evidence with byte ${i} changed is not refused`);
 }
 
 const own = {
@@ -42,10 +56,13 @@ const root = treeRoot(leaf, 1, 3, [count(0x80), count(0xa0)]);
 compare('root_1_of_3', root);
 compare('rd64_1_of_3', reportData(3, root));
 const frame = value('frame');
-appraise(frame.subarray(4, 4 + frame.readUInt32BE()), own, { module: said.get(-70007), simKey: value('sim_key') });
+const evidence = frame.subarray(4, 4 + frame.readUInt32BE());
+const want = { module: said.get(-70007), simKey: value('sim_key') };
+appraise(evidence, own, want);
+for (let i = 0; i < evidence.length; i++) refuses(i, 1 << i % 8);
 if (shown.server_name !== name) {
   wrong++;
   console.error(`server_name is ${name} here, and there ${shown.server_name}`);
 }
 if (wrong > 0) process.exit(1);
-console.log('all values agree, and the evidence is accepted');
+console.log('all values agree; the evidence is accepted, and refused with any byte changed');
