@@ -14,6 +14,8 @@ import (
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/cca"
+	"github.com/vouchmq/vouchmq/attest/nitro"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/sim"
 )
@@ -50,8 +52,10 @@ type Options struct {
 	Now              func() time.Time
 }
 
-// Drivers returns the verifiers of this build: those of the simulated TEE.
-func Drivers() *attest.Registry { return attest.NewRegistry(sim.NewVerifier()) }
+// Drivers returns the verifiers of this build: of AWS Nitro Enclaves, Arm CCA and the simulated TEE.
+func Drivers() *attest.Registry {
+	return attest.NewRegistry(sim.NewVerifier(), nitro.NewVerifier(), cca.NewVerifier())
+}
 
 // Dial connects to a broker and returns the connection once the broker's evidence has been accepted. The
 // verdict is also returned with an error if there was evidence to judge; it is nil if there was none, and
