@@ -17,6 +17,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/cca"
 	"github.com/vouchmq/vouchmq/attest/nitro"
 	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/attest/sevsnp"
 	"github.com/vouchmq/vouchmq/attest/sim"
 )
 
@@ -52,9 +53,9 @@ type Options struct {
 	Now              func() time.Time
 }
 
-// Drivers returns the verifiers of this build: of AWS Nitro Enclaves, Arm CCA and the simulated TEE.
+// Drivers returns the verifiers of this build: of AMD SEV-SNP, AWS Nitro Enclaves, Arm CCA and the simulated TEE.
 func Drivers() *attest.Registry {
-	return attest.NewRegistry(sim.NewVerifier(), nitro.NewVerifier(), cca.NewVerifier())
+	return attest.NewRegistry(sim.NewVerifier(), nitro.NewVerifier(), cca.NewVerifier(), sevsnp.NewVerifier())
 }
 
 // Dial connects to a broker and returns the connection once the broker's evidence has been accepted. The
