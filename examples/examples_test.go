@@ -49,7 +49,7 @@ func TestPrograms(t *testing.T) {
 func startBroker(t *testing.T) (right, wrong string) {
 	t.Helper()
 	config, state, err := server.Development(server.DevelopmentOptions{
-		Dir: t.TempDir(), Attested: "127.0.0.1:0", Engine: server.Native, Now: time.Now(), Log: slog.New(slog.DiscardHandler),
+		Dir: t.TempDir(), Plain: "-", Attested: "127.0.0.1:0", Engine: server.Native, Now: time.Now(), Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

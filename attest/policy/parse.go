@@ -290,7 +290,7 @@ func (r *reader) anyOf(n ast.Node, id *Identity) error {
 
 func (r *reader) requirement(e entry) (Requirement, error) {
 	req := Requirement{Platform: attest.Platform(e.key), Want: map[string][]string{}}
-	if err := req.check(); err != nil { // the platform; its keys are checked one by one, for their place
+	if err := req.checkKeys(); err != nil { // the platform; its keys are checked one by one, for their place
 		return req, r.at(e.keyNode, "%v", err)
 	}
 	entries, err := r.mapping(e.value, e.key)
@@ -302,9 +302,12 @@ func (r *reader) requirement(e entry) (Requirement, error) {
 			return req, err
 		}
 		one := Requirement{Platform: req.Platform, Want: map[string][]string{key.key: req.Want[key.key]}}
-		if err := one.check(); err != nil {
+		if err := one.checkKeys(); err != nil {
 			return req, r.at(key.keyNode, "%v", err)
 		}
+	}
+	if err := req.check(); err != nil { // something is missing
+		return req, r.at(e.keyNode, "%v", err)
 	}
 	return req, nil
 }

@@ -34,7 +34,7 @@ identities:
       - sevsnp: { measurement: [` + strings.Repeat("33", 48) + `], min_tcb: { bootloader: 4, snp: 22, microcode: 213 } }
       - tpm:    { ak: [` + strings.Repeat("44", 32) + `], pcrs: { 0: ` + strings.Repeat("55", 32) + `, 4: ` + strings.Repeat("56", 32) + ` } }
       - nitro:  { pcr0: ` + strings.Repeat("66", 48) + ` }
-      - cca:    { rim: [` + strings.Repeat("77", 32) + `] }
+      - cca:    { cpak: ` + strings.Repeat("88", 48) + `, rim: [` + strings.Repeat("77", 32) + `] }
     instances: [sim:00, "ppid:1"]
   sensor: { module: [` + digestB + `], simulated: allow, any_of: [ { sim: {} } ] }
 rules:
@@ -139,7 +139,7 @@ identities:
 		t.Error("layout changed the digest")
 	}
 	for _, change := range [][2]string{
-		{"[x, y] }\n  -", "[x] }\n  -"}, {"who: a, subscribe: z", "who: b, subscribe: z"}, {"{ nitro: {} }", "{ cca: {} }"},
+		{"[x, y] }\n  -", "[x] }\n  -"}, {"who: a, subscribe: z", "who: b, subscribe: z"}, {"{ nitro: {} }", "{ tdx: {} }"},
 		{"instances: [x, y]", "instances: [x]"}, {digestB, digestC}, {"subscribe: z", "publish: z"},
 	} {
 		changed := strings.Replace(base, change[0], change[1], 1)
@@ -425,4 +425,13 @@ func ExamplePolicy_Judge() {
 	facts.Measurements = map[string][]byte{"key": append([]byte{1}, make([]byte, 47)...)}
 	fmt.Println(p.Judge(facts).Err)
 	// Output: module sha384:e881584651bf… is not one of the 1 accepted by identity "broker"
+}
+
+// Evidence of CCA leads to no root: an identity that does not say whose keys it believes would be anybody's.
+func TestRequiredKeys(t *testing.T) {
+	_, err := Parse("p.yaml", []byte("version: 1\nidentities:\n  a:\n    module: "+digestA+"\n    any_of:\n      - cca: { rim: "+strings.Repeat("77", 32)+" }\nrules: []\n"))
+	var syntax *SyntaxError
+	if !errors.As(err, &syntax) || syntax.Line != 6 || !strings.Contains(syntax.Text, `"cpak" is missing`) {
+		t.Errorf("%v", err)
+	}
 }

@@ -37,7 +37,7 @@ var rooms = map[string][]string{
 	"internal/abi":       {},
 
 	"atls":   {"attest", "attest/policy", "internal/dcbor", "internal/sign1"},
-	"client": {"atls", "attest/sim"}, // a client knows the drivers whose evidence it can judge
+	"client": {"atls", "attest/sevsnp", "attest/nitro", "attest/cca", "attest/sim"}, // a client knows the drivers whose evidence it can judge
 	"bench":  {"client", "internal/mqtt"},
 
 	"examples": {"client"}, // what everybody may import, and nothing internal

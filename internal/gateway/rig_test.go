@@ -129,7 +129,7 @@ func startBroker(t testing.TB, o server.DevelopmentOptions) *broker {
 	if o.Attested == "" {
 		o.Attested = "127.0.0.1:0"
 	}
-	o.Engine, o.Now, o.Log = server.Native, time.Now(), b.log.logger()
+	o.Plain, o.Engine, o.Now, o.Log = "-", server.Native, time.Now(), b.log.logger()
 	config, state, err := server.Development(o)
 	if err != nil {
 		t.Fatal(err)
