@@ -2,6 +2,7 @@ package atls
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
@@ -67,12 +68,22 @@ func (s *session) request(cs *tls.ConnectionState) (attest.Digest, error) {
 	return attest.Sum(data), nil
 }
 
-// checkConnection checks what must hold of TLS itself wherever a bundle is used.
-func checkConnection(cs *tls.ConnectionState) error {
+// leafKey returns the digest of the key of the first certificate, nil if there is none.
+func leafKey(chain []*x509.Certificate) *attest.Digest {
+	if len(chain) == 0 {
+		return nil
+	}
+	key := attest.Sum(chain[0].RawSubjectPublicKeyInfo)
+	return &key
+}
+
+// checkConnection checks what must hold of TLS itself wherever a bundle is used. inClear allows the server name to
+// be outside of ECH.
+func checkConnection(cs *tls.ConnectionState, inClear bool) error {
 	switch {
 	case cs.Version < tls.VersionTLS13:
 		return attest.Errorf(attest.ErrTLS, "connection uses %s; attested TLS needs TLS 1.3", tls.VersionName(cs.Version))
-	case !cs.ECHAccepted:
+	case !cs.ECHAccepted && !inClear:
 		return attest.Errorf(attest.ErrECH, "server name asks for attested TLS outside Encrypted Client Hello")
 	case cs.DidResume:
 		return attest.Errorf(attest.ErrTLS, "session was resumed; attested TLS never resumes")

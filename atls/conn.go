@@ -25,7 +25,7 @@ const closeTimeout = time.Second
 // Peer is what is known of the other side of a connection.
 type Peer struct {
 	Carrier      Carrier
-	ServerName   string              // as asked for; for N1 and X1 the name of the service
+	ServerName   string              // as asked for; with a bundle the name of the service
 	Attested     bool                // evidence of the peer was accepted
 	Identities   []string            // of the policy that hold for the peer, sorted
 	Verdict      *policy.Verdict     // nil if the peer gave no evidence, or nobody wanted to appraise it

@@ -9,6 +9,7 @@ import (
 
 func FuzzServerName(f *testing.F) {
 	f.Add(serverName(nonce{1}, N1, "plant.example"))
+	f.Add(serverName(nonce{2}, P1, "plant.example"))
 	f.Add("aa.x1.plant.example")
 	f.Add(".n1.plant.example")
 	f.Fuzz(func(t *testing.T, name string) {
@@ -48,6 +49,24 @@ func FuzzClientFrame(f *testing.F) {
 		}
 		if len(evidence) > attest.MaxEvidenceSize {
 			t.Errorf("frame of %d bytes was accepted", len(evidence))
+		}
+	})
+}
+
+// FuzzServerFrame is the first application data of carrier p1, as the client reads it.
+func FuzzServerFrame(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 0})
+	f.Add([]byte{0, 0, 0, 2, 0xa0, 0xa0, 0x20})
+	f.Add([]byte{0x20, 3, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		r := bytes.NewReader(stream)
+		evidence, err := readServerFrame(r)
+		switch {
+		case err != nil:
+		case len(evidence) == 0 || len(evidence) > attest.MaxEvidenceSize:
+			t.Errorf("evidence of %d bytes was accepted", len(evidence))
+		case !bytes.Equal(stream[lengthSize:lengthSize+len(evidence)], evidence) || r.Len() != len(stream)-lengthSize-len(evidence):
+			t.Error("frame was not read exactly")
 		}
 	})
 }

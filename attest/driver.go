@@ -61,6 +61,7 @@ type PlatformClaims struct {
 	TCB        TCBStatus
 	Advisories []string  // that apply, e.g. INTEL-SA-00615
 	Debug      bool      // the host can read the TEE
+	Conditions []string  // that make it weaker than it could be, each to be allowed by name, e.g. smt
 	HardwareID string    // of the machine, platform name, colon, lower-case hexadecimal; "" where unknown
 	Expiry     time.Time // when the first of certificates and collateral expires; zero: never
 }

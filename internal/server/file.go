@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/internal/abi"
@@ -362,6 +363,7 @@ func (o *opener) listeners(config *Config) {
 func (o *opener) listener(path string, f *settings.Listener) Listener {
 	l := Listener{
 		Name: f.Name, Kind: Kind(f.Kind), Address: f.Address, RequireEvidence: f.RequireEvidence, Insecure: f.Insecure, Settings: *f,
+		Reveal: atls.Reveal(f.Reveal), P1WithoutECH: f.P1WithoutECH,
 	}
 	if mode, err := f.Permissions(); err == nil {
 		l.Mode = fs.FileMode(mode)

@@ -34,6 +34,7 @@ type terms struct {
 	policy          *policy.Policy
 	clients         *ClientCA // nil: certificates of clients are not asked for
 	requireEvidence bool
+	authenticated   bool // evidence is for clients with a certificate only
 	clock           func() time.Time
 	config          attest.Digest // that the broker's evidence claims
 	attestation     Attestation
@@ -41,7 +42,10 @@ type terms struct {
 
 // terms makes the terms of a listener. That includes trial evidence, so that what cannot work is found here.
 func (c *Config) terms(ctx context.Context, l *Listener, identity attest.Identity) (*terms, error) {
-	t := &terms{policy: c.Policy, clients: l.Clients, requireEvidence: l.RequireEvidence, clock: c.Clock, config: identity.Config, attestation: c.Attestation}
+	t := &terms{
+		policy: c.Policy, clients: l.Clients, requireEvidence: l.RequireEvidence, authenticated: l.authenticated(), clock: c.Clock,
+		config: identity.Config, attestation: c.Attestation,
+	}
 	config := atls.ServerConfig{
 		Service: c.Service, Certificate: l.certificate(c), MinVersion: c.MinTLS,
 		HandshakeTimeout: c.Limits.Transport.HandshakeTimeout, Now: c.Clock,
@@ -53,9 +57,10 @@ func (c *Config) terms(ctx context.Context, l *Listener, identity attest.Identit
 		config.Attester, config.ECHKeys, config.Identity = c.Attester, c.ECHKeys, identity
 		config.RequireClientEvidence = l.RequireEvidence
 		config.Clients = c.appraiser(l)
+		config.Reveal, config.P1WithoutECH = l.Reveal, l.P1WithoutECH
 	}
 	if l.Clients != nil {
-		config.ClientAuth, config.ClientCAs, config.VerifyOrdinary = l.Clients.auth(), l.Clients.pool(), t.verifyOrdinary
+		config.ClientAuth, config.ClientCAs, config.VerifyConnection = l.Clients.auth(), l.Clients.pool(), t.verifyCertificates
 	}
 	var err error
 	t.tls, err = atls.NewServer(ctx, config)
@@ -71,8 +76,8 @@ func (c *Config) appraiser(l *Listener) *policy.Appraiser {
 	return policy.NewAppraiser(c.Policy, c.Registry)
 }
 
-// verifyOrdinary looks for revocation once the chain has been verified.
-func (t *terms) verifyOrdinary(state tls.ConnectionState) error {
+// verifyCertificates looks for revocation once the chain has been verified.
+func (t *terms) verifyCertificates(state tls.ConnectionState) error {
 	if len(state.VerifiedChains) == 0 {
 		return nil // without a certificate, where none is required
 	}
@@ -113,10 +118,18 @@ func (t *terms) recheck(peer *atls.Peer, user string) uint32 {
 	if t.requireEvidence && !peer.Attested {
 		return reasonNotAuthorized
 	}
-	if peer.Carrier != atls.Ordinary {
-		return 0
+	if peer.Carrier != atls.Ordinary && len(peer.Certificates) == 0 {
+		return t.recheckUnshown()
 	}
 	return t.recheckCertificates(peer, user)
+}
+
+// recheckUnshown is about clients with a bundle that were not asked for a certificate.
+func (t *terms) recheckUnshown() uint32 {
+	if t.authenticated {
+		return reasonNotAuthorized
+	}
+	return 0
 }
 
 func (t *terms) recheckCertificates(peer *atls.Peer, user string) uint32 {

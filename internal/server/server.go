@@ -102,6 +102,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.logCertificates(nil, &s.config)
+	s.warnInClear(nil, &s.config)
 	if err := s.open(&s.config, change); err != nil {
 		return err
 	}
