@@ -1,7 +1,9 @@
 package client
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -11,7 +13,10 @@ import (
 
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/cca"
+	"github.com/vouchmq/vouchmq/attest/nitro"
 	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/attest/sevsnp"
 	"github.com/vouchmq/vouchmq/attest/sim"
 )
 
@@ -33,6 +38,11 @@ type Options struct {
 	// tell.
 	Unattested bool
 
+	// Carrier is how the broker's evidence travels: atls.N1, which "" means, or atls.P1, which takes a round trip more.
+	Carrier atls.Carrier
+	// Certificate is shown to a broker that reveals its evidence only to clients that have one.
+	Certificate *tls.Certificate
+
 	// Registry has the drivers to verify with; default: those of this build, see Drivers.
 	Registry *attest.Registry
 
@@ -49,8 +59,10 @@ func (o *Options) now() time.Time {
 	return o.Now()
 }
 
-// Drivers returns the verifiers of this build: those of the simulated TEE.
-func Drivers() *attest.Registry { return attest.NewRegistry(sim.NewVerifier()) }
+// Drivers returns the verifiers of this build: of AMD SEV-SNP, AWS Nitro Enclaves, Arm CCA and the simulated TEE.
+func Drivers() *attest.Registry {
+	return attest.NewRegistry(sim.NewVerifier(), nitro.NewVerifier(), cca.NewVerifier(), sevsnp.NewVerifier())
+}
 
 // Dial connects to a broker and returns the connection once the broker's evidence has been accepted. The
 // verdict is also returned with an error if there was evidence to judge; it is nil if there was none, and
@@ -77,7 +89,7 @@ func Dial(ctx context.Context, b *Bundle, o Options) (*atls.Conn, *Verdict, erro
 func (b *Bundle) config(o Options) *atls.ClientConfig {
 	config := &atls.ClientConfig{
 		Service: b.Service, Roots: b.Roots(), ECHConfigList: b.ECHConfigList,
-		Unattested: o.Unattested, Attester: o.Attester, Identity: o.Identity,
+		Unattested: o.Unattested, Carrier: o.Carrier, Certificate: o.Certificate, Attester: o.Attester, Identity: o.Identity,
 		HandshakeTimeout: o.HandshakeTimeout, EvidenceTimeout: o.EvidenceTimeout, Rand: o.Rand, Now: o.Now,
 	}
 	registry := o.Registry
@@ -121,6 +133,7 @@ func (o *Options) connect(ctx context.Context, b *Bundle) (net.Conn, error) {
 type Report struct {
 	Service     string
 	Address     string            // that was reached
+	Carrier     atls.Carrier      // that was asked for
 	Certificate *x509.Certificate // of the broker, verified; nil if TLS did not come that far
 	TLSVersion  uint16
 	Verdict     *Verdict // never nil; its Err tells why a broker was refused, or why there is nothing to judge
@@ -133,7 +146,7 @@ func Inspect(ctx context.Context, b *Bundle, o Options) (*Report, error) {
 		return nil, err
 	}
 	o.Attester, o.Unattested = nil, false
-	report := &Report{Service: b.Service}
+	report := &Report{Service: b.Service, Carrier: cmp.Or(o.Carrier, atls.N1)}
 	var unreachable error
 	conn, err := atls.Dial(ctx, func(ctx context.Context) (net.Conn, error) {
 		raw, err := o.connect(ctx, b)

@@ -2,8 +2,10 @@ package client_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
+	"crypto/tls"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -150,6 +152,36 @@ func TestAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Close()
+}
+
+// TestCarrier: the broker is asked in the way that was chosen, and shown the certificate that it wants.
+func TestCarrier(t *testing.T) {
+	for _, carrier := range []atls.Carrier{"", atls.N1, atls.P1} {
+		p := newPlant(t, nil)
+		conn, verdict, err := client.Dial(context.Background(), p.bundle, client.Options{Carrier: carrier})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		want := cmp.Or(carrier, atls.N1)
+		report, err := client.Inspect(context.Background(), p.bundle, client.Options{Carrier: carrier})
+		if err != nil || !verdict.Accepted || !report.Verdict.Accepted || conn.Peer().Carrier != want || report.Carrier != want {
+			t.Errorf("%q: %v, %+v", carrier, err, report)
+		}
+	}
+	key := must(owner.NewKey())(t)
+	device := must(owner.New("Device", time.Now(), time.Hour))(t) // a CA can be a client as well
+	p := newPlant(t, func(c *atls.ServerConfig) { c.Reveal, c.ClientCAs = atls.RevealAuthenticated, device.Pool() })
+	for name, certificate := range map[string]*tls.Certificate{
+		"":       {Certificate: [][]byte{device.Certificate().Raw}, PrivateKey: device.Key()},
+		"no key": {Certificate: [][]byte{device.Certificate().Raw}, PrivateKey: key},
+		"none":   nil,
+	} {
+		report, err := client.Inspect(context.Background(), p.bundle, client.Options{Certificate: certificate})
+		if err != nil || report.Verdict.Accepted != (name == "") {
+			t.Errorf("%q: %v, %v", name, err, report.Verdict.Err)
+		}
+	}
 }
 
 func TestUnattested(t *testing.T) {

@@ -199,7 +199,11 @@ func (r *Requirement) judge(identity string, c *attest.PlatformClaims) *attest.E
 			return attest.Errorf(attest.ErrPlatform, "%s %s is not what identity %q accepts", r.Platform, key, identity)
 		}
 	}
-	if reason := r.tcbReason(c); reason != "" {
+	reason := r.tcbReason(c)
+	if reason == "" {
+		reason = r.conditionReason(c)
+	}
+	if reason != "" {
 		return attest.Errorf(attest.ErrTCB, "%s, which identity %q does not accept", reason, identity)
 	}
 	return nil
@@ -239,6 +243,16 @@ func (r *Requirement) tcbReason(c *attest.PlatformClaims) string {
 	for _, a := range c.Advisories {
 		if !slices.Contains(advisories, a) {
 			return fmt.Sprintf("TCB status is %s with advisory %s", c.TCB, shorten(a))
+		}
+	}
+	return ""
+}
+
+// conditionReason names a condition that is not allowed, "" if there is none.
+func (r *Requirement) conditionReason(c *attest.PlatformClaims) string {
+	for _, condition := range c.Conditions {
+		if !slices.Contains(r.Want["allow"], condition) {
+			return fmt.Sprintf("the platform is in the condition %q", shorten(condition))
 		}
 	}
 	return ""

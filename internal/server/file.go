@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/internal/abi"
@@ -28,6 +29,8 @@ func Defaults() settings.File {
 		Sys:    metrics.SysConfig{Interval: metrics.DefaultSysInterval},
 		Limits: defaultFileLimits(),
 		MQTT:   settings.MQTT{Shared: "round_robin"},
+
+		Attestation: settings.Attestation{Reattest: DefaultReattest, Grace: DefaultGrace},
 	}
 }
 
@@ -272,6 +275,7 @@ func (o *opener) config() Config {
 		Service: f.Service, Limits: limitsOf(&f.Limits), Options: optionsOf(f), Engine: Engine(f.Engine), Module: o.opening.Module,
 		MemoryLimit: f.Memory, ShutdownTimeout: max(f.Shutdown, time.Millisecond), Log: o.opening.Log, LevelVar: o.opening.Level, Sockets: o.opening.Sockets,
 	}
+	config.Attestation = Attestation{Reattest: f.Attestation.Reattest, Grace: f.Attestation.Grace}
 	_ = config.Level.UnmarshalText([]byte(f.Log.Level)) // was checked
 	config.Sight = o.sight()
 	o.logins(&config)
@@ -360,6 +364,7 @@ func (o *opener) listeners(config *Config) {
 func (o *opener) listener(path string, f *settings.Listener) Listener {
 	l := Listener{
 		Name: f.Name, Kind: Kind(f.Kind), Address: f.Address, RequireEvidence: f.RequireEvidence, Insecure: f.Insecure, Settings: *f,
+		Reveal: atls.Reveal(f.Reveal), P1WithoutECH: f.P1WithoutECH,
 	}
 	if mode, err := f.Permissions(); err == nil {
 		l.Mode = fs.FileMode(mode)

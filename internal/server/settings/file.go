@@ -30,9 +30,17 @@ type File struct {
 	Authentication *auth.Config `yaml:"authentication" doc:"who is let in; without it clients are who their certificate or their evidence says, or nobody, and the policy decides"`
 	Guard          guard.Config `yaml:"guard" doc:"what becomes of addresses whose logins fail"`
 
+	Attestation Attestation `yaml:"attestation" doc:"when connections that attest must do so again"`
+
 	Metrics metrics.Config    `yaml:"metrics" doc:"measurements for Prometheus, and health"`
 	Admin   admin.Config      `yaml:"admin" doc:"administration from the same machine"`
 	Sys     metrics.SysConfig `yaml:"sys" doc:"statistics as messages below $SYS"`
+}
+
+// Attestation says when connections that attest must do so again.
+type Attestation struct {
+	Reattest time.Duration `yaml:"reattest" min:"0s" max:"24h" doc:"time between two rounds of a connection, give or take a fifth; 0: none is demanded, and evidence counts as long as the connection stands"`
+	Grace    time.Duration `yaml:"grace" min:"1s" max:"1h" doc:"time beyond that until a connection is ended; and after a change of what the broker attests, until its clients have seen the new evidence or are ended"`
 }
 
 // Log says what is logged, and how.
