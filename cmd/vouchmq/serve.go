@@ -269,6 +269,9 @@ func (f *serveFlags) run(c *cobra.Command) error {
 		return err
 	}
 	writeBanner(c.ErrOrStderr(), ready, broker.Config(), opened.State)
+	asked := make(chan os.Signal, 4) // before anybody can know that there is a process to ask
+	signal.Notify(asked, syscall.SIGUSR1, syscall.SIGHUP)
+	defer signal.Stop(asked)
 	if f.readyFile != "" {
 		if err := ready.WriteFile(f.readyFile); err != nil {
 			return err
@@ -280,7 +283,7 @@ func (f *serveFlags) run(c *cobra.Command) error {
 		Reloaded: func(o *server.Opened) error { return rewriteBundle(broker, o, log) },
 	})
 	broker.OnReload(keeper.Reload)
-	return serveUntilSignal(c.Context(), c.OutOrStdout(), broker, keeper, systemd.Notifier{Log: log.Logger})
+	return serveUntilSignal(c.Context(), asked, c.OutOrStdout(), broker, keeper, systemd.Notifier{Log: log.Logger})
 }
 
 // rewriteBundle writes the bundle anew if what it pins has changed.
@@ -390,8 +393,9 @@ func made(state *server.State) string {
 }
 
 // serveUntilSignal waits for the end of ctx and stops the broker. Until then it prints statistics whenever SIGUSR1 asks
-// for them, reloads the configuration at SIGHUP, watches certificates, and keeps the service manager informed.
-func serveUntilSignal(ctx context.Context, out io.Writer, broker *server.Server, keeper *server.Keeper, manager systemd.Notifier) error {
+// for them, reloads the configuration at SIGHUP, both of which come over asked, watches certificates, and keeps the service manager informed.
+func serveUntilSignal(ctx context.Context, asked <-chan os.Signal, out io.Writer, broker *server.Server, keeper *server.Keeper,
+	manager systemd.Notifier) error {
 	var tasks sync.WaitGroup
 	watching, cancel := context.WithCancel(ctx)
 	defer tasks.Wait()
@@ -401,7 +405,7 @@ func serveUntilSignal(ctx context.Context, out io.Writer, broker *server.Server,
 		manager.Watch(watching, func(ctx context.Context) error { _, err := broker.Stats(ctx); return err })
 	})
 	manager.Ready()
-	if err := handleSignals(ctx, out, broker, keeper, manager); err != nil {
+	if err := handleSignals(ctx, asked, out, broker, keeper, manager); err != nil {
 		return err
 	}
 	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1) // they would end the process in the middle of its farewell
@@ -410,10 +414,8 @@ func serveUntilSignal(ctx context.Context, out io.Writer, broker *server.Server,
 }
 
 // handleSignals does what signals ask for, until ctx ends.
-func handleSignals(ctx context.Context, out io.Writer, broker *server.Server, keeper *server.Keeper, manager systemd.Notifier) error {
-	asked := make(chan os.Signal, 4)
-	signal.Notify(asked, syscall.SIGUSR1, syscall.SIGHUP)
-	defer signal.Stop(asked)
+func handleSignals(ctx context.Context, asked <-chan os.Signal, out io.Writer, broker *server.Server, keeper *server.Keeper,
+	manager systemd.Notifier) error {
 	for {
 		select {
 		case s := <-asked:
