@@ -133,7 +133,7 @@ func (c *Core) knownRoute(p *connection, topic []byte) uint32 {
 			continue
 		}
 		if rt.judged != p.judged {
-			if c.badTopic(topic) || !c.mayPublish(p, topic) {
+			if c.badTopic(topic) || !c.mayPublishUnstamped(p, topic) {
 				return 0
 			}
 			rt.judged = p.judged
