@@ -49,8 +49,8 @@ func (c *Core) allowAliases(s *session, req *mqtt.Connect) {
 // aliasOf returns the alias that a session's client knows for a topic with that hash, or 0.
 func (c *Core) aliasOf(session uint32, topic []byte, topicHash uint32) uint16 {
 	hash := hashPair(c.seed, session, topicHash)
-	for i := c.byAliasOut.first(hash); i != none; i = c.byAliasOut.next(i, hash) {
-		a := c.aliasesOut.at(c.byAliasOut.ids[i])
+	for n := c.byAliasOut.first(hash); n != 0; n = c.byAliasOut.next(n, hash) {
+		a := c.aliasesOut.at(n)
 		if a.session == session && string(c.store.bytes(a.topic)) == string(topic) {
 			return a.alias
 		}

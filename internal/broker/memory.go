@@ -140,7 +140,7 @@ func (t *tree) growth(topic []byte) uint64 {
 		}
 		if at == 0 {
 			missing = true
-			names = max(names, t.names.growth(len(level)))
+			names = max(names, t.nameGrowth(level))
 		}
 	}
 	if !missing {

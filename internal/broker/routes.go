@@ -96,8 +96,7 @@ func (c *Core) routeTo(topic []byte) uint32 {
 	c.trimRoutes()
 	hash := hashBytes(c.seed, topic)
 	r := &c.routes
-	for i := r.byTopic.first(hash); i != none; i = r.byTopic.next(i, hash) {
-		id := r.byTopic.ids[i]
+	for id := r.byTopic.first(hash); id != 0; id = r.byTopic.next(id, hash) {
 		if string(r.all[id].name) == string(topic) {
 			c.refresh(&r.all[id])
 			return id
@@ -126,8 +125,7 @@ func (c *Core) knownRoute(p *connection, topic []byte) uint32 {
 		}
 	}
 	hash := hashBytes(c.seed, topic)
-	for i := r.byTopic.first(hash); i != none; i = r.byTopic.next(i, hash) {
-		id := r.byTopic.ids[i]
+	for id := r.byTopic.first(hash); id != 0; id = r.byTopic.next(id, hash) {
 		rt := &r.all[id]
 		if string(rt.name) != string(topic) {
 			continue
@@ -186,8 +184,7 @@ func (c *Core) forgetRoutes() {
 		r.all[i].serial, r.all[i].name = 0, nil
 	}
 	r.all = r.all[:1]
-	clear(r.byTopic.ids)
-	r.byTopic.live = 0
+	r.byTopic.empty()
 	r.names = 0
 }
 
