@@ -40,6 +40,7 @@ type connection struct {
 
 // recent remembers that a connection may publish to the topic of a route.
 type recent struct {
+	hash   uint32 // of the topic
 	route  uint32
 	serial uint32 // of the route; 0 is nothing
 }

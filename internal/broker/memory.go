@@ -249,8 +249,8 @@ func (c *Core) trim() {
 
 // dropRoutes gives back all routes: they are made again as they are needed.
 func (c *Core) dropRoutes() {
-	if r := &c.routes; len(r.all) > 0 {
+	if r := &c.routes; r.count > 0 {
 		c.forgetRoutes()
-		r.all, r.lists, r.byTopic = nil, 0, index{}
+		r.pages, r.quick, r.count, r.lists, r.byTopic, r.ready = nil, nil, 0, 0, index{}, store{}
 	}
 }
