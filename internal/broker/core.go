@@ -12,7 +12,7 @@ type Core struct {
 	config      abi.Config
 	configured  bool
 	rulesSerial uint32 // changes whenever the rules do
-	judgements  uint64 // so far
+	judgements  uint64 // so far, see permits.go
 	reviewed    uint32 // slots whose connections have been looked at since then
 
 	batch    []byte
@@ -36,6 +36,8 @@ type Core struct {
 	heldBytes        int // of CONNECTs of clients that are being authenticated
 	sessions         slab[session]
 	byClientID       index
+	permits          slab[permits]
+	byFilters        index
 	subscriptions    slab[subscription]
 	bySessionAndNode index
 	groups           groups

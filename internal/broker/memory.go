@@ -28,7 +28,7 @@ import (
 // memory returns how many bytes the tables of the core take.
 func (c *Core) memory() uint64 {
 	return c.store.size() + c.tree.nodes.size() + c.tree.children.size() +
-		c.sessions.size() + c.byClientID.size() + c.subscriptions.size() + c.bySessionAndNode.size() +
+		c.sessions.size() + c.byClientID.size() + c.subscriptions.size() + c.bySessionAndNode.size() + c.permits.size() + c.byFilters.size() +
 		c.messages.size() + c.deliveries.size() + c.received.size() + c.byReceivedID.size() +
 		c.groups.all.size() + c.groups.byName.size() + c.aliasesOut.size() + c.byAliasOut.size() + c.timers.size() +
 		c.routes.size() + c.connectionBytes() + c.scratchBytes()
@@ -234,6 +234,8 @@ func (c *Core) trim() {
 	c.tree.children.trim()
 	c.sessions.trim()
 	c.byClientID.trim()
+	c.permits.trim()
+	c.byFilters.trim()
 	c.subscriptions.trim()
 	c.bySessionAndNode.trim()
 	c.groups.all.trim()

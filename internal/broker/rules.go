@@ -17,14 +17,11 @@ const (
 
 // judge finds out what the rules allow a connection, and says whether any rule names it at all.
 func (c *Core) judge(p *connection, clientID []byte) (named bool) {
-	c.store.release(p.permits)
-	p.permits = block{}
 	p.rulesSerial = c.rulesSerial
-	c.judgements++
-	p.judged = c.judgements
 	p.recent = [numRecent]recent{}
 	var peer abi.Peer
 	if abi.ReadPeer(c.store.bytes(p.peer), &peer) != nil {
+		c.dropPermits(p)
 		return false
 	}
 	encoded := c.encoded[:0]
@@ -40,7 +37,7 @@ func (c *Core) judge(p *connection, clientID []byte) (named bool) {
 		encoded = appendPermits(encoded, permitSubscribe, rule.Subscribe, &v)
 	}
 	c.encoded = encoded
-	p.permits = c.store.keep(encoded)
+	c.takePermits(p, encoded)
 	return named
 }
 
@@ -144,7 +141,7 @@ func harmless(value []byte) bool {
 func (c *Core) mayPublish(p *connection, topic []byte) bool {
 	var kind byte
 	var filter []byte
-	for b := c.store.bytes(p.permits); len(b) > 0; {
+	for b := c.filtersOf(p); len(b) > 0; {
 		kind, filter, b = nextPermit(b)
 		if kind == permitPublish && mqtt.Match(filter, topic) {
 			return true
@@ -160,7 +157,7 @@ func (c *Core) maySubscribe(p *connection, filter []byte) bool {
 	c.rejudge(p)
 	var kind byte
 	var allowed []byte
-	for b := c.store.bytes(p.permits); len(b) > 0; {
+	for b := c.filtersOf(p); len(b) > 0; {
 		kind, allowed, b = nextPermit(b)
 		if kind == permitSubscribe && mqtt.Covers(allowed, filter) {
 			return true
