@@ -27,6 +27,7 @@ type Core struct {
 	acks      []byte   // acknowledgements for the connection whose packets are being handled
 	work      uint32   // units of work done in this step
 	resume    uint32   // offset in the batch of the packets at which the last step stopped; 0 is none
+	plain     plainRun // the packets that quickRun is at
 	resumeNum uint32   // how many packets of that event are left
 
 	store            store

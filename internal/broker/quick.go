@@ -69,27 +69,9 @@ func (c *Core) quickRun(p *connection, at, end uint32) (next, handled uint32) {
 	if p.session == 0 || p.rulesSerial != c.rulesSerial || c.longWay || c.routes.large() {
 		return at, 0
 	}
-	batch, out := c.batch[:end], c.out
-	limit := c.config.Limits.StepWork
-	extra := uint32(0) // bytes between topic and payload
-	if p.version == mqtt.V5 {
-		extra = 1
-	}
-	for c.work < limit && end-at >= 8 && batch[at] == publishPlain {
-		length, i := uint32(batch[at+1]), at+2
-		if length >= 0x80 {
-			length = length&0x7F | uint32(batch[i])<<7
-			i++
-			if length >= 1<<14 {
-				break
-			}
-		}
-		stop := i + length
-		topicEnd := i + 2 + uint32(batch[i])<<8 + uint32(batch[i+1])
-		if stop > end || topicEnd+extra > stop || topicEnd == i+2 || extra == 1 && batch[topicEnd] != 0 {
-			break
-		}
-		id := c.knownRoute(p, batch[i+2:topicEnd])
+	r := &c.plain
+	for c.work < c.config.Limits.StepWork && c.readPlain(p, at, end) {
+		id := c.knownRoute(p, c.batch[r.topicAt:r.topicEnd])
 		if id == 0 {
 			break
 		}
@@ -97,86 +79,122 @@ func (c *Core) quickRun(p *connection, at, end uint32) (next, handled uint32) {
 		if q.generation != c.generation || q.presence != c.presence {
 			c.fillQuick(id)
 		}
-		payloadAt := topicEnd + extra
-		size := stop - payloadAt
-		if size >= q.room {
+		if r.size >= q.room {
 			break
 		}
-		// The packets behind it that have the same header and topic, byte for byte.
-		first, total, n := at, stop-at, uint32(1)
-		at = stop
-		if end-at >= total && sameTail(batch, payloadAt, total) {
-			fit := 1 + (limit-min(c.work, limit))*quickly/(q.targets+1)
-			header := batch[first:payloadAt]
-			for ; n < fit && end-at >= total && sameStart(batch[at:at+total], header); at += total {
-				n++
-			}
+		if end-r.stop >= r.stride {
+			c.countPlain(q, end)
 		}
 		if q.effects > 0 {
-			out = c.appendReady(out, q, readyRun{p.conn, payloadAt, size, n, total})
+			c.appendReady(p.conn, q)
 		}
-		handled += n
-		c.work += 1 + n*(1+q.targets)/quickly
-		c.stats.Sent += uint64(n) * uint64(q.targets)
-		c.stats.DroppedQoS0 += uint64(n) * uint64(q.missing)
+		at += r.count * r.stride
+		handled += r.count
+		c.account(q, r.count)
 	}
 	if handled > 0 {
 		c.sendAt = 0
 	}
-	c.out = out
 	c.stats.Received += uint64(handled)
 	return at, handled
+}
+
+// account counts n messages of the short way.
+func (c *Core) account(q *quick, n uint32) {
+	c.work += 1 + n*(1+q.targets)/quickly
+	c.stats.Sent += uint64(n) * uint64(q.targets)
+	c.stats.DroppedQoS0 += uint64(n) * uint64(q.missing)
+}
+
+// plainRun is a run of PUBLISH packets in the batch that differ in their payloads only.
+type plainRun struct {
+	start     uint32 // offset of the first packet
+	topicAt   uint32
+	topicEnd  uint32
+	payloadAt uint32 // of the first packet
+	stop      uint32 // end of the first packet
+	size      uint32 // of each payload
+	stride    uint32 // from one packet to the next
+	count     uint32
+}
+
+// readPlain reads the packet at an offset into c.plain, and says whether it is one for the short way.
+func (c *Core) readPlain(p *connection, at, end uint32) bool {
+	if end-at < 8 || c.batch[at] != publishPlain {
+		return false
+	}
+	b := c.batch[at:end]
+	length, i := uint32(b[1]), uint32(2)
+	if length >= 0x80 {
+		length = length&0x7F | uint32(b[2])<<7
+		if i = 3; length >= 1<<14 {
+			return false
+		}
+	}
+	stop := i + length
+	topicEnd := i + 2 + uint32(b[i])<<8 + uint32(b[i+1])
+	payload := topicEnd
+	if p.version == mqtt.V5 {
+		payload++ // the length of the properties
+	}
+	if stop > uint32(len(b)) || payload > stop || topicEnd == i+2 || payload != topicEnd && b[topicEnd] != 0 {
+		return false
+	}
+	c.plain = plainRun{at, at + i + 2, at + topicEnd, at + payload, at + stop, stop - payload, stop, 1}
+	return true
+}
+
+// countPlain counts the packets behind that in c.plain which have the same header and topic, byte for byte.
+func (c *Core) countPlain(q *quick, end uint32) {
+	r, batch := &c.plain, c.batch[:end]
+	// A first look that costs little. All headers of batches and events are longer than eight bytes.
+	if binary.LittleEndian.Uint64(batch[r.payloadAt-8:]) != binary.LittleEndian.Uint64(batch[r.payloadAt-8+r.stride:]) {
+		return
+	}
+	limit := c.config.Limits.StepWork
+	fit := 1 + (limit-min(c.work, limit))*quickly/(q.targets+1)
+	header := batch[r.start:r.payloadAt]
+	for at := r.stop; r.count < fit && end-at >= r.stride && sameStart(batch[at:], header); at += r.stride {
+		r.count++
+	}
 }
 
 // quickly is how many deliveries of the short way are one unit of work.
 const quickly = 8
 
-// sameTail says whether the bytes before offset at are the same as those so many further on: a first look that costs
-// little, and mostly tells whether a run goes on. All headers of batches and events are longer than eight bytes.
-func sameTail(batch []byte, at, distance uint32) bool {
-	return binary.LittleEndian.Uint64(batch[at-8:]) == binary.LittleEndian.Uint64(batch[at-8+distance:])
-}
-
-// readyRun says what is to be filled in.
-type readyRun struct {
-	source    abi.Conn
-	payloadAt uint32 // of the first packet
-	size      uint32 // of each payload
-	count     uint32
-	distance  uint32 // between two payloads
-}
-
-// appendReady appends the effects of a route for a run of packets.
-func (c *Core) appendReady(out []byte, q *quick, r readyRun) []byte {
-	start := len(out)
-	out = append(out, c.routes.effectsOf(q)...)
-	for at := start; at < len(out); {
-		e := out[at:]
-		head := binary.LittleEndian.Uint32(e[quickHeadLen:])
-		digit := e[quickLength]
-		remaining := head - 2 + r.size
-		if digit >= 0x80 {
+// appendReady appends the effects of a route for the packets in c.plain.
+func (c *Core) appendReady(source abi.Conn, q *quick) {
+	r, start := &c.plain, len(c.out)
+	c.out = append(c.out, c.routes.effectsOf(q)...)
+	for rest := c.out[start:]; len(rest) > 0; {
+		e := (*readyEffect)(rest)
+		remaining := binary.LittleEndian.Uint32(e[quickHeadLen:]) - 2 + r.size
+		if e[quickLength] >= 0x80 {
 			remaining--
 		}
 		switch {
-		case (remaining < 0x80) != (digit < 0x80):
+		case (remaining < 0x80) != (e[quickLength] < 0x80):
+			c.out = c.out[:start]
 			c.reshape(q, r.size)
-			return c.appendReady(out[:start], q, r)
-		case digit < 0x80:
+			c.appendReady(source, q)
+			return
+		case remaining < 0x80:
 			e[quickLength] = byte(remaining)
 		default:
 			e[quickLength] = byte(remaining) | 0x80
 			e[quickLength+1] = byte(remaining >> 7)
 		}
-		binary.LittleEndian.PutUint32(e[quickSource:], uint32(r.source))
+		binary.LittleEndian.PutUint32(e[quickSource:], uint32(source))
 		binary.LittleEndian.PutUint32(e[quickOffset:], r.payloadAt)
 		binary.LittleEndian.PutUint32(e[quickPayload:], r.size)
-		binary.LittleEndian.PutUint32(e[quickStride:], r.distance)
+		binary.LittleEndian.PutUint32(e[quickStride:], r.stride)
 		binary.LittleEndian.PutUint32(e[quickCount:], r.count)
-		at += abi.EffectHeaderSize + int(binary.LittleEndian.Uint32(e[quickData:]))
+		rest = rest[abi.EffectHeaderSize+binary.LittleEndian.Uint32(e[quickData:]):]
 	}
-	return out
 }
+
+// readyEffect is the beginning of an effect, up to the length of the packet. An array needs no look at its bounds.
+type readyEffect [quickLength + 2]byte
 
 // sameStart says whether b begins with header. It does without a call, and looks at eight bytes at a time.
 func sameStart(b, header []byte) bool {
