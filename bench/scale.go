@@ -40,7 +40,7 @@ type ScaleBroker struct {
 
 // Goals of ScaleReport.
 const (
-	goalSubscriptionBytes = 400 << 20 // of the process with all subscriptions
+	goalSubscriptionBytes = 400e6     // of the process with all subscriptions
 	goalIdleBytes         = 45 << 10  // of the process for each idle TLS connection
 	goalSpread            = 0.20      // how much more a delivery may cost with many topics or receivers
 )
@@ -300,7 +300,7 @@ func (p *ScalePlan) cost(ctx context.Context, c comparison) (CostReport, error) 
 func (r ScaleReport) Failures() (missed []string) {
 	miss := func(format string, args ...any) { missed = append(missed, fmt.Sprintf(format, args...)) }
 	if r.SubscriptionBytes > goalSubscriptionBytes {
-		miss("%d subscriptions take %.0f MiB, more than %d", r.Subscriptions, float64(r.SubscriptionBytes)/(1<<20), goalSubscriptionBytes>>20)
+		miss("%d subscriptions take %.0f MB, more than %.0f", r.Subscriptions, float64(r.SubscriptionBytes)/1e6, goalSubscriptionBytes/1e6)
 	}
 	for _, i := range r.Idle {
 		if i.Each() > goalIdleBytes && i.Transport == "tls" {

@@ -133,15 +133,6 @@ func (ix *index) remove(hash, id uint32) {
 // hashOf returns the hash of an element that is in the index.
 func (ix *index) hashOf(id uint32) uint32 { return ix.link(id).hash }
 
-// empty takes out all elements.
-func (ix *index) empty() {
-	for _, page := range ix.buckets {
-		*page = [bucketPage]uint32{}
-	}
-	clear(ix.used)
-	ix.live = 0
-}
-
 // size returns how many bytes the index takes.
 func (ix *index) size() uint64 {
 	return 4*bucketPage*uint64(len(ix.buckets)) + linkSize*pageSize*uint64(ix.held) +

@@ -226,6 +226,9 @@ func (c *Core) trim() {
 		return
 	}
 	c.trimAt = c.now + trimEvery
+	if ready := &c.routes.ready; ready.held > ready.live+most/64 {
+		c.dropRoutes()
+	}
 	if c.store.held > c.store.live+most/8 {
 		c.dropRoutes() // else the name of a topic might keep a chunk
 		c.store.trim(most / 64)
@@ -254,5 +257,6 @@ func (c *Core) dropRoutes() {
 	if r := &c.routes; r.count > 0 {
 		c.forgetRoutes()
 		r.pages, r.quick, r.count, r.lists, r.byTopic, r.ready = nil, nil, 0, 0, index{}, store{}
+		r.making, r.record = nil, nil
 	}
 }

@@ -14,10 +14,11 @@ import (
 // made, and publishing is copying them and writing the numbers: once for a whole run of packets that differ in their
 // payloads only.
 //
-// The shape of this file is forced by speed: as WebAssembly every call and every access costs several times what
-// it does natively (see BenchmarkPublish and the engine's BenchmarkStep), so one function takes a whole run of
-// packets and calls nothing but the comparison of topics and the copying of bytes. What it does not recognise it
-// leaves to the long way, which does the same for all packets.
+// The shape of this file is forced by speed. As WebAssembly every call costs several times what it does natively, and so
+// does every jump, the more the more variables a function has, for Go compiles a jump into a table of all places that one
+// may come from (see the engine's BenchmarkStep and BenchmarkTopics). So a whole run of packets is taken at once, what a
+// function needs to know of it stands in memory, in plainRun, and functions are small and without many branches.
+// What is not recognised is left to the long way, which does the same for all packets.
 
 // quick is what the short way needs to know of a route. It is a cache line: with ten thousand topics, what a message costs
 // is for the most part how many lines of memory it touches.

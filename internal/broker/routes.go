@@ -84,6 +84,7 @@ type routes struct {
 	making  []quickGroup
 	record  []byte
 	serial  uint32
+	oldest  uint32   // the number that was forgotten last; those behind it are the oldest
 	seen    []uint16 // parts of the hashes of topics that were published to of late, at places that other parts give
 	names   int      // bytes of all names
 	most    int      // bound of names, lists and records together
@@ -174,10 +175,7 @@ func (c *Core) passingRoute(topic []byte) uint32 {
 
 func (c *Core) addRoute(topic []byte, hash uint32) uint32 {
 	r := &c.routes
-	if r.count > r.mostRoutes() {
-		c.forgetRoutes()
-	}
-	id := r.next()
+	id := c.nextRoute()
 	r.serial++
 	r.names += len(topic)
 	r.byTopic.insert(hash, id)
@@ -189,18 +187,45 @@ func (c *Core) addRoute(topic []byte, hash uint32) uint32 {
 	return id
 }
 
-// forgetRoutes makes room by forgetting all routes.
+// nextRoute returns the number for another route: when there are as many as may be, that of the oldest, which is forgotten.
+func (c *Core) nextRoute() uint32 {
+	if r := &c.routes; r.count <= r.mostRoutes() {
+		return r.next()
+	}
+	return c.forgetOldest()
+}
+
+// forgetOldest forgets the route that was made first, and returns its number.
+func (c *Core) forgetOldest() uint32 {
+	r := &c.routes
+	if r.oldest++; r.oldest >= r.count {
+		r.oldest = 1
+	}
+	c.forgetRoute(r.oldest)
+	return r.oldest
+}
+
+// forgetRoute forgets a route, but for its slices, which another may use.
+func (c *Core) forgetRoute(id uint32) {
+	r := &c.routes
+	rt, q := r.at(id), r.quickOf(id)
+	if q.serial == 0 {
+		return
+	}
+	r.byTopic.remove(rt.hash, id)
+	r.names -= len(rt.name)
+	c.store.release(rt.topic)
+	r.ready.release(q.record)
+	rt.topic, rt.name, *q = block{}, nil, quick{}
+}
+
+// forgetRoutes forgets all routes.
 func (c *Core) forgetRoutes() {
 	r := &c.routes
 	for id := uint32(1); id < r.count; id++ {
-		rt, q := r.at(id), r.quickOf(id)
-		c.store.release(rt.topic)
-		r.ready.release(q.record)
-		rt.topic, rt.name, *q = block{}, nil, quick{}
+		c.forgetRoute(id)
 	}
-	r.count = 1
-	r.byTopic.empty()
-	r.names = 0
+	r.count, r.oldest = 1, 0
 }
 
 // large says whether the routes occupy more than they should.
@@ -234,18 +259,30 @@ func (r *routes) size() uint64 {
 		r.byTopic.size() + r.ready.size() + uint64(making) + 2*uint64(cap(r.seen)) + 4*uint64(cap(r.nodes)) + matchSize*uint64(cap(r.sorted))
 }
 
-// trimRoutes forgets all routes, and the slices that are kept for others, if they have become too large.
+// trimmed is how many routes are forgotten at a time: a step must not become long.
+const trimmed = 64
+
+// trimRoutes forgets the oldest routes, with their slices, if they have become too large; and all if what records of other
+// sizes have left behind has.
 func (c *Core) trimRoutes() {
 	r := &c.routes
 	if !r.large() {
 		return
 	}
-	c.forgetRoutes()
-	for _, page := range r.pages {
-		clear(page[:])
+	c.forgetLists(0)
+	for n := 0; n < trimmed && r.large(); n++ {
+		c.forgetLists(c.forgetOldest())
 	}
-	r.lists = 0
-	r.ready = store{}
+	if r.ready.held > r.ready.live+uint64(r.most) {
+		c.dropRoutes()
+	}
+}
+
+// forgetLists lets go the slices of a route that is forgotten.
+func (c *Core) forgetLists(id uint32) {
+	rt := c.routes.at(id)
+	c.routes.lists -= rt.listBytes()
+	*rt = route{}
 }
 
 // refresh brings a route up to date.
