@@ -40,9 +40,9 @@ type ScaleBroker struct {
 
 // Goals of ScaleReport.
 const (
-	goalSubscriptionBytes = 400e6     // of the process with all subscriptions
-	goalIdleBytes         = 45 << 10  // of the process for each idle TLS connection
-	goalSpread            = 0.20      // how much more a delivery may cost with many topics or receivers
+	goalSubscriptionBytes = 400e6    // of the process with all subscriptions
+	goalIdleBytes         = 45 << 10 // of the process for each idle TLS connection
+	goalSpread            = 0.20     // how much more a delivery may cost with many topics or receivers
 )
 
 // ScaleReport is what came of it. Memory is what is resident of the broker's process, in bytes.
