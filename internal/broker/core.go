@@ -76,6 +76,7 @@ type Core struct {
 	encoded     []byte
 	connack     mqtt.Connack
 	parting     mqtt.Properties // of an AUTH or a DISCONNECT
+	marked      []byte          // user properties, see provenance.go
 	text        []byte          // reason string, or response information
 	reference   []byte          // server reference
 	question    abi.Question

@@ -150,7 +150,7 @@ func (c *Core) knownRoute(p *connection, topic []byte) uint32 {
 			continue
 		}
 		if q.judged != p.judged {
-			if c.badTopic(topic) || !c.mayPublish(p, topic) {
+			if c.badTopic(topic) || !c.mayPublishUnstamped(p, topic) {
 				return 0
 			}
 			q.judged = p.judged
