@@ -68,7 +68,7 @@ func (c *Core) take(p *connection, m *content) mqtt.ReasonCode {
 			return reason
 		}
 	}
-	if c.distribute(&c.routes.all[id], m) == 0 {
+	if c.distribute(c.routes.at(id), m) == 0 {
 		return mqtt.NoMatchingSubscribers
 	}
 	return mqtt.Success
@@ -134,7 +134,7 @@ func (c *Core) permittedRoute(p *connection, topic []byte) (route uint32, stamp 
 	c.rejudge(p)
 	c.trimRoutes()
 	if id := c.knownRoute(p, topic); id != 0 {
-		c.refresh(&c.routes.all[id])
+		c.refresh(c.routes.at(id))
 		return id, nil, mqtt.Success
 	}
 	if c.badTopic(topic) {
@@ -148,7 +148,7 @@ func (c *Core) permittedRoute(p *connection, topic []byte) (route uint32, stamp 
 	}
 	id := c.routeTo(topic)
 	if stamp == nil {
-		p.recent[recentOf(topic)] = recent{route: id, serial: c.routes.all[id].serial}
+		p.recent[recentOf(topic)] = recent{hash: hashBytes(c.seed, topic), route: id, serial: c.routes.quickOf(id).serial}
 	}
 	return id, stamp, mqtt.Success
 }

@@ -20,14 +20,11 @@ const (
 
 // judge finds out what the rules allow a connection, and says whether any rule names it at all.
 func (c *Core) judge(p *connection, clientID []byte) (named bool) {
-	c.store.release(p.permits)
-	p.permits = block{}
 	p.rulesSerial = c.rulesSerial
-	c.judgements++
-	p.judged = c.judgements
 	p.recent = [numRecent]recent{}
 	var peer abi.Peer
 	if abi.ReadPeer(c.store.bytes(p.peer), &peer) != nil {
+		c.dropPermits(p)
 		return false
 	}
 	encoded := c.encoded[:0]
@@ -47,7 +44,7 @@ func (c *Core) judge(p *connection, clientID []byte) (named bool) {
 		encoded = appendPermits(encoded, permitSubscribe, rule.Subscribe, &v)
 	}
 	c.encoded = encoded
-	p.permits = c.store.keep(encoded)
+	c.takePermits(p, encoded)
 	return named
 }
 
@@ -164,7 +161,7 @@ func (c *Core) mayPublishUnstamped(p *connection, topic []byte) bool {
 func (c *Core) permitToPublish(p *connection, topic []byte) (stamp []byte, ok bool) {
 	var kind byte
 	var filter, latest []byte
-	for b := c.store.bytes(p.permits); len(b) > 0; {
+	for b := c.filtersOf(p); len(b) > 0; {
 		switch kind, filter, b = nextPermit(b); {
 		case kind == permitStamp:
 			latest = filter
@@ -184,7 +181,7 @@ func (c *Core) maySubscribe(p *connection, filter []byte) bool {
 	c.rejudge(p)
 	var kind byte
 	var allowed []byte
-	for b := c.store.bytes(p.permits); len(b) > 0; {
+	for b := c.filtersOf(p); len(b) > 0; {
 		kind, allowed, b = nextPermit(b)
 		if kind == permitSubscribe && mqtt.Covers(allowed, filter) {
 			return true

@@ -44,6 +44,6 @@ func (c *Core) publishWill(id uint32) {
 	if m.retain {
 		c.setRetained(&m) // where there is no room it is published without being kept
 	}
-	c.distribute(&c.routes.all[c.routeTo(m.topic)], &m)
+	c.distribute(c.routes.at(c.routeTo(m.topic)), &m)
 	c.giveUp(will)
 }
