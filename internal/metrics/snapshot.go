@@ -22,6 +22,14 @@ type Snapshot struct {
 	LockedOut uint64            // addresses that are locked out now
 	Limits    map[string]uint64 // times that a limit of the host was met, by its name; those of the core are in Core
 	Facts     Facts
+
+	Certificates *Certificates // nil if none is in use
+}
+
+// Certificates are those that listeners show.
+type Certificates struct {
+	Expiry  time.Time // of the first to expire
+	Renewal time.Time // from when on the first of them should be renewed
 }
 
 // Traffic is what went over all connections since the broker started.
