@@ -16,14 +16,17 @@ import (
 	"github.com/vouchmq/vouchmq/attest/policy"
 )
 
-// ServerConfig is what a server needs. Only Service and Certificate are required; without Attester a server
-// serves ordinary TLS and refuses clients that ask for evidence.
+// ServerConfig is what a server needs. Only Service and Certificate are required; without Attester and Batcher a
+// server serves ordinary TLS and refuses clients that ask for evidence.
 type ServerConfig struct {
 	Service     string          // name of the service
 	Certificate tls.Certificate // leaf for Service, *.n1.Service, *.x1.Service and the public name, see package owner
 	ECHKeys     []*ECHKey       // newest first; two generations may be in use at a time
 	Attester    attest.Attester
 	Identity    attest.Identity // what the evidence claims
+	// Batcher makes the evidence, in place of Attester. Servers that have the same quoting device should have the same
+	// Batcher, so that one quote can serve connections of them all. nil: the server makes one around Attester.
+	Batcher *attest.Batcher
 
 	// Clients judges evidence of clients; nil: evidence is not looked at.
 	Clients *policy.Appraiser
@@ -69,7 +72,7 @@ func NewServer(ctx context.Context, config ServerConfig) (*Server, error) {
 		return nil, err
 	}
 	// A server that does not attest may have a certificate for any name.
-	if err := leaf.VerifyHostname(config.Service); err != nil && config.Attester != nil {
+	if err := leaf.VerifyHostname(config.Service); err != nil && s.config.Batcher != nil {
 		return nil, fmt.Errorf("certificate is not for service %q: %w", config.Service, err)
 	}
 	s.serverKey = attest.Sum(leaf.RawSubjectPublicKeyInfo)
@@ -78,7 +81,7 @@ func NewServer(ctx context.Context, config ServerConfig) (*Server, error) {
 	s.ordinary.ClientAuth, s.ordinary.ClientCAs = config.ClientAuth, config.ClientCAs
 	s.ordinary.VerifyConnection = config.VerifyOrdinary
 	s.ticket.Store(smallTicket)
-	if config.Attester == nil {
+	if s.config.Batcher == nil {
 		return s, nil
 	}
 	if len(config.ECHKeys) == 0 {
@@ -99,6 +102,9 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Batcher == nil && c.Attester != nil {
+		c.Batcher = attest.NewBatcher(c.Attester)
 	}
 	return c
 }
@@ -141,11 +147,11 @@ func neverResume([]byte, tls.ConnectionState) (*tls.SessionState, error) { retur
 func (s *Server) tryAttester(ctx context.Context) error {
 	claims := attest.Claims{Identity: s.config.Identity}
 	claims.Role, claims.Phase, claims.Service, claims.OwnKey = attest.RoleServer, attest.PhaseConnect, s.config.Service, &s.serverKey
-	evidence, err := attest.Make(ctx, s.config.Attester, attest.PurposeConnection, &claims, s.config.Rand)
+	evidence, err := s.config.Batcher.Make(ctx, attest.PurposeConnection, &claims, s.config.Rand)
 	if err != nil {
 		return fmt.Errorf("trial of the attester: %w", err)
 	}
-	s.growTicket(len(evidence))
+	s.growTicket(len(evidence) + attest.MaxProofSize) // so that the size does not tell when a quote is shared
 	return nil
 }
 
@@ -229,7 +235,7 @@ func (h *serverHandshake) makeTicket(ctx context.Context, cs *tls.ConnectionStat
 
 func (h *serverHandshake) evidence(ctx context.Context, cs *tls.ConnectionState) ([]byte, error) {
 	config := &h.server.config
-	if config.Attester == nil {
+	if config.Batcher == nil {
 		return nil, attest.Errorf(attest.ErrAttester, "client asks for evidence, and this server has no attester")
 	}
 	binding, err := h.binding(attest.RoleServer, cs)
@@ -239,7 +245,7 @@ func (h *serverHandshake) evidence(ctx context.Context, cs *tls.ConnectionState)
 	ctx, cancel := context.WithTimeout(ctx, config.EvidenceTimeout)
 	defer cancel()
 	claims := &attest.Claims{Binding: binding, Identity: config.Identity, IssuedAt: config.Now().Unix()}
-	return attest.Make(ctx, config.Attester, attest.PurposeConnection, claims, config.Rand)
+	return config.Batcher.Make(ctx, attest.PurposeConnection, claims, config.Rand)
 }
 
 // appraise decides about the client once TLS stands.
