@@ -38,7 +38,7 @@ func traffic(name, help string, read func(t *Traffic) uint64) metric {
 // table lists all metrics but the histogram of step times. docs/metrics.md explains each.
 func table() []metric {
 	var all []metric
-	for _, part := range [][]metric{facts(), connections(), sessions(), messages(), refusals(), core()} {
+	for _, part := range [][]metric{facts(), quotes(), connections(), sessions(), messages(), refusals(), core()} {
 		all = append(all, part...)
 	}
 	return all
@@ -56,6 +56,15 @@ func facts() []metric {
 			func(s *Snapshot) float64 { return oneIf(s.Facts.Simulated) }),
 		gauge("vouchmq_start_time_seconds", "When the broker started, in seconds of the Unix clock.",
 			func(s *Snapshot) float64 { return float64(s.Facts.Started.UnixMilli()) / 1e3 }),
+	}
+}
+
+func quotes() []metric {
+	return []metric{
+		counter("vouchmq_quotes_total", "Quotes that the TEE made.", func(s *Snapshot) uint64 { return s.Quotes.Quotes }),
+		counter("vouchmq_quotes_failed_total", "Quotes that the TEE could not make.", func(s *Snapshot) uint64 { return s.Quotes.Failures }),
+		counter("vouchmq_evidence_total", "Evidence that the broker made; many share a quote.", func(s *Snapshot) uint64 { return s.Quotes.Evidence }),
+		gauge("vouchmq_quote_largest_batch", "Evidence that one quote served, at most.", func(s *Snapshot) float64 { return float64(s.Quotes.Largest) }),
 	}
 }
 

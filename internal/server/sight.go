@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/admin"
 	"github.com/vouchmq/vouchmq/internal/httpd"
@@ -129,7 +130,16 @@ func (s *Server) Snapshot(ctx context.Context) (metrics.Snapshot, error) {
 		At: time.Now(), Core: stats.Core, Engine: stats.Engine, Transport: stats.Transport, Facts: s.facts(),
 		Traffic: &metrics.Traffic{PacketsIn: f.PacketsIn, PacketsOut: f.PacketsOut, BytesIn: f.BytesIn, BytesOut: f.BytesOut},
 		Limits:  limitsOfTransport(&stats.Transport), Guard: guarded, LockedOut: locked,
+		Quotes: s.quotes(),
 	}, nil
+}
+
+// quotes is what was counted of quotes, nothing if the broker does not attest.
+func (s *Server) quotes() attest.BatchStats {
+	if b := s.Config().batcher; b != nil {
+		return b.Stats()
+	}
+	return attest.BatchStats{}
 }
 
 // guardEvents names what the guard counted, as metrics show it, and how many addresses are locked out now. The guard is

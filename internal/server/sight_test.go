@@ -60,7 +60,8 @@ func TestSightOfARunningBroker(t *testing.T) {
 	r, c, level := startSighted(t)
 	url := "http://" + r.MetricsAddr()
 	status, body := get(t, url+"/metrics")
-	for _, want := range []string{`vouchmq_build_info{`, `version="v-test"`, `tee="sim"`, "vouchmq_attestation_simulated 1", "vouchmq_core_responding 1"} {
+	for _, want := range []string{`vouchmq_build_info{`, `version="v-test"`, `tee="sim"`, "vouchmq_attestation_simulated 1", "vouchmq_core_responding 1",
+		"vouchmq_quote_largest_batch 1"} {
 		if status != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("status %d, no %s", status, want)
 		}
