@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -143,9 +144,11 @@ func (b *Batcher) withdraw(r *request) {
 	}
 }
 
-// run serves requests until there are none.
+// run serves requests until there are none. Before each batch it lets others have the processor: where processors are
+// what is scarce, handshakes that are ready to run come to ask for evidence, too; where they are not, it costs nothing.
 func (b *Batcher) run() {
 	for {
+		runtime.Gosched()
 		batch := b.gather()
 		if batch == nil {
 			return

@@ -35,7 +35,7 @@ type HandshakeSample struct {
 type HandshakeRow struct {
 	HandshakeSample
 	// Share is how many handshakes a second of processor time is good for, clients included, in parts of those of the
-	// first variant; BrokerShare is that of the broker alone.
+	// first variant in the same round; BrokerShare is that of the broker alone.
 	Share       float64 `json:"share"`
 	BrokerShare float64 `json:"broker_share"`
 }
@@ -60,7 +60,7 @@ func Handshakes(ctx context.Context, p HandshakePlan) (HandshakeReport, error) {
 		}
 	}
 	for _, v := range p.Variants {
-		r.add(v.Name)
+		r.add(v.Name, p.Variants[0].Name)
 	}
 	return r, nil
 }
@@ -155,22 +155,30 @@ func ownProcessorTime() (time.Duration, error) {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
-// add adds the medians of a variant.
-func (r *HandshakeReport) add(variant string) {
-	var rates []float64
-	var client, broker []time.Duration
+// of returns the samples of a variant, by round.
+func (r *HandshakeReport) of(variant string) (all []HandshakeSample) {
 	for _, s := range r.Samples {
 		if s.Variant == variant {
-			rates, client, broker = append(rates, s.Rate), append(client, s.Client), append(broker, s.Broker)
+			all = append(all, s)
 		}
 	}
-	row := HandshakeRow{HandshakeSample: HandshakeSample{variant, median(rates), median(client), median(broker)}, Share: 1, BrokerShare: 1}
-	if len(r.Rows) > 0 {
-		first := r.Rows[0]
-		row.Share = float64(first.Client+first.Broker) / float64(row.Client+row.Broker)
-		row.BrokerShare = float64(first.Broker) / float64(row.Broker)
+	return all
+}
+
+// add adds the medians of a variant. What is compared are measurements of the same round: the machine may have had
+// other work in another one.
+func (r *HandshakeReport) add(variant, first string) {
+	var rates, shares, brokerShares []float64
+	var client, broker []time.Duration
+	reference := r.of(first)
+	for round, s := range r.of(variant) {
+		with := reference[round]
+		rates, client, broker = append(rates, s.Rate), append(client, s.Client), append(broker, s.Broker)
+		shares = append(shares, float64(with.Client+with.Broker)/float64(s.Client+s.Broker))
+		brokerShares = append(brokerShares, float64(with.Broker)/float64(s.Broker))
 	}
-	r.Rows = append(r.Rows, row)
+	medians := HandshakeSample{variant, median(rates), median(client), median(broker)}
+	r.Rows = append(r.Rows, HandshakeRow{medians, median(shares), median(brokerShares)})
 }
 
 // WriteTable writes the report for people.
