@@ -158,6 +158,7 @@ func (s *Server) guardEvents(t *transport.Stats) (events map[string]uint64, lock
 func limitsOfTransport(t *transport.Stats) map[string]uint64 {
 	return map[string]uint64{
 		"connections": t.Refused, "connect_rate": t.RefusedRate, "address_connections": t.RefusedAddress, "message_rate": t.Slowed,
+		"handshakes": t.CrowdedOut, "address_handshakes": t.CrowdedOutOfAddress,
 	}
 }
 
