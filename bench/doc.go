@@ -14,5 +14,6 @@
 // come: a broker that is fast because it drops shows as such.
 //
 // [Measure] takes one measurement, [Throughput] many of them, for several brokers in turn; [Soak] puts a broker
-// under load for long and watches its memory; [ConnectTimes] measures the time to CONNACK over a slow network.
+// under load for long and watches its memory; [ConnectTimes] measures the time to CONNACK over a slow network, and [Handshakes]
+// what it costs to connect.
 package bench

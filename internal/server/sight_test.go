@@ -136,3 +136,23 @@ func TestSightThatMakesNoSense(t *testing.T) {
 		}
 	}
 }
+
+// A reload goes on with the same TEE: what was counted of quotes stays, and no second quote is made beside one.
+func TestQuotesAreCountedOverReloads(t *testing.T) {
+	r := start(t, server.Native, nil)
+	quotes := func() uint64 {
+		s, err := r.Snapshot(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Quotes.Quotes
+	}
+	before := quotes()
+	if err := r.Reload(t.Context(), r.Config()); err != nil {
+		t.Fatal(err)
+	}
+	works(t, r, "attested")
+	if after := quotes(); before == 0 || after < before+2 {
+		t.Errorf("%d quotes before, %d after: one more is for the trial, one for the connection", before, after)
+	}
+}
