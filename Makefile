@@ -63,6 +63,11 @@ bench: all ## throughput of every variant and of Mosquitto, in turn
 scale: all ## memory and cost of many subscriptions, connections, topics and receivers
 	@$(BIN) bench scale $(ARGS)
 
+.PHONY: evaluation
+evaluation: all ## repeat the paper's evaluation, and more, as one page with plots
+	@tools/get-test-tools mosquitto
+	@$(BIN) bench evaluation $(ARGS)
+
 .PHONY: soak
 soak: all ## ten minutes of load with connections that come and go
 	@$(BIN) bench soak $(ARGS)
@@ -77,4 +82,4 @@ clean: ## remove what was built
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

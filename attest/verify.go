@@ -125,7 +125,7 @@ func (r *Registry) verifyQuote(ctx context.Context, q Quote, want ReportData, no
 	if err := compareReportData(claims, want); err != nil {
 		return PlatformClaims{}, err
 	}
-	if !claims.Expiry.IsZero() && !now.Before(claims.Expiry) {
+	if claims.Expired(now) {
 		return PlatformClaims{}, Errorf(ErrFreshness, "evidence or its collateral expired at %s", claims.Expiry.UTC().Format(time.RFC3339))
 	}
 	return claims, nil

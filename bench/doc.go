@@ -13,7 +13,12 @@
 // after a warm-up. Afterwards the publishers stop, the pipeline drains, and what was sent is compared with what has
 // come: a broker that is fast because it drops shows as such.
 //
-// [Measure] takes one measurement, [Throughput] many of them, for several brokers in turn; [Soak] puts a broker
-// under load for long and watches its memory; [ConnectTimes] measures the time to CONNACK over a slow network, and [Handshakes]
-// what it costs to connect.
+// A measurement of latency is an open loop: each message has its time, which does not depend on the broker, and
+// latency counts from that time ([Pace]).
+//
+// [Measure] takes one measurement of throughput, [Throughput] many of them, for several brokers in turn;
+// [MeasurePace] and [Paced] do the same for latency, in the cases of the paper that VouchMQ comes from; [Soak] puts a
+// broker under load for long and watches its memory; [Scale] measures what many subscriptions and connections cost;
+// [ConnectTimes] measures the time to CONNACK over a slow network, and [Handshakes] what it costs to connect. An [Evaluation] is all that was measured at one go,
+// with the machine, and can be written as a page.
 package bench

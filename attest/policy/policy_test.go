@@ -34,12 +34,13 @@ identities:
       - sevsnp: { measurement: [` + strings.Repeat("33", 48) + `], min_tcb: { bootloader: 4, snp: 22, microcode: 213 } }
       - tpm:    { ak: [` + strings.Repeat("44", 32) + `], pcrs: { 0: ` + strings.Repeat("55", 32) + `, 4: ` + strings.Repeat("56", 32) + ` } }
       - nitro:  { pcr0: ` + strings.Repeat("66", 48) + ` }
-      - cca:    { rim: [` + strings.Repeat("77", 32) + `] }
+      - cca:    { cpak: ` + strings.Repeat("88", 48) + `, rim: [` + strings.Repeat("77", 32) + `] }
     instances: [sim:00, "ppid:1"]
   sensor: { module: [` + digestB + `], simulated: allow, any_of: [ { sim: {} } ] }
 rules:
   - who: sensor
     publish: ["sensors/%c/#"]
+    provenance: true
   - who: [broker, { user: alice }]
     subscribe: ["sensors/#", "a/+/b"]
   - who: { anonymous: true, listener: plain }
@@ -59,7 +60,7 @@ func parse(t testing.TB, text string) *Policy {
 func TestParse(t *testing.T) {
 	p := parse(t, example)
 	want := []Rule{
-		{Who: []Who{{Identity: "sensor"}}, Publish: []string{"sensors/%c/#"}},
+		{Who: []Who{{Identity: "sensor"}}, Publish: []string{"sensors/%c/#"}, Provenance: true},
 		{Who: []Who{{Identity: "broker"}, {User: "alice"}}, Subscribe: []string{"a/+/b", "sensors/#"}},
 		{Who: []Who{{Anonymous: true, Listener: "plain"}}, Publish: []string{"public/#"}, Subscribe: []string{"public/#"}},
 	}
@@ -139,8 +140,8 @@ identities:
 		t.Error("layout changed the digest")
 	}
 	for _, change := range [][2]string{
-		{"[x, y] }\n  -", "[x] }\n  -"}, {"who: a, subscribe: z", "who: b, subscribe: z"}, {"{ nitro: {} }", "{ cca: {} }"},
-		{"instances: [x, y]", "instances: [x]"}, {digestB, digestC}, {"subscribe: z", "publish: z"},
+		{"[x, y] }\n  -", "[x] }\n  -"}, {"who: a, subscribe: z", "who: b, subscribe: z"}, {"{ nitro: {} }", "{ tdx: {} }"},
+		{"instances: [x, y]", "instances: [x]"}, {digestB, digestC}, {"subscribe: z", "publish: z"}, {"publish: [x, y] }", "publish: [x, y], provenance: true }"},
 	} {
 		changed := strings.Replace(base, change[0], change[1], 1)
 		if changed == base || parse(t, changed).Digest() == want {
@@ -186,6 +187,8 @@ func TestSyntaxErrors(t *testing.T) {
 		{"plus inside", full + "rules:\n  - who: a\n    publish: [\"a/b+\"]\n", 7, 8, "'+' must be"},
 		{"placeholder", full + "rules:\n  - who: a\n    publish: [\"a/%x\"]\n", 7, 8, "after '%'"},
 		{"control character", full + "rules:\n  - who: a\n    publish: [\"a\\u0007\"]\n", 7, 8, "printable"},
+		{"provenance of nothing", full + "rules:\n  - who: a\n    provenance: true\n", 7, 8, "publish is missing"},
+		{"provenance: maybe", full + "rules:\n  - who: a\n    publish: [a]\n    provenance: maybe\n", 9, 17, "true or false"},
 		{"anchor", "version: &v 1\n", 1, 10, "version must be 1"},
 		{"tag", full + "    instances: [!!str x]\n", 6, 17, "plain value"},
 		{"two platforms in one entry", head + "    any_of: [ { tdx: {}, sgx: {} } ]\n", 5, 15, "names one platform"},
@@ -358,7 +361,7 @@ func TestSimulated(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	text := parse(t, example).Explain()
-	for _, want := range []string{digestA, "SIMULATED", "min_tcb bootloader=4 and microcode=213 and snp=22", "rule 3: whoever is anonymous, through listener plain", "may publish sensors/%c/#"} {
+	for _, want := range []string{digestA, "SIMULATED", "min_tcb bootloader=4 and microcode=213 and snp=22", "rule 3: whoever is anonymous, through listener plain", "may publish sensors/%c/#", "subscribers are told the attested identity"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
@@ -425,4 +428,13 @@ func ExamplePolicy_Judge() {
 	facts.Measurements = map[string][]byte{"key": append([]byte{1}, make([]byte, 47)...)}
 	fmt.Println(p.Judge(facts).Err)
 	// Output: module sha384:e881584651bf… is not one of the 1 accepted by identity "broker"
+}
+
+// Evidence of CCA leads to no root: an identity that does not say whose keys it believes would be anybody's.
+func TestRequiredKeys(t *testing.T) {
+	_, err := Parse("p.yaml", []byte("version: 1\nidentities:\n  a:\n    module: "+digestA+"\n    any_of:\n      - cca: { rim: "+strings.Repeat("77", 32)+" }\nrules: []\n"))
+	var syntax *SyntaxError
+	if !errors.As(err, &syntax) || syntax.Line != 6 || !strings.Contains(syntax.Text, `"cpak" is missing`) {
+		t.Errorf("%v", err)
+	}
 }

@@ -26,7 +26,7 @@ const (
 	formList   form = iota // any value will do
 	formScalar             // one value
 	formMap                // name=value; all must hold
-	formStatus             // tcb and advisories: judged together, see tcbReason
+	formStatus             // tcb, advisories and allow: not judged one by one, see tcbReason and conditionReason
 )
 
 // The schema of each platform, whether or not this build has a driver for it: a file is read the same way
@@ -56,11 +56,13 @@ var schema = map[attest.Platform]map[string]keySpec{
 		"measurement":   measurement(48),
 		"host_data":     measurement(32),
 		"id_key_digest": measurement(48),
+		"vmpl":          exactly,
+		"allow":         {form: formStatus, value: oneOf("smt", "migration_agent", "provisional_firmware")},
 		"min_tcb":       {form: formMap, value: checkNumber, names: oneOf("bootloader", "tee", "snp", "microcode", "fmc"), holds: versionAtLeast},
 	},
 	attest.TPM: {
 		"ak":   measurement(32),
-		"pcrs": {form: formMap, value: checkHex(32, 48), names: checkRegister, holds: registerEquals},
+		"pcrs": {form: formMap, value: checkHex(32, 48), names: checkRegister(23), holds: registerEquals},
 	},
 	attest.Nitro: {
 		"pcr0": measurement(48),
@@ -69,8 +71,11 @@ var schema = map[attest.Platform]map[string]keySpec{
 		"pcr3": measurement(48),
 		"pcr4": measurement(48),
 		"pcr8": measurement(48),
+		"pcrs": {form: formMap, value: checkHex(48), names: checkRegister(31), holds: registerEquals}, // 16 to 31 once they are locked
 	},
 	attest.CCA: {
+		"cpak":              measurement(48),
+		"firmware":          measurement(48),
 		"rim":               measurement(32, 48, 64),
 		"rem0":              measurement(32, 48, 64),
 		"rem1":              measurement(32, 48, 64),
@@ -83,6 +88,9 @@ var schema = map[attest.Platform]map[string]keySpec{
 		"measurement": {form: formList, value: checkDigest, holds: digestEquals},
 	},
 }
+
+// required are the keys that an entry must have: those of platforms whose evidence leads to no root of a vendor.
+var required = map[attest.Platform][]string{attest.CCA: {"cpak"}}
 
 var (
 	exactly       = keySpec{form: formScalar, value: checkNumber, holds: versionEquals}
@@ -101,7 +109,21 @@ func atLeast(version string) keySpec {
 	}}
 }
 
+// check checks the platform, its keys, and that none is missing.
 func (r *Requirement) check() error {
+	if err := r.checkKeys(); err != nil {
+		return err
+	}
+	for _, key := range required[r.Platform] {
+		if len(r.Want[key]) == 0 {
+			return fmt.Errorf("%s: %q is missing: without it evidence that anybody makes would do", r.Platform, key)
+		}
+	}
+	return nil
+}
+
+// checkKeys checks the platform, and the keys that there are.
+func (r *Requirement) checkKeys() error {
 	keys, ok := schema[r.Platform]
 	if !ok {
 		return fmt.Errorf("any_of: unknown platform %q; known are %s", shorten(string(r.Platform)), platformNames())
@@ -209,11 +231,13 @@ func checkNumber(v string) error {
 	return nil
 }
 
-func checkRegister(name string) error {
-	if n, err := strconv.ParseUint(name, 10, 8); err != nil || n > 23 || strconv.FormatUint(n, 10) != name {
-		return fmt.Errorf("%q is not the number of a PCR, 0 to 23", shorten(name))
+func checkRegister(last uint64) func(string) error {
+	return func(name string) error {
+		if n, err := strconv.ParseUint(name, 10, 8); err != nil || n > last || strconv.FormatUint(n, 10) != name {
+			return fmt.Errorf("%q is not the number of a PCR, 0 to %d", shorten(name), last)
+		}
+		return nil
 	}
-	return nil
 }
 
 func oneOf(names ...string) func(string) error {

@@ -27,7 +27,8 @@ and ended afterwards; the load generator is this process.`,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	helpWithoutShorthand(c)
-	c.AddCommand(newBenchThroughput(), newBenchSoak(), newBenchConnect(), newBenchHandshakes(), newBenchScale())
+	c.AddCommand(newBenchThroughput(), newBenchSoak(), newBenchConnect(), newBenchHandshakes(), newBenchRate(), newBenchSubscribers(),
+		newBenchPublishers(), newBenchScale(), newBenchEvaluation())
 	return c
 }
 
@@ -41,6 +42,8 @@ type throughputFlags struct {
 	rounds            int
 	duration, warmup  time.Duration
 	shapes, variants  []string
+	peers             []string
+	peerCA            string
 	payload           int
 	qos               uint8
 	jsonFile, csvFile string
@@ -68,7 +71,7 @@ Shapes: p2p (10 publishers, each to one of 10 subscribers), fan-in (20 to 1), fa
 	fs.DurationVar(&f.duration, "duration", 3*time.Second, "of one measurement")
 	fs.DurationVar(&f.warmup, "warmup", time.Second, "before each measurement")
 	fs.StringSliceVar(&f.shapes, "shape", nil, "p2p, fan-in or fan-out (default: all)")
-	fs.StringSliceVar(&f.variants, "variant", nil, strings.Join(variantNames, ", ")+" (default: all)")
+	addVariantFlags(fs, &f.variants, &f.peers, &f.peerCA)
 	fs.IntVar(&f.payload, "payload", 64, "bytes of each message")
 	fs.Uint8Var(&f.qos, "qos", 0, "quality of service: 0, 1 or 2")
 	fs.StringVar(&f.jsonFile, "json", "", "also write all results to this file, - for standard output")
@@ -86,12 +89,7 @@ func (f *throughputFlags) check() error {
 	if f.qos > 2 {
 		return fmt.Errorf("--qos %d: QoS is 0, 1 or 2", f.qos)
 	}
-	for _, v := range f.variants {
-		if !slices.Contains(variantNames, v) {
-			return fmt.Errorf("unknown variant %q: there are %s", v, strings.Join(variantNames, ", "))
-		}
-	}
-	return nil
+	return checkVariants(f.variants)
 }
 
 func (f *throughputFlags) run(c *cobra.Command) error {
@@ -105,7 +103,7 @@ func (f *throughputFlags) run(c *cobra.Command) error {
 	return withBrokers(func(dir string) error {
 		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
 		defer b.stop()
-		variants, err := b.variants(f.variants)
+		variants, err := b.withPeers(f.variants, variantNames, f.peers, f.peerCA)
 		if err != nil {
 			return err
 		}
@@ -192,12 +190,12 @@ func (b *benchBrokers) stop() {
 	}
 }
 
-// variants starts what is needed for the variants of these names, all if there are none. Without names Mosquitto
-// may be missing.
-func (b *benchBrokers) variants(names []string) (all []bench.Variant, err error) {
+// variantsOr starts what is needed for the variants of these names, or for the usual ones if there are none. Without names
+// Mosquitto may be missing.
+func (b *benchBrokers) variantsOr(names, usual []string) (all []bench.Variant, err error) {
 	wanted := names
 	if len(names) == 0 {
-		wanted = variantNames
+		wanted = usual
 	}
 	for _, name := range wanted {
 		dial, err := b.dialer(name)
@@ -231,7 +229,11 @@ func (b *benchBrokers) dialer(variant string) (bench.Dialer, error) {
 	return broker.Attested(""), nil
 }
 
+// mosquitto starts Mosquitto, or returns the one that runs already.
 func (b *benchBrokers) mosquitto() (bench.Dialer, error) {
+	if b.other != nil {
+		return b.other.TLS, nil
+	}
 	dir := filepath.Join(b.dir, "mosquitto")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err

@@ -22,9 +22,9 @@ type connection struct {
 	method    block // of enhanced authentication, no bytes if the client uses none
 	held      block // the CONNECT, while the client is being authenticated for it
 
-	permits     block // what the rules allow, see rules.go
+	permits     uint32 // what the rules allow, see permits.go; 0 is nothing
 	rulesSerial uint32
-	judged      uint64 // number of the judgement that the permits are from: no other has it
+	judged      uint64 // of the permits; no permits at all have another number each time
 	denialNoted bool
 	limitsTold  uint8           // limits that a note has told of, a bit for each abi.LimitKind
 	orderly     bool            // the client has sent DISCONNECT
@@ -40,6 +40,7 @@ type connection struct {
 
 // recent remembers that a connection may publish to the topic of a route.
 type recent struct {
+	hash   uint32 // of the topic
 	route  uint32
 	serial uint32 // of the route; 0 is nothing
 }
@@ -275,7 +276,7 @@ func (c *Core) forget(p *connection) {
 	c.unpause(p)
 	c.timers.remove(p.timer)
 	c.store.release(p.peer)
-	c.store.release(p.permits)
+	c.dropPermits(p)
 	c.store.release(p.method)
 	c.releaseHeld(p)
 	c.dropAliases(p)

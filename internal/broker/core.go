@@ -12,7 +12,7 @@ type Core struct {
 	config      abi.Config
 	configured  bool
 	rulesSerial uint32 // changes whenever the rules do
-	judgements  uint64 // so far
+	judgements  uint64 // so far, see permits.go
 	reviewed    uint32 // slots whose connections have been looked at since then
 
 	batch    []byte
@@ -27,6 +27,7 @@ type Core struct {
 	acks      []byte   // acknowledgements for the connection whose packets are being handled
 	work      uint32   // units of work done in this step
 	resume    uint32   // offset in the batch of the packets at which the last step stopped; 0 is none
+	plain     plainRun // the packets that quickRun is at
 	resumeNum uint32   // how many packets of that event are left
 
 	store            store
@@ -36,6 +37,8 @@ type Core struct {
 	heldBytes        int // of CONNECTs of clients that are being authenticated
 	sessions         slab[session]
 	byClientID       index
+	permits          slab[permits]
+	byFilters        index
 	subscriptions    slab[subscription]
 	bySessionAndNode index
 	groups           groups
@@ -73,6 +76,7 @@ type Core struct {
 	encoded     []byte
 	connack     mqtt.Connack
 	parting     mqtt.Properties // of an AUTH or a DISCONNECT
+	marked      []byte          // user properties, see provenance.go
 	text        []byte          // reason string, or response information
 	reference   []byte          // server reference
 	question    abi.Question

@@ -25,8 +25,7 @@ type receivedID struct {
 // findReceived returns the number of a packet id in the table, or 0.
 func (c *Core) findReceived(session uint32, packetID uint16) (id, hash uint32) {
 	hash = hashPair(c.seed, session, uint32(packetID))
-	for i := c.byReceivedID.first(hash); i != none; i = c.byReceivedID.next(i, hash) {
-		id := c.byReceivedID.ids[i]
+	for id := c.byReceivedID.first(hash); id != 0; id = c.byReceivedID.next(id, hash) {
 		if r := c.received.at(id); r.session == session && r.packetID == packetID {
 			return id, hash
 		}

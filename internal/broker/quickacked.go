@@ -35,7 +35,7 @@ func (c *Core) quickAcked(p *connection, at, end uint32) (next, handled uint32) 
 		if id == 0 {
 			break
 		}
-		rt := &c.routes.all[id]
+		rt := c.routes.at(id)
 		c.refresh(rt)
 		if r.count = c.roomForRun(p, rt, end, &r); r.count < 2 {
 			break

@@ -77,23 +77,28 @@ func benchStep(b *testing.B, f Factory, qos byte, subscribers int) {
 func (s *stepper) setUp(qos byte, subscribers int) {
 	limits := abi.Limits{
 		MaxPacketSize: 1 << 20, MaxInflight: 1024, ReceiveMaximum: 1024, MaxQueued: 1 << 16, MaxQueuedBytes: 64 << 20,
-		MaxSessions: 1024, MaxSubscriptions: 8, MaxMemory: 512 << 20, ConnectTimeout: 10_000, StallTimeout: 1000, StepWork: 1 << 20,
+		MaxSessions: 1024, MaxSubscriptions: 1 << 16, MaxTopicLevels: 8, MaxMemory: 512 << 20, ConnectTimeout: 10_000, StallTimeout: 1000, StepWork: 1 << 20,
 	}
 	s.begin()
 	s.event(abi.EventConfigure, 0, 0, abi.AppendConfig(nil, &abi.Config{Limits: limits, Rules: []abi.Rule{{
 		Who: []abi.Condition{{Anonymous: true}}, Publish: []string{"#"}, Subscribe: []string{"#"},
 	}}}))
 	for i := 1; i <= subscribers+1; i++ {
-		s.event(abi.EventOpen, abi.Conn(i), 0, abi.AppendPeer(nil, &abi.Peer{Listener: "bench"}))
-		s.event(abi.EventPackets, abi.Conn(i), 1, mqtt.AppendConnect(nil, &mqtt.Connect{
-			Version: mqtt.V311, CleanStart: true, ClientID: fmt.Appendf(nil, "client %d", i),
-		}))
+		s.connect(i)
 		if i > 1 {
 			s.event(abi.EventPackets, abi.Conn(i), 1,
 				mqtt.AppendSubscribe(nil, mqtt.V311, 1, nil, []mqtt.Filter{{Topic: []byte(benchTopic), QoS: qos}}))
 		}
 	}
 	s.run()
+}
+
+// connect lets client i come.
+func (s *stepper) connect(i int) {
+	s.event(abi.EventOpen, abi.Conn(i), 0, abi.AppendPeer(nil, &abi.Peer{Listener: "bench"}))
+	s.event(abi.EventPackets, abi.Conn(i), 1, mqtt.AppendConnect(nil, &mqtt.Connect{
+		Version: mqtt.V311, CleanStart: true, ClientID: fmt.Appendf(nil, "client %d", i),
+	}))
 }
 
 func (s *stepper) begin() {

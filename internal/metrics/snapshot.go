@@ -24,6 +24,14 @@ type Snapshot struct {
 	Limits    map[string]uint64 // times that a limit of the host was met, by its name; those of the core are in Core
 	Quotes    attest.BatchStats // of the broker's own evidence
 	Facts     Facts
+
+	Certificates *Certificates // nil if none is in use
+}
+
+// Certificates are those that listeners show.
+type Certificates struct {
+	Expiry  time.Time // of the first to expire
+	Renewal time.Time // from when on the first of them should be renewed
 }
 
 // Traffic is what went over all connections since the broker started.

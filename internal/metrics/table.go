@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
@@ -56,6 +58,10 @@ func facts() []metric {
 			func(s *Snapshot) float64 { return oneIf(s.Facts.Simulated) }),
 		gauge("vouchmq_start_time_seconds", "When the broker started, in seconds of the Unix clock.",
 			func(s *Snapshot) float64 { return float64(s.Facts.Started.UnixMilli()) / 1e3 }),
+		certificate("vouchmq_certificate_expiry_time_seconds", "When the first of the certificates in use expires, in seconds of the Unix clock.",
+			func(_ time.Time, c *Certificates) float64 { return float64(c.Expiry.Unix()) }),
+		certificate("vouchmq_certificate_renewal_due", "1 if two thirds of the time of a certificate in use are over.",
+			func(now time.Time, c *Certificates) float64 { return oneIf(!now.Before(c.Renewal)) }),
 	}
 }
 
@@ -66,6 +72,15 @@ func quotes() []metric {
 		counter("vouchmq_evidence_total", "Evidence that the broker made; many share a quote.", func(s *Snapshot) uint64 { return s.Quotes.Evidence }),
 		gauge("vouchmq_quote_largest_batch", "Evidence that one quote served, at most.", func(s *Snapshot) float64 { return float64(s.Quotes.Largest) }),
 	}
+}
+
+// certificate is a gauge that is there only if there are certificates.
+func certificate(name, help string, read func(now time.Time, c *Certificates) float64) metric {
+	return metric{name, prometheus.GaugeValue, help, nil, func(s *Snapshot, put put) {
+		if s.Certificates != nil {
+			put(read(s.At, s.Certificates))
+		}
+	}}
 }
 
 func oneIf(b bool) float64 {

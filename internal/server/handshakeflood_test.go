@@ -9,29 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/server"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
-
-// slowTEE is a TEE whose quotes take 50 ms, one at a time.
-type slowTEE struct {
-	attest.Attester
-	mu     sync.Mutex
-	quotes atomic.Int64
-}
-
-func (s *slowTEE) Attest(ctx context.Context, data attest.ReportData) (attest.Quote, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.quotes.Add(1)
-	select {
-	case <-time.After(50 * time.Millisecond):
-	case <-ctx.Done():
-	}
-	return s.Attester.Attest(ctx, data)
-}
 
 // flooder attacks a broker from an address of its own, in steps of so many connections.
 type flooder struct {
@@ -103,7 +84,7 @@ func TestHandshakeFlood(t *testing.T) {
 		t.Skip("takes some seconds")
 	}
 	const honest, most = 4, 8 * floodStep
-	tee := &slowTEE{}
+	tee := &slowTEE{busy: make(chan struct{}, 1), time: 50 * time.Millisecond}
 	r := startConfigured(t, server.Native, func(o *server.DevelopmentOptions) {
 		o.Limits.Transport = transport.Limits{MaxHandshakes: floodStep, MaxHandshakesPerAddress: floodStep / 2}
 	}, func(c *server.Config) { tee.Attester, c.Attester = c.Attester, tee })

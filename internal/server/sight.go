@@ -14,6 +14,7 @@ import (
 	"github.com/vouchmq/vouchmq/internal/admin"
 	"github.com/vouchmq/vouchmq/internal/httpd"
 	"github.com/vouchmq/vouchmq/internal/metrics"
+	"github.com/vouchmq/vouchmq/internal/server/enrolment"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
 
@@ -129,8 +130,7 @@ func (s *Server) Snapshot(ctx context.Context) (metrics.Snapshot, error) {
 	return metrics.Snapshot{
 		At: time.Now(), Core: stats.Core, Engine: stats.Engine, Transport: stats.Transport, Facts: s.facts(),
 		Traffic: &metrics.Traffic{PacketsIn: f.PacketsIn, PacketsOut: f.PacketsOut, BytesIn: f.BytesIn, BytesOut: f.BytesOut},
-		Limits:  limitsOfTransport(&stats.Transport), Guard: guarded, LockedOut: locked,
-		Quotes: s.quotes(),
+		Limits:  limitsOfTransport(&stats.Transport), Guard: guarded, LockedOut: locked, Certificates: s.certificates(), Quotes: s.quotes(),
 	}, nil
 }
 
@@ -140,6 +140,26 @@ func (s *Server) quotes() attest.BatchStats {
 		return b.Stats()
 	}
 	return attest.BatchStats{}
+}
+
+// certificates says until when those in use are good, nil if there are none.
+func (s *Server) certificates() *metrics.Certificates {
+	config := s.Config()
+	_, inUse := config.inUse()
+	var c *metrics.Certificates
+	for _, leaf := range inUse {
+		renewal := enrolment.RenewalTime(leaf)
+		if c == nil {
+			c = &metrics.Certificates{Expiry: leaf.NotAfter, Renewal: renewal}
+		}
+		if leaf.NotAfter.Before(c.Expiry) {
+			c.Expiry = leaf.NotAfter
+		}
+		if renewal.Before(c.Renewal) {
+			c.Renewal = renewal
+		}
+	}
+	return c
 }
 
 // guardEvents names what the guard counted, as metrics show it, and how many addresses are locked out now. The guard is

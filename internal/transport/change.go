@@ -55,7 +55,7 @@ func (t *Transport) Recheck() (ended int) {
 
 // admitted notes how to ask whether the connection would still be let in. A change since its handshake began, which may
 // have passed it by, is made up for: either Recheck finds what is stored here, or the count has grown.
-func (c *conn) admitted(recheck func() uint32, before uint32) {
+func (c *conn) admitted(recheck func() (uint32, error), before uint32) {
 	if recheck == nil {
 		return
 	}
@@ -71,10 +71,10 @@ func (c *conn) review() bool {
 	if recheck == nil {
 		return false
 	}
-	reason := (*recheck)()
+	reason, why := (*recheck)()
 	if reason == 0 {
 		return false
 	}
-	c.log.Warn("connection would not be let in any more, and is ended")
+	c.log.Warn("connection would not be let in any more, and is ended", "why", why)
 	return c.transport.engine.PostNow(abi.EventDisconnect, c.id, c.epoch.Load(), reason, nil)
 }

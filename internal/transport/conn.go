@@ -35,8 +35,8 @@ type conn struct {
 	pace      *pace     // nil if it may send as fast as it can
 	since     time.Time // when it was accepted
 	log       *slog.Logger
-	recheck   atomic.Pointer[func() uint32] // of Secured, nil until the core knows the connection
-	gone      chan struct{}                 // closed when the connection is aborted or its pump has ended
+	recheck   atomic.Pointer[func() (uint32, error)] // of Secured, nil until the core knows the connection
+	gone      chan struct{}                          // closed when the connection is aborted or its pump has ended
 
 	handshake *handshake // nil if there was none to make
 

@@ -125,7 +125,8 @@ func (e *entrance) serve(c *conn) {
 	}
 	c.stream = secured.Stream
 	peer := abi.Peer{Listener: e.config.Name, Address: addressText(c.address), Identities: secured.Identities, User: secured.User}
-	peer.Authenticate = e.setAuth(c, &peer)
+	peer.Platform, peer.Module = secured.Platform, secured.Module
+	peer.Authenticate = e.setAuth(c, &peer, secured.Login)
 	epoch, ok := e.transport.engine.Open(c.id, abi.AppendPeer(nil, &peer))
 	if !ok {
 		c.abort(nil)
@@ -207,6 +208,7 @@ func (e *entrance) failed(c *conn, err error) {
 
 // forget frees what a connection occupies besides its memory. It is the last thing that happens to it.
 func (c *conn) forget() {
+	c.closeLogin()
 	c.transport.table.remove(c)
 	c.entrance.guests.leave(c.guest)
 }

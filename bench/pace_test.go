@@ -1,0 +1,119 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestPaceCountsEachDelivery(t *testing.T) {
+	m := mosquitto(t)
+	for _, pace := range []Pace{
+		{Publishers: 1, Subscribers: 1, PerSecond: 2000},
+		{Publishers: 3, Subscribers: 4, PerSecond: 200, QoS: 1},
+		{Publishers: 2, Subscribers: 5, PerSecond: 300, QoS: 2, Shared: true},
+	} {
+		t.Run(fmt.Sprintf("%+v", pace), func(t *testing.T) {
+			pace.Payload, pace.Warmup, pace.Window = 64, 20*time.Millisecond, 200*time.Millisecond
+			l, err := MeasurePace(t.Context(), m.TLS, pace)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fan := pace.Subscribers
+			if pace.Shared {
+				fan = 1
+			}
+			want := uint64(float64(pace.Publishers*fan) * pace.PerSecond * pace.Window.Seconds())
+			if l.Expected != want || l.Delivered != want {
+				t.Errorf("expected %d, delivered %d, want %d", l.Expected, l.Delivered, want)
+			}
+			if l.P50 <= 0 || l.P50 > l.P99 || l.P99 > l.Max || !l.Kept() {
+				t.Errorf("%+v", l)
+			}
+		})
+	}
+}
+
+// stalling is a connection on which one Write takes long.
+type stalling struct {
+	net.Conn
+	writes int
+	stall  time.Duration
+}
+
+func (c *stalling) Write(b []byte) (int, error) {
+	if c.writes++; c.writes == 50 {
+		time.Sleep(c.stall)
+	}
+	return c.Conn.Write(b)
+}
+
+// A publisher that cannot write for a while is late with all messages of that time, not only with the one that it was about
+// to write.
+func TestPaceChargesForWaitingMessages(t *testing.T) {
+	m := mosquitto(t)
+	const stall = 400 * time.Millisecond
+	opened := 0
+	dial := func(ctx context.Context) (net.Conn, error) {
+		conn, err := m.Plain(ctx)
+		if opened++; opened == 2 && err == nil { // the subscriber comes first
+			return &stalling{Conn: conn, stall: stall}, nil
+		}
+		return conn, err
+	}
+	l, err := MeasurePace(t.Context(), dial, Pace{Publishers: 1, Subscribers: 1, PerSecond: 500, Payload: 64, Window: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of 500 messages some 200 fall into the stall, and a quarter of these, a tenth of all, waits for three quarters of it.
+	if time.Duration(l.P90) < stall*2/3 {
+		t.Errorf("90 %% took %v or less, although the publisher stood still for %v", time.Duration(l.P90), stall)
+	}
+	if l.Delivered != 500 {
+		t.Errorf("%d of 500 delivered", l.Delivered)
+	}
+}
+
+func TestPacedGoesOnWhenABrokerFails(t *testing.T) {
+	m := mosquitto(t)
+	good := Variant{MosquittoTLS, m.TLS}
+	bad := Variant{NativeTLS, func(context.Context) (net.Conn, error) { return nil, fmt.Errorf("nobody is there") }}
+	var order []string
+	r, err := Paced(t.Context(), PacedPlan{
+		Case: RateCase([]float64{100}, 64, 0), Variants: []Variant{bad, good}, Rounds: 2, Window: 50 * time.Millisecond,
+		Progress: func(s PacedSample) { order = append(order, s.Variant) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(order, " "); got != "native-tls mosquitto-tls mosquitto-tls native-tls" {
+		t.Errorf("measured in the order %s", got)
+	}
+	if r.Rows[0].Failed != 2 || !strings.Contains(r.Rows[0].Error, "nobody is there") || r.Rows[1].Failed != 0 {
+		t.Errorf("%+v", r.Rows)
+	}
+	var table, csv strings.Builder
+	if err := r.WriteTable(&table); err != nil || !strings.Contains(table.String(), "2 rounds failed: ") {
+		t.Errorf("%v\n%s", err, table.String())
+	}
+	if err := r.WriteCSV(&csv); err != nil || strings.Count(csv.String(), "\n") != 5 {
+		t.Errorf("%v\n%s", err, csv.String())
+	}
+}
+
+func TestPacedRatioIsOfEachRound(t *testing.T) {
+	r := PacedReport{Samples: []PacedSample{
+		{X: 1, Variant: WasmAttested, Latency: Latency{P99: 100}}, {X: 1, Variant: MosquittoTLS, Latency: Latency{P99: 200}},
+		{X: 1, Variant: WasmAttested, Latency: Latency{P99: 30}}, {X: 1, Variant: MosquittoTLS, Latency: Latency{P99: 10}},
+		{X: 1, Variant: WasmAttested, Latency: Latency{P99: 30}}, {X: 1, Variant: MosquittoTLS, Error: "gone"},
+	}}
+	if got, ok := r.ratio(1, WasmAttested, MosquittoTLS); !ok || got.Value != 1.75 {
+		t.Errorf("%+v %v", got, ok)
+	}
+	if _, ok := r.ratio(2, WasmAttested, MosquittoTLS); ok {
+		t.Error("a ratio of what was not measured")
+	}
+}

@@ -1,0 +1,251 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// PacedCase is a series of paces that differ in one number.
+type PacedCase struct {
+	Name  string // such as rate
+	Title string // a line for people
+	Axis  string // what the number is
+	Paces []PacedPoint
+}
+
+// PacedPoint is a pace, and the number by which it differs from others of its case.
+type PacedPoint struct {
+	X    float64
+	Pace Pace
+}
+
+// RateCase is one publisher and one subscriber, at rising rates: the second case of the paper, and beyond.
+func RateCase(perSecond []float64, payload int, qos byte) PacedCase {
+	c := PacedCase{Name: "rate", Title: "One publisher, one subscriber", Axis: "messages per second"}
+	for _, rate := range perSecond {
+		c.Paces = append(c.Paces, PacedPoint{rate, Pace{Publishers: 1, Subscribers: 1, PerSecond: rate, Payload: payload, QoS: qos}})
+	}
+	return c
+}
+
+// SubscribersCase is one publisher at 25 messages a second, and a rising number of subscribers that share one subscription:
+// the third case of the paper.
+func SubscribersCase(subscribers []int, payload int, qos byte) PacedCase {
+	c := PacedCase{Name: "subscribers", Title: "One publisher at 25 messages/s, subscribers of one shared subscription", Axis: "subscribers"}
+	for _, n := range subscribers {
+		c.Paces = append(c.Paces, PacedPoint{float64(n), Pace{
+			Publishers: 1, Subscribers: n, Shared: true, PerSecond: 25, Payload: payload, QoS: qos,
+		}})
+	}
+	return c
+}
+
+// PublishersCase is 25 subscribers that get everything from a rising number of publishers at 5 messages a second each: the
+// fourth case of the paper.
+func PublishersCase(publishers []int, payload int, qos byte) PacedCase {
+	c := PacedCase{Name: "publishers", Title: "Publishers at 5 messages/s each, 25 subscribers of everything", Axis: "publishers"}
+	for _, n := range publishers {
+		c.Paces = append(c.Paces, PacedPoint{float64(n), Pace{Publishers: n, Subscribers: 25, PerSecond: 5, Payload: payload, QoS: qos}})
+	}
+	return c
+}
+
+// The numbers of the paper's cases.
+var (
+	PaperRates       = []float64{1, 5, 10, 25, 50, 100, 200}
+	BeyondPaperRates = []float64{1_000, 5_000, 20_000, 50_000, 100_000}
+	PaperSubscribers = []int{1, 2, 4, 8, 16, 32, 64, 128, 256}
+	PaperPublishers  = []int{5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 64}
+)
+
+// PacedPlan is a series of measurements at fixed rates.
+type PacedPlan struct {
+	Case           PacedCase
+	Variants       []Variant
+	Rounds         int
+	Warmup, Window time.Duration // of each measurement
+	// Progress is told of each measurement, nil for nobody.
+	Progress func(PacedSample)
+}
+
+// PacedSample is one measurement.
+type PacedSample struct {
+	X       float64 `json:"x"`
+	Variant string  `json:"variant"`
+	Round   int     `json:"round"` // from 1
+	Latency
+	// Error says why there is no result: the broker lost a connection, say.
+	Error string `json:"error,omitempty"`
+}
+
+// Paced takes the measurements of a plan: round after round, and in each the variants in turn at one number, so that what
+// slows the machine down for a while does so to all of them. Every second round has them in the opposite order. That a broker
+// does not bear a load is a result, too.
+func Paced(ctx context.Context, p PacedPlan) (PacedReport, error) {
+	report := PacedReport{
+		Case: p.Case.Name, Title: p.Case.Title, Axis: p.Case.Axis, Rounds: p.Rounds, Window: Seconds(p.Window),
+		Payload: p.Case.Paces[0].Pace.Payload, QoS: p.Case.Paces[0].Pace.QoS,
+	}
+	for round := range p.Rounds {
+		for _, point := range p.Case.Paces {
+			for _, v := range inTurn(p.Variants, round) {
+				s := measurePoint(ctx, v, point, p)
+				if ctx.Err() != nil {
+					return report, context.Cause(ctx)
+				}
+				s.Round = round + 1
+				report.Samples = append(report.Samples, s)
+				if p.Progress != nil {
+					p.Progress(s)
+				}
+			}
+		}
+	}
+	report.summarize(p)
+	return report, nil
+}
+
+// inTurn returns the variants in the order of a round.
+func inTurn(variants []Variant, round int) []Variant {
+	v := slices.Clone(variants)
+	if round%2 == 1 {
+		slices.Reverse(v)
+	}
+	return v
+}
+
+func measurePoint(ctx context.Context, v Variant, point PacedPoint, p PacedPlan) PacedSample {
+	s := PacedSample{X: point.X, Variant: v.Name}
+	pace := point.Pace
+	pace.Warmup, pace.Window = p.Warmup, p.Window
+	var err error
+	if s.Latency, err = MeasurePace(ctx, v.Dial, pace); err != nil {
+		s.Error = err.Error()
+	}
+	return s
+}
+
+// PacedReport is what came of a plan.
+type PacedReport struct {
+	Case    string        `json:"case"`
+	Title   string        `json:"title"`
+	Axis    string        `json:"axis"`
+	Rounds  int           `json:"rounds"`
+	Window  Seconds       `json:"window_seconds"`
+	Payload int           `json:"payload_bytes"`
+	QoS     byte          `json:"qos"`
+	Rows    []PacedRow    `json:"results"`
+	Ratios  []PacedRatio  `json:"ratios"`
+	Samples []PacedSample `json:"samples"`
+}
+
+// PacedRow is the result of one variant at one number: medians over all rounds, and the extremes of the 99th percentile.
+type PacedRow struct {
+	X       float64 `json:"x"`
+	Variant string  `json:"variant"`
+	Latency
+	LeastP99 Micros `json:"least_p99_us"`
+	MostP99  Micros `json:"most_p99_us"`
+	Failed   int    `json:"failed,omitempty"` // rounds without a result
+	Error    string `json:"error,omitempty"`  // of the last of them
+}
+
+// PacedRatio compares the 99th percentiles of two variants: the median of the ratios of each round.
+type PacedRatio struct {
+	X     float64 `json:"x"`
+	Of    string  `json:"of"`
+	To    string  `json:"to"`
+	Value float64 `json:"value"`
+}
+
+func (r *PacedReport) summarize(p PacedPlan) {
+	for _, point := range p.Case.Paces {
+		for _, v := range p.Variants {
+			r.Rows = append(r.Rows, pacedRow(point.X, v.Name, r.samplesOf(point.X, v.Name)))
+		}
+		for _, pair := range [][2]string{{WasmAttested, NativeTLS}, {WasmAttested, MosquittoTLS}} {
+			if ratio, ok := r.ratio(point.X, pair[0], pair[1]); ok {
+				r.Ratios = append(r.Ratios, ratio)
+			}
+		}
+	}
+}
+
+// samplesOf returns what was measured, by round; those without a result are among them.
+func (r *PacedReport) samplesOf(x float64, variant string) (all []PacedSample) {
+	for _, s := range r.Samples {
+		if s.X == x && s.Variant == variant {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func pacedRow(x float64, variant string, samples []PacedSample) PacedRow {
+	row := PacedRow{X: x, Variant: variant}
+	var good []PacedSample
+	for _, s := range samples {
+		if s.Error != "" {
+			row.Failed++
+			row.Error = s.Error
+			continue
+		}
+		good = append(good, s)
+		row.Expected += s.Expected
+		row.Delivered += s.Delivered
+	}
+	if len(good) == 0 {
+		return row
+	}
+	of := func(value func(PacedSample) Micros) Micros {
+		return Micros(median(each(good, func(s PacedSample) time.Duration { return time.Duration(value(s)) })))
+	}
+	p99 := func(s PacedSample) Micros { return s.P99 }
+	row.P50, row.P90, row.P99 = of(func(s PacedSample) Micros { return s.P50 }), of(func(s PacedSample) Micros { return s.P90 }), of(p99)
+	row.P999, row.Max = of(func(s PacedSample) Micros { return s.P999 }), of(func(s PacedSample) Micros { return s.Max })
+	row.Late = of(func(s PacedSample) Micros { return s.Late })
+	row.Rate = median(each(good, func(s PacedSample) float64 { return s.Rate }))
+	row.LeastP99, row.MostP99 = slices.Min(each(good, p99)), slices.Max(each(good, p99))
+	return row
+}
+
+func each[T, V any](list []T, value func(T) V) (values []V) {
+	for _, x := range list {
+		values = append(values, value(x))
+	}
+	return values
+}
+
+func (r *PacedReport) ratio(x float64, of, to string) (PacedRatio, bool) {
+	a, b := r.samplesOf(x, of), r.samplesOf(x, to)
+	var quotients []float64
+	for i := range min(len(a), len(b)) {
+		if a[i].Error == "" && b[i].Error == "" && b[i].P99 > 0 {
+			quotients = append(quotients, float64(a[i].P99)/float64(b[i].P99))
+		}
+	}
+	if len(quotients) == 0 {
+		return PacedRatio{}, false
+	}
+	return PacedRatio{X: x, Of: of, To: to, Value: median(quotients)}, true
+}
+
+// number writes a number as people do.
+func number(x float64) string {
+	if x >= 1000 {
+		return thousands(x)
+	}
+	return strconv.FormatFloat(x, 'g', 4, 64)
+}
+
+// String is for progress.
+func (s PacedSample) String() string {
+	if s.Error != "" {
+		return fmt.Sprintf("%8s  %-16s %s", number(s.X), s.Variant, s.Error)
+	}
+	return fmt.Sprintf("%8s  %-16s p50 %8.0f us  p99 %8.0f us  %3.0f %% of %d delivered",
+		number(s.X), s.Variant, s.P50.Number(), s.P99.Number(), 100*float64(s.Delivered)/float64(max(s.Expected, 1)), s.Expected)
+}

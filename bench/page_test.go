@@ -1,0 +1,115 @@
+package bench
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestPageShowsWhatWasMeasured(t *testing.T) {
+	paced := PacedReport{
+		Case: "rate", Title: "<One> publisher", Axis: "messages per second", Rounds: 2,
+		Rows: []PacedRow{
+			{X: 200, Variant: WasmAttested, Latency: Latency{Expected: 100, Delivered: 100, P50: Micros(time.Millisecond), P99: Micros(2 * time.Millisecond)}},
+			{X: 20_000, Variant: WasmAttested, Latency: Latency{Expected: 100, Delivered: 100, P50: 5000, P99: Micros(3 * time.Millisecond)}},
+			{X: 20_000, Variant: MosquittoTLS, Latency: Latency{Expected: 100, Delivered: 94, P50: Micros(77 * time.Second)}},
+			{X: 50_000, Variant: MosquittoTLS, Failed: 2, Error: "connection <lost>"},
+		},
+		Ratios: []PacedRatio{{X: 200, Of: WasmAttested, To: MosquittoTLS, Value: 1.05}},
+	}
+	e := Evaluation{
+		Program: "vouchmq 1", Command: "vouchmq bench <script>", Machine: ThisMachine(), Paced: []PacedReport{paced},
+		Throughput: []Report{{QoS: 1, Rows: []Row{{Shape: "p2p", Variant: NativeTLS, Median: 2e6, Least: 1e6, Most: 3e6}},
+			Ratios: []Ratio{{Shape: "p2p", Of: WasmAttested, To: NativeTLS, Value: 0.5}}}},
+		Connects: []ConnectCase{{ConnectResult: ConnectResult{Difference: 6 * time.Millisecond}}},
+	}
+	var page strings.Builder
+	if err := e.WritePage(&page); err != nil {
+		t.Fatal(err)
+	}
+	text := page.String()
+	for _, want := range []string{
+		"vouchmq bench &lt;script&gt;", "&lt;One&gt; publisher", "connection &lt;lost&gt;", "2,000,000",
+		"native-tls / wasm-attested, QoS 1, p2p", "at most 1.25",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page does not have %q", want)
+		}
+	}
+	if strings.Contains(text, "http://") || strings.Contains(text, "https://") || strings.Contains(text, "src=") {
+		t.Error("the page needs something from elsewhere")
+	}
+	var verdicts []bool
+	for _, b := range e.Bars() {
+		verdicts = append(verdicts, b.Met())
+	}
+	if len(verdicts) != 4 || verdicts[0] || !verdicts[1] || verdicts[2] || verdicts[3] {
+		t.Errorf("%+v", e.Bars())
+	}
+}
+
+// drawing checks that a plot is well-formed, and returns the names of its elements.
+func drawing(t *testing.T, text string) (elements []string) {
+	t.Helper()
+	d := xml.NewDecoder(strings.NewReader(text))
+	for {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return elements
+		}
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		if e, ok := token.(xml.StartElement); ok {
+			elements = append(elements, e.Name.Local)
+		}
+	}
+}
+
+func count(list []string, of string) (n int) {
+	for _, s := range list {
+		if s == of {
+			n++
+		}
+	}
+	return n
+}
+
+func TestPlots(t *testing.T) {
+	lines := linePlot{xLabel: "a < b", yLabel: "c & d", lines: []plotLine{
+		{name: "<one>", points: []plotPoint{{x: 1, y: 10}, {x: 10, y: 100, low: 50, high: 200}}},
+		{name: "two", dashed: true, points: []plotPoint{{x: 100, y: 0}}},
+	}}
+	if got := drawing(t, string(lines.SVG())); count(got, "circle") != 3 || count(got, "polyline") != 2 {
+		t.Errorf("%v", got)
+	}
+	bars := barPlot{yLabel: "rate", names: []string{"a", "<b>"}, groups: []barGroup{{"g", []plotPoint{{y: 1}, {y: 2, low: 1, high: 3}}}}}
+	if got := drawing(t, string(bars.SVG())); count(got, "rect") != 2 {
+		t.Errorf("%v", got)
+	}
+	for _, empty := range []string{string(linePlot{}.SVG()), string(barPlot{}.SVG())} {
+		if drawing(t, empty); !strings.Contains(empty, "nothing was measured") {
+			t.Errorf("%s", empty)
+		}
+	}
+}
+
+func TestPlotScale(t *testing.T) {
+	log := plotScale{least: 1, most: 100, from: 0, to: 10, log: true}
+	for v, want := range map[float64]float64{1: 0, 10: 5, 100: 10, 0: 0} {
+		if got := log.at(v); got != want {
+			t.Errorf("%v is at %v, want %v", v, got, want)
+		}
+	}
+	for v, want := range map[float64]string{25: "25", 1500: "1.5k", 20_000: "20k", 3e6: "3M", 0.5: "0.5"} {
+		if got := axisNumber(v); got != want {
+			t.Errorf("%v is written %q, want %q", v, got, want)
+		}
+	}
+	if niceStep(9) != 2 || niceStep(19e6) != 5e6 || niceStep(5) != 1 {
+		t.Error(niceStep(9), niceStep(19e6), niceStep(5))
+	}
+}

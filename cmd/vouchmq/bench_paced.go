@@ -1,0 +1,138 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/vouchmq/vouchmq/bench"
+)
+
+// pacedFlags are those of the measurements at fixed rates.
+type pacedFlags struct {
+	rounds            int
+	duration, warmup  time.Duration
+	payload           int
+	qos               uint8
+	variants, peers   []string
+	peerCA            string
+	jsonFile, csvFile string
+}
+
+const pacedHelp = `
+
+Messages are sent at times that are fixed before (open loop), and latency counts from these times to the receipt, so that a
+broker which stops for a moment is charged for every message that it kept waiting. The variants are measured in turn, round
+after round; the table has medians, in microseconds.`
+
+func (f *pacedFlags) add(fs *pflag.FlagSet) {
+	fs.IntVar(&f.rounds, "rounds", 5, "measure each so many times")
+	fs.DurationVar(&f.duration, "duration", 5*time.Second, "of one measurement; the paper's are 60s")
+	fs.DurationVar(&f.warmup, "warmup", time.Second, "before each measurement")
+	fs.IntVar(&f.payload, "payload", 16<<10, "bytes of each message; the paper's are 16384")
+	fs.Uint8Var(&f.qos, "qos", 0, "quality of service: 0, 1 or 2")
+	addVariantFlags(fs, &f.variants, &f.peers, &f.peerCA)
+	fs.StringVar(&f.jsonFile, "json", "", "also write all results to this file, - for standard output")
+	fs.StringVar(&f.csvFile, "csv", "", "also write all measurements to this file, - for standard output")
+}
+
+// pacedVariants are those that are measured unless others are asked for.
+var pacedVariants = []string{bench.NativeTLS, bench.WasmAttested, bench.MosquittoTLS}
+
+func (f *pacedFlags) check() error {
+	switch {
+	case f.rounds < 1 || f.duration <= 0 || f.warmup < 0:
+		return errors.New("--rounds and --duration are more than 0")
+	case f.duration+f.warmup > bench.MaxPaceTime:
+		return fmt.Errorf("--duration and --warmup are %v together at most", bench.MaxPaceTime)
+	case f.payload < 8 || f.payload > 1<<20:
+		return errors.New("--payload is from 8 to 1,048,576 bytes")
+	case f.qos > 2:
+		return fmt.Errorf("--qos %d: QoS is 0, 1 or 2", f.qos)
+	}
+	return checkVariants(f.variants)
+}
+
+func newBenchRate() *cobra.Command {
+	return newBenchPaced("rate", "Latency at rising message rates",
+		"Measure how long messages take from one publisher to one subscriber, at rates from 1 to 100,000 a second."+pacedHelp,
+		bench.RateCase, slices.Concat(bench.PaperRates, bench.BeyondPaperRates),
+		func(fs *pflag.FlagSet, list *[]float64, usual []float64) {
+			fs.Float64SliceVar(list, "rate", usual, "messages a second")
+		})
+}
+
+func newBenchSubscribers() *cobra.Command {
+	return newBenchPaced("subscribers", "Latency with more and more subscribers of one shared subscription",
+		"Measure how long messages take from one publisher, at 25 messages a second, to subscribers that share a subscription."+pacedHelp,
+		bench.SubscribersCase, bench.PaperSubscribers, addCounts)
+}
+
+func newBenchPublishers() *cobra.Command {
+	return newBenchPaced("publishers", "Latency with more and more publishers",
+		"Measure how long messages take from publishers, at 5 messages a second each, to 25 subscribers that get everything."+pacedHelp,
+		bench.PublishersCase, bench.PaperPublishers, addCounts)
+}
+
+func addCounts(fs *pflag.FlagSet, list *[]int, usual []int) {
+	fs.IntSliceVar(list, "count", usual, "how many of them")
+}
+
+// newBenchPaced makes a command of a case whose points differ in a number.
+func newBenchPaced[N any](name, short, long string, makeCase func([]N, int, byte) bench.PacedCase, usual []N,
+	addNumbers func(*pflag.FlagSet, *[]N, []N)) *cobra.Command {
+	var f pacedFlags
+	var numbers []N
+	c := &cobra.Command{
+		Use: name, Short: short, Long: long,
+		Example: fmt.Sprintf("  vouchmq bench %s\n  vouchmq bench %[1]s --rounds 3 --duration 2s --payload 64 --json -", name),
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			one := makeCase(numbers, f.payload, f.qos)
+			if slices.ContainsFunc(one.Paces, func(p bench.PacedPoint) bool { return p.X <= 0 }) || len(one.Paces) == 0 {
+				return errors.New("all numbers are more than 0")
+			}
+			return f.run(c, one)
+		},
+	}
+	helpWithoutShorthand(c)
+	f.add(c.Flags())
+	addNumbers(c.Flags(), &numbers, usual)
+	return c
+}
+
+func (f *pacedFlags) run(c *cobra.Command, one bench.PacedCase) error {
+	return withBrokers(func(dir string) error {
+		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
+		defer b.stop()
+		variants, err := b.withPeers(f.variants, pacedVariants, f.peers, f.peerCA)
+		if err != nil {
+			return err
+		}
+		report, err := bench.Paced(c.Context(), bench.PacedPlan{
+			Case: one, Variants: variants, Rounds: f.rounds, Warmup: f.warmup, Window: f.duration,
+			Progress: func(s bench.PacedSample) { fmt.Fprintf(c.ErrOrStderr(), "round %d  %v\n", s.Round, s) },
+		})
+		if err != nil {
+			return err
+		}
+		return f.write(c.OutOrStdout(), report)
+	})
+}
+
+func (f *pacedFlags) write(out io.Writer, r bench.PacedReport) error {
+	fmt.Fprintf(out, "%s: QoS %d, %d bytes, median of %d measurements of %v\n\n", r.Title, r.QoS, r.Payload, r.Rounds, time.Duration(r.Window))
+	return errors.Join(
+		r.WriteTable(out),
+		writeTo(f.jsonFile, out, func(w io.Writer) error { return printJSON(w, r) }),
+		writeTo(f.csvFile, out, r.WriteCSV),
+	)
+}
