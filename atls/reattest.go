@@ -110,7 +110,7 @@ func (r *ClientRound) evidence(ctx context.Context, cs *tls.ConnectionState) ([]
 	if r.config.Attester == nil {
 		return nil, nil
 	}
-	e := maker{r.config.Attester, r.config.Identity, r.config.EvidenceTimeout, r.config.Rand, r.config.Now}
+	e := maker{attest.NewBatcher(r.config.Attester), r.config.Identity, r.config.EvidenceTimeout, r.config.Rand, r.config.Now}
 	return e.make(ctx, &r.conn.session, attest.RoleClient, r.at, cs)
 }
 
@@ -128,7 +128,7 @@ func (s *Server) Reattest(ctx context.Context, c *Conn, request []byte) (*Server
 	if !c.CanReattest() {
 		return nil, nil, errNotAttested()
 	}
-	if s.config.Attester == nil {
+	if s.config.Batcher == nil {
 		return nil, nil, attest.Errorf(attest.ErrAttester, "client asks for evidence, and this server has no attester")
 	}
 	r := &ServerRound{server: s, conn: c, at: moment{phase: attest.PhaseReattest}}
@@ -160,7 +160,7 @@ func (c *Conn) nextRound(seq uint64) error {
 func (r *ServerRound) challenge(ctx context.Context) ([]byte, error) {
 	config := &r.server.config
 	cs := r.conn.ConnectionState()
-	e := maker{config.Attester, config.Identity, config.EvidenceTimeout, config.Rand, config.Now}
+	e := maker{config.Batcher, config.Identity, config.EvidenceTimeout, config.Rand, config.Now}
 	evidence, err := e.make(ctx, &r.conn.session, attest.RoleServer, r.at, &cs)
 	if err != nil {
 		return nil, err
@@ -239,7 +239,7 @@ func (c *Conn) useAppraiser(a *policy.Appraiser) {
 
 // maker makes evidence of one side.
 type maker struct {
-	attester attest.Attester
+	batcher  *attest.Batcher
 	identity attest.Identity
 	timeout  time.Duration
 	random   io.Reader
@@ -254,5 +254,5 @@ func (m *maker) make(ctx context.Context, s *session, role attest.Role, at momen
 	ctx, cancel := context.WithTimeout(ctx, m.timeout)
 	defer cancel()
 	claims := &attest.Claims{Binding: binding, Identity: m.identity, IssuedAt: m.now().Unix()}
-	return attest.Make(ctx, m.attester, attest.PurposeConnection, claims, m.random)
+	return m.batcher.Make(ctx, attest.PurposeConnection, claims, m.random)
 }

@@ -21,6 +21,6 @@
 // [Measure] takes one measurement of throughput, [Throughput] many of them, for several brokers in turn;
 // [MeasurePace] and [Paced] do the same for latency, in the cases of the paper that VouchMQ comes from; [Soak] puts a
 // broker under load for long and watches its memory; [Scale] measures what many subscriptions and connections cost;
-// [ConnectTimes] measures the time to CONNACK over a slow network. An [Evaluation] is all that was measured at one go,
+// [ConnectTimes] measures the time to CONNACK over a slow network, and [Handshakes] what it costs to connect. An [Evaluation] is all that was measured at one go,
 // with the machine, and can be written as a page.
 package bench

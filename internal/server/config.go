@@ -119,6 +119,8 @@ type Config struct {
 	Authentication *auth.Config
 	Guard          guard.Config // what becomes of those who guess passwords
 	Attestation    Attestation
+
+	batcher *attest.Batcher // of Attester, for all listeners; nil if there is no Attester
 }
 
 // Defaults of a broker with settings.
@@ -181,6 +183,18 @@ func (c Config) withDefaults() Config {
 	c.Limits.Transport.MaxPacketSize = int(c.Limits.Core.MaxPacketSize)
 	c.Listeners = slices.Clone(c.Listeners)
 	return c
+}
+
+// shareQuotes has all listeners share quotes, with those of the configuration before, which is nil at the start.
+func (c *Config) shareQuotes(before *attest.Batcher) {
+	switch {
+	case c.Attester == nil:
+		c.batcher = nil
+	case before == nil:
+		c.batcher = attest.NewBatcher(c.Attester)
+	default:
+		c.batcher = before.With(c.Attester)
+	}
 }
 
 // tablesPart is the part of a module's memory that the core's tables may take. The rest is for its collector, which needs

@@ -55,8 +55,9 @@ func defaultFileLimits() settings.Limits {
 		MaxTopicBytes: d.MaxTopicBytes, MaxKeepAlive: d.MaxKeepAlive, MaxSessionExpiry: d.MaxSessionExpiry,
 		MaxMemory: d.MaxMemory, MaxModuleMemory: d.MaxModuleMemory,
 		ConnectTimeout: milliseconds(d.ConnectTimeout), StallTimeout: milliseconds(d.StallTimeout),
-		MaxConnections: t.MaxConnections, MaxHandshakes: t.MaxHandshakes, HandshakeTimeout: t.HandshakeTimeout,
-		SoftBacklog: t.SoftBacklog, HardBacklog: t.HardBacklog, FlushTimeout: t.FlushTimeout,
+		MaxConnections: t.MaxConnections, MaxHandshakes: t.MaxHandshakes, MaxHandshakesPerAddress: t.MaxHandshakesPerAddress,
+		HandshakeTimeout: t.HandshakeTimeout,
+		SoftBacklog:      t.SoftBacklog, HardBacklog: t.HardBacklog, FlushTimeout: t.FlushTimeout,
 	}
 }
 
@@ -77,8 +78,9 @@ func limitsOf(l *settings.Limits) Limits {
 		},
 		Complete: true,
 		Transport: transport.Limits{
-			MaxConnections: l.MaxConnections, MaxHandshakes: l.MaxHandshakes, HandshakeTimeout: l.HandshakeTimeout,
-			SoftBacklog: l.SoftBacklog, HardBacklog: l.HardBacklog, StallAfter: l.StallTimeout, FlushTimeout: l.FlushTimeout,
+			MaxConnections: l.MaxConnections, MaxHandshakes: l.MaxHandshakes, MaxHandshakesPerAddress: l.MaxHandshakesPerAddress,
+			HandshakeTimeout: l.HandshakeTimeout,
+			SoftBacklog:      l.SoftBacklog, HardBacklog: l.HardBacklog, StallAfter: l.StallTimeout, FlushTimeout: l.FlushTimeout,
 		},
 	}
 }

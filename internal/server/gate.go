@@ -54,7 +54,7 @@ func (c *Config) terms(ctx context.Context, l *Listener, identity attest.Identit
 		config.MinVersion = l.MinTLS
 	}
 	if l.Kind == Attested {
-		config.Attester, config.ECHKeys, config.Identity = c.Attester, c.ECHKeys, identity
+		config.Batcher, config.ECHKeys, config.Identity = c.batcher, c.ECHKeys, identity
 		config.RequireClientEvidence = l.RequireEvidence
 		config.Clients = c.appraiser(l)
 		config.Reveal, config.P1WithoutECH = l.Reveal, l.P1WithoutECH

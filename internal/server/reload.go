@@ -48,6 +48,7 @@ func (s *Server) reload(ctx context.Context, config Config, logins func(*Config)
 	if err := errors.Join(config.check(), fixed(&old, &config)); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
+	config.shareQuotes(old.batcher)
 	identity, err := config.Identity()
 	if err != nil {
 		return err

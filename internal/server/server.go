@@ -66,6 +66,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	if err := config.check(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	config.shareQuotes(nil)
 	s := &Server{config: config, log: config.Log, listeners: map[string]*listener{}}
 	s.watch.clock = config.Clock
 	s.sight.started, s.sight.stopped = time.Now(), make(chan struct{})

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/admin"
 	"github.com/vouchmq/vouchmq/internal/httpd"
@@ -129,8 +130,16 @@ func (s *Server) Snapshot(ctx context.Context) (metrics.Snapshot, error) {
 	return metrics.Snapshot{
 		At: time.Now(), Core: stats.Core, Engine: stats.Engine, Transport: stats.Transport, Facts: s.facts(),
 		Traffic: &metrics.Traffic{PacketsIn: f.PacketsIn, PacketsOut: f.PacketsOut, BytesIn: f.BytesIn, BytesOut: f.BytesOut},
-		Limits:  limitsOfTransport(&stats.Transport), Guard: guarded, LockedOut: locked, Certificates: s.certificates(),
+		Limits:  limitsOfTransport(&stats.Transport), Guard: guarded, LockedOut: locked, Certificates: s.certificates(), Quotes: s.quotes(),
 	}, nil
+}
+
+// quotes is what was counted of quotes, nothing if the broker does not attest.
+func (s *Server) quotes() attest.BatchStats {
+	if b := s.Config().batcher; b != nil {
+		return b.Stats()
+	}
+	return attest.BatchStats{}
 }
 
 // certificates says until when those in use are good, nil if there are none.
@@ -169,6 +178,7 @@ func (s *Server) guardEvents(t *transport.Stats) (events map[string]uint64, lock
 func limitsOfTransport(t *transport.Stats) map[string]uint64 {
 	return map[string]uint64{
 		"connections": t.Refused, "connect_rate": t.RefusedRate, "address_connections": t.RefusedAddress, "message_rate": t.Slowed,
+		"handshakes": t.CrowdedOut, "address_handshakes": t.CrowdedOutOfAddress,
 	}
 }
 

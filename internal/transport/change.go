@@ -4,13 +4,13 @@ import (
 	"github.com/vouchmq/vouchmq/internal/abi"
 )
 
-// SetLimits changes the limits that can be changed while connections are open: MaxPacketSize, MaxConnections and
-// MaxHandshakes. It returns the names of others that differ, which take a new transport.
+// SetLimits changes the limits that can be changed while connections are open: MaxPacketSize, MaxConnections,
+// MaxHandshakes and MaxHandshakesPerAddress. It returns the names of others that differ, which take a new transport.
 func (t *Transport) SetLimits(l Limits) (fixed []string) {
 	l = l.withDefaults()
 	t.maxPacketSize.Store(int64(l.MaxPacketSize))
 	t.table.setLimit(l.MaxConnections)
-	t.handshakes.setLimit(l.MaxHandshakes)
+	t.handshakes.setLimits(l.MaxHandshakes, l.MaxHandshakesPerAddress)
 	for _, f := range []struct {
 		name    string
 		differs bool
@@ -39,12 +39,6 @@ func (t *table) most() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.limit
-}
-
-func (h *handshakes) setLimit(limit int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.limit = limit
 }
 
 // Recheck asks of every connection whether it would still be let in, and has the core end those that would not. What

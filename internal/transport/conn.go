@@ -38,6 +38,8 @@ type conn struct {
 	recheck   atomic.Pointer[func() (uint32, error)] // of Secured, nil until the core knows the connection
 	gone      chan struct{}                          // closed when the connection is aborted or its pump has ended
 
+	handshake *handshake // nil if there was none to make
+
 	// Flow control of a source: the target that its pump waits for before it posts more.
 	slowest atomic.Pointer[conn]
 	paused  atomic.Bool   // the core asked for it
@@ -266,6 +268,13 @@ func (c *conn) abortLocked(cause error) {
 	_ = c.socket.Close() // its error is of no use to anybody
 }
 
+// abortedFor reports whether the connection was aborted, and for that cause.
+func (c *conn) abortedFor(cause error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dead && c.cause == cause
+}
+
 // postNow tells the core what happened to the connection.
 func (c *conn) postNow(kind abi.EventKind) {
 	c.transport.engine.PostNow(kind, c.id, c.epoch.Load(), 0, nil)
@@ -296,6 +305,13 @@ func (c *conn) finish(cause error) {
 		return
 	}
 	c.log.Debug("connection ended")
+}
+
+// where returns the address of the client, for those who do not run the connection.
+func (c *conn) where() netip.AddrPort {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.address
 }
 
 // setAddress is for a connection whose proxy has told whose it is.
