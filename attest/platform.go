@@ -13,6 +13,7 @@ const (
 	TPM    Platform = "tpm"    // a machine measured by a TPM 2.0
 	Nitro  Platform = "nitro"  // AWS Nitro Enclaves
 	CCA    Platform = "cca"    // Arm CCA
+	Azure  Platform = "azure"  // a confidential VM of Azure: SEV-SNP or TDX behind a paravisor with a vTPM
 	Sim    Platform = "sim"    // simulated: protects nothing
 )
 
@@ -28,13 +29,14 @@ var platforms = map[Platform]platformInfo{
 	TPM:    {"application/vnd.vouchmq.tpm", shortReportDataSize},
 	Nitro:  {"application/vnd.vouchmq.nitro", ReportDataSize},
 	CCA:    {"application/vnd.vouchmq.cca", ReportDataSize},
+	Azure:  {"application/vnd.vouchmq.azure+cbor", shortReportDataSize},
 	Sim:    {"application/vnd.vouchmq.sim+cbor", ReportDataSize},
 }
 
 // ParsePlatform returns the platform of that name.
 func ParsePlatform(name string) (Platform, error) {
 	if _, ok := platforms[Platform(name)]; !ok {
-		return "", fmt.Errorf("unknown platform %q; known are sgx, tdx, sevsnp, tpm, nitro, cca, sim", abbreviate(name))
+		return "", fmt.Errorf("unknown platform %q; known are sgx, tdx, sevsnp, tpm, nitro, cca, azure, sim", abbreviate(name))
 	}
 	return Platform(name), nil
 }

@@ -227,6 +227,7 @@ func (s *keySpec) satisfied(key string, values []string, c *attest.PlatformClaim
 // more. Below UpToDate every advisory that applies must be named.
 func (r *Requirement) tcbReason(c *attest.PlatformClaims) string {
 	_, graded := schema[r.Platform]["tcb"]
+	graded = graded && r.Platform != attest.Azure // SEV-SNP, which is not graded, may be behind it; TDX always has a status
 	switch {
 	case c.TCB == attest.TCBUpToDate,
 		c.TCB == attest.TCBNotApplicable && !graded,

@@ -40,29 +40,12 @@ var schema = map[attest.Platform]map[string]keySpec{
 		"tcb":         tcbWords,
 		"advisories":  advisoryWords,
 	},
-	attest.TDX: {
-		"mrtd":          measurement(48),
-		"mrconfigid":    measurement(48),
-		"mrowner":       measurement(48),
-		"mrownerconfig": measurement(48),
-		"rtmr0":         measurement(48),
-		"rtmr1":         measurement(48),
-		"rtmr2":         measurement(48),
-		"rtmr3":         measurement(48),
-		"tcb":           tcbWords,
-		"advisories":    advisoryWords,
-	},
-	attest.SEVSNP: {
-		"measurement":   measurement(48),
-		"host_data":     measurement(32),
-		"id_key_digest": measurement(48),
-		"vmpl":          exactly,
-		"allow":         {form: formStatus, value: oneOf("smt", "migration_agent", "provisional_firmware")},
-		"min_tcb":       {form: formMap, value: checkNumber, names: oneOf("bootloader", "tee", "snp", "microcode", "fmc"), holds: versionAtLeast},
-	},
+	attest.TDX:    tdxKeys,
+	attest.SEVSNP: sevsnpKeys,
 	attest.TPM: {
-		"ak":   measurement(32),
-		"pcrs": {form: formMap, value: checkHex(32, 48), names: checkRegister(23), holds: registerEquals},
+		"ak":    measurement(32),
+		"ak_ca": measurement(48),
+		"pcrs":  {form: formMap, value: checkHex(32, 48), names: checkRegister(23), holds: bankEquals},
 	},
 	attest.Nitro: {
 		"pcr0": measurement(48),
@@ -83,14 +66,45 @@ var schema = map[attest.Platform]map[string]keySpec{
 		"rem3":              measurement(32, 48, 64),
 		"implementation_id": measurement(32),
 	},
+	attest.Azure: azureKeys(),
 	attest.Sim: {
 		"key":         {form: formList, value: checkDigest, holds: digestEquals},
 		"measurement": {form: formList, value: checkDigest, holds: digestEquals},
 	},
 }
 
-// required are the keys that an entry must have: those of platforms whose evidence leads to no root of a vendor.
-var required = map[attest.Platform][]string{attest.CCA: {"cpak"}}
+// required are keys of which an entry must have one: those of platforms whose evidence leads to no root of a vendor, and that tell the paravisor of Azure from any other guest, which may say of PCRs what it likes.
+var required = map[attest.Platform][]string{attest.CCA: {"cpak"}, attest.TPM: {"ak", "ak_ca"}, attest.Azure: {"measurement", "id_key_digest", "mrtd"}}
+
+var tdxKeys = map[string]keySpec{
+	"mrtd":          measurement(48),
+	"mrconfigid":    measurement(48),
+	"mrowner":       measurement(48),
+	"mrownerconfig": measurement(48),
+	"rtmr0":         measurement(48),
+	"rtmr1":         measurement(48),
+	"rtmr2":         measurement(48),
+	"rtmr3":         measurement(48),
+	"tcb":           tcbWords,
+	"advisories":    advisoryWords,
+}
+
+var sevsnpKeys = map[string]keySpec{
+	"measurement":   measurement(48),
+	"host_data":     measurement(32),
+	"id_key_digest": measurement(48),
+	"vmpl":          exactly,
+	"allow":         {form: formStatus, value: oneOf("smt", "migration_agent", "provisional_firmware")},
+	"min_tcb":       {form: formMap, value: checkNumber, names: oneOf("bootloader", "tee", "snp", "microcode", "fmc"), holds: versionAtLeast},
+}
+
+// azureKeys are those of what may be behind the paravisor, and the PCRs of its vTPM.
+func azureKeys() map[string]keySpec {
+	keys := map[string]keySpec{"pcrs": {form: formMap, value: checkHex(32), names: checkRegister(23), holds: registerEquals}}
+	maps.Copy(keys, tdxKeys)
+	maps.Copy(keys, sevsnpKeys)
+	return keys
+}
 
 var (
 	exactly       = keySpec{form: formScalar, value: checkNumber, holds: versionEquals}
@@ -114,10 +128,10 @@ func (r *Requirement) check() error {
 	if err := r.checkKeys(); err != nil {
 		return err
 	}
-	for _, key := range required[r.Platform] {
-		if len(r.Want[key]) == 0 {
-			return fmt.Errorf("%s: %q is missing: without it evidence that anybody makes would do", r.Platform, key)
-		}
+	keys := required[r.Platform]
+	named := func(key string) bool { return len(r.Want[key]) > 0 }
+	if len(keys) > 0 && !slices.ContainsFunc(keys, named) {
+		return fmt.Errorf("%s: \"%s\" is missing: without it evidence that anybody makes would do", r.Platform, strings.Join(keys, `" or "`))
 	}
 	return nil
 }
@@ -274,6 +288,14 @@ func hexEquals(name, value string, c *attest.PlatformClaims) bool {
 
 func registerEquals(name, value string, c *attest.PlatformClaims) bool {
 	return hexEquals("pcr"+name, value, c)
+}
+
+// bankEquals takes the bank from the size of the value: SHA-256, or SHA-384.
+func bankEquals(name, value string, c *attest.PlatformClaims) bool {
+	if len(value) == 2*48 {
+		name += "_sha384"
+	}
+	return registerEquals(name, value, c)
 }
 
 func digestEquals(name, value string, c *attest.PlatformClaims) bool {

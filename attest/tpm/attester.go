@@ -136,37 +136,44 @@ func turn[T any](ctx context.Context, a *Attester, do func(transport.TPM) (T, er
 	})
 }
 
-// quote makes a quote and reads the PCRs that it is over. When one changes in between it is made again.
+// quote makes a quote by the AK.
 func (a *Attester) quote(tpm transport.TPM, extra []byte) (*evidence, error) {
 	return with(tpm, attestationKey, akTemplate(), func(ak *object) (*evidence, error) {
-		const tries = 5
-		for range tries {
-			r, err := tpm2.Quote{
-				SignHandle:     tpm2.AuthHandle{Handle: ak.Handle, Name: ak.Name, Auth: tpm2.PasswordAuth(nil)},
-				QualifyingData: tpm2.TPM2BData{Buffer: extra},
-				InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
-				PCRSelect:      a.selection(a.options.PCRs),
-			}.Execute(tpm)
-			if err != nil {
-				return nil, fmt.Errorf("quote: %w", err)
-			}
-			values, err := a.values(tpm)
-			if err != nil {
-				return nil, err
-			}
-			e := &evidence{
-				Version: evidenceVersion, Attested: r.Quoted.Bytes(), Signature: tpm2.Marshal(r.Signature), Public: ak.public, PCRs: values,
-			}
-			quoted, err := parseAttested(e.Attested)
-			if err != nil {
-				return nil, fmt.Errorf("quote: %w", err)
-			}
-			if bytes.Equal(quoted.pcrDigest, pcrDigest(crypto.SHA256, values)) { // the hash function of the key
-				return e, nil
-			}
+		q, err := a.quoteBy(tpm, ak.NamedHandle, extra)
+		if err != nil {
+			return nil, err
 		}
-		return nil, errors.New("PCRs changed between quote and reading, again and again")
+		return &evidence{Version: evidenceVersion, Attested: q.Attested, Signature: q.Signature, Public: ak.public, PCRs: q.PCRs}, nil
 	})
+}
+
+// quoteBy makes a quote by a key and reads the PCRs that it is over. When one changes in between it is made again.
+func (a *Attester) quoteBy(tpm transport.TPM, key tpm2.NamedHandle, extra []byte) (*SignedQuote, error) {
+	const tries = 5
+	for range tries {
+		r, err := tpm2.Quote{
+			SignHandle:     tpm2.AuthHandle{Handle: key.Handle, Name: key.Name, Auth: tpm2.PasswordAuth(nil)},
+			QualifyingData: tpm2.TPM2BData{Buffer: extra},
+			InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
+			PCRSelect:      a.selection(a.options.PCRs),
+		}.Execute(tpm)
+		if err != nil {
+			return nil, fmt.Errorf("quote: %w", err)
+		}
+		values, err := a.values(tpm)
+		if err != nil {
+			return nil, err
+		}
+		q := &SignedQuote{Attested: r.Quoted.Bytes(), Signature: tpm2.Marshal(r.Signature), PCRs: values}
+		quoted, err := parseAttested(q.Attested)
+		if err != nil {
+			return nil, fmt.Errorf("quote: %w", err)
+		}
+		if bytes.Equal(quoted.pcrDigest, pcrDigest(crypto.SHA256, values)) { // the hash function of the key
+			return q, nil
+		}
+	}
+	return nil, errors.New("PCRs changed between quote and reading, again and again")
 }
 
 func (a *Attester) selection(pcrs []int) tpm2.TPMLPCRSelection {

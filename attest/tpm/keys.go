@@ -90,6 +90,11 @@ func (p *ekProfile) made(public []byte) bool {
 
 // readNV reads an index of the TPM's memory that everybody may read, nil if there is none.
 func readNV(tpm transport.TPM, index tpm2.TPMHandle) ([]byte, error) {
+	return readNVBy(tpm, index, index)
+}
+
+// readNVBy reads an index on the authority of a handle without a password: of the index itself, or of the owner.
+func readNVBy(tpm transport.TPM, by, index tpm2.TPMHandle) ([]byte, error) {
 	const most, chunk = 8 << 10, 512 // bytes; TPMs give at least 512 at a time
 	r, err := tpm2.NVReadPublic{NVIndex: index}.Execute(tpm)
 	if errors.Is(err, tpm2.TPMRCHandle) {
@@ -105,10 +110,14 @@ func readNV(tpm transport.TPM, index tpm2.TPMHandle) ([]byte, error) {
 	if public.DataSize > most {
 		return nil, fmt.Errorf("index %#x has %d bytes, at most %d are read", index, public.DataSize, most)
 	}
+	auth := tpm2.AuthHandle{Handle: by, Auth: tpm2.PasswordAuth(nil)}
+	if by == index {
+		auth.Name = r.NVName
+	}
 	var data []byte
 	for len(data) < int(public.DataSize) {
 		part, err := tpm2.NVRead{
-			AuthHandle: tpm2.AuthHandle{Handle: index, Name: r.NVName, Auth: tpm2.PasswordAuth(nil)},
+			AuthHandle: auth,
 			NVIndex:    tpm2.NamedHandle{Handle: index, Name: r.NVName},
 			Size:       min(chunk, public.DataSize-uint16(len(data))), Offset: uint16(len(data)),
 		}.Execute(tpm)
