@@ -73,7 +73,8 @@ var schema = map[attest.Platform]map[string]keySpec{
 	},
 }
 
-// required are keys of which an entry must have one: those of platforms whose evidence leads to no root of a vendor, and that tell the paravisor of Azure from any other guest, which may say of PCRs what it likes.
+// required are keys of which an entry must have one: those of platforms whose evidence leads to no root of a vendor; and those that tell the
+// paravisor of Azure from any other guest, which may say of PCRs what it likes.
 var required = map[attest.Platform][]string{attest.CCA: {"cpak"}, attest.TPM: {"ak", "ak_ca"}, attest.Azure: {"measurement", "id_key_digest", "mrtd"}}
 
 var tdxKeys = map[string]keySpec{
