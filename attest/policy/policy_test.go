@@ -434,17 +434,6 @@ func ExamplePolicy_Judge() {
 	// Output: module sha384:e881584651bf… is not one of the 1 accepted by identity "broker"
 }
 
-func TestPatience(t *testing.T) {
-	for entry, want := range map[string]time.Duration{
-		"sgx: {}": 5 * time.Second, "tpm: { ak: " + strings.Repeat("11", 32) + " }": 30 * time.Second,
-	} {
-		p, err := Parse("p.yaml", []byte("version: 1\nidentities:\n  a:\n    module: "+digestA+"\n    any_of:\n      - sgx: {}\n      - "+entry+"\nrules: []\n"))
-		if err != nil || p.Patience() != want {
-			t.Errorf("%s: %v, %v", entry, p.Patience(), err)
-		}
-	}
-}
-
 // Evidence of CCA and of TPMs leads to no root: an identity that does not say whose keys it believes would be anybody's. What
 // hardware a TPM is in, only the CA of its key knows.
 func TestRequiredKeys(t *testing.T) {

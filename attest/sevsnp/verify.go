@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
+	"maps"
 	"math/big"
 	"sync"
 	"time"
@@ -33,6 +34,16 @@ func NewVerifier() *Verifier {
 		v.lines[l.name] = sync.OnceValues(func() (authorities, error) { return authoritiesOf(l.name) })
 	}
 	return v
+}
+
+// WithAuthorities returns a verifier that trusts other certificates than AMD's for a line (Milan, Genoa, Turin): a root, and what it has signed
+// for VCEKs and for VLEKs. It serves tests that make reports of their own.
+func (v *Verifier) WithAuthorities(line string, root, vcekSigner, vlekSigner *x509.Certificate) *Verifier {
+	w := &Verifier{lines: maps.Clone(v.lines)}
+	w.lines[line] = func() (authorities, error) {
+		return authorities{root, map[signer]*x509.Certificate{vcek: vcekSigner, vlek: vlekSigner}}, nil
+	}
+	return w
 }
 
 // Platform returns attest.SEVSNP.
