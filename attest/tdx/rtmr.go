@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 
+	"github.com/google/go-configfs-tsm/configfs/configfsi"
 	"github.com/google/go-configfs-tsm/rtmr"
 
 	"github.com/vouchmq/vouchmq/attest"
@@ -23,9 +24,9 @@ func (a *Attester) ExtendModule(module attest.Digest) error { return a.extend(rt
 func (a *Attester) extend(file string, digest attest.Digest) error {
 	f, err := os.OpenFile(file, os.O_WRONLY, 0)
 	if errors.Is(err, os.ErrNotExist) {
-		client := &tracing{Client: a.client}
-		if err := rtmr.ExtendDigest(client, moduleRegister, digest[:]); err != nil {
-			return attest.Errorf(attest.ErrAttester, "extend RTMR3: the kernel offers neither %s nor RTMRs in configfs: %w", file, client.explain(err))
+		err := a.kernel.Do(func(client configfsi.Client) error { return rtmr.ExtendDigest(client, moduleRegister, digest[:]) })
+		if err != nil {
+			return attest.Errorf(attest.ErrAttester, "extend RTMR3: the kernel offers neither %s nor RTMRs in configfs: %w", file, err)
 		}
 		return nil
 	}
