@@ -14,11 +14,11 @@ const module = "github.com/vouchmq/vouchmq"
 // row names a part of it. Tests are free: they may look at any room.
 var rooms = map[string][]string{
 	"cmd/vouchmq": {"internal/server", "internal/gateway", "internal/atomicfile", "internal/auth", "internal/admin", "internal/metrics", "client", "bench", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/tpm",
-		"attest/nitro", "attest/cca", "attest/sim"},
+		"attest/nitro", "attest/cca", "attest/azure", "attest/sim"},
 	"guest/broker": {"internal/broker", "internal/abi"},
 
 	"internal/server": {"client", "internal/transport", "internal/engine", "internal/module", "atls", "attest/sgx", "attest/tdx",
-		"attest/sevsnp", "attest/tpm", "attest/nitro", "attest/cca", "attest/sim", "internal/broker", "internal/admin",
+		"attest/sevsnp", "attest/tpm", "attest/nitro", "attest/cca", "attest/azure", "attest/sim", "internal/broker", "internal/admin",
 		"internal/metrics", "internal/accesslog", "internal/redact", "internal/auth", "internal/guard", "internal/atomicfile"},
 	"internal/gateway":    {"client", "internal/mqtt"},
 	"internal/transport":  {"internal/engine", "atls", "internal/abi", "internal/mqtt", "internal/accesslog"},
@@ -39,7 +39,7 @@ var rooms = map[string][]string{
 
 	"atls": {"attest", "attest/policy", "internal/dcbor", "internal/sign1"},
 	// a client knows the drivers whose evidence it can judge
-	"client": {"atls", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/nitro", "attest/cca", "attest/sim"},
+	"client": {"atls", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/nitro", "attest/cca", "attest/azure", "attest/sim"},
 	"bench":  {"client", "internal/mqtt"},
 
 	"examples": {"client"}, // what everybody may import, and nothing internal
@@ -49,17 +49,20 @@ var rooms = map[string][]string{
 	"attest/internal/dcap": {"attest"},
 	"attest/collateral":    {"attest", "attest/internal/dcap"},
 	"attest/sgx":           {"attest", "attest/collateral", "attest/internal/dcap"},
-	"attest/tdx":           {"attest", "attest/collateral", "attest/internal/dcap"},
-	"attest/sevsnp":        {"attest"},
+	"attest/tdx":           {"attest", "attest/collateral", "attest/internal/dcap", "attest/internal/tsm"},
+	"attest/internal/tsm":  {"attest"},
+	"attest/sevsnp":        {"attest", "attest/internal/tsm"},
 	"attest/tpm":           {"attest"},
 	"attest/nitro":         {"attest"},
-	"attest/cca":           {"attest"},
+	"attest/cca":           {"attest", "attest/internal/tsm"},
+	"attest/azure":         {"attest", "attest/collateral", "attest/sevsnp", "attest/tdx", "attest/tpm", "internal/dcbor"},
 	"attest/sim":           {"attest"},
 
 	"internal/dcbor":    {},
 	"internal/sign1":    {"internal/dcbor"},
 	"internal/archtest": {},
 
+	"attest/tpm/tpmtest":     {},                                // for tests
 	"internal/brokertest":    {"internal/abi", "internal/mqtt"}, // for tests
 	"internal/mqtt/mqtttest": {},                                // for tests
 }

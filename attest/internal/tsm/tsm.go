@@ -80,7 +80,7 @@ func transient(err error) bool {
 func (s *Source) report(data attest.ReportData) (r *report.Response, err error) {
 	client := &tracing{Client: s.Client}
 	if r, err = report.Get(client, &report.Request{InBlob: data[:], GetAuxBlob: s.Aux}); err != nil {
-		return nil, s.otherProvider(client.explain(err))
+		return nil, s.otherProvider(client.explain(err), data)
 	}
 	if err := s.checkProvider(r.Provider); err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func (s *Source) checkProvider(name string) error {
 }
 
 // otherProvider says so if a request has failed since it was made to a provider of another kind, which has no certificates to give along.
-func (s *Source) otherProvider(err error) error {
+func (s *Source) otherProvider(err error, data attest.ReportData) error {
 	if !s.Aux || transient(err) {
 		return err
 	}
@@ -105,6 +105,9 @@ func (s *Source) otherProvider(err error) error {
 		return err
 	}
 	defer func() { _ = entry.Destroy() }() // what counts is err
+	if entry.WriteOption("inblob", data[:]) != nil {
+		return err
+	}
 	if name, fault := entry.ReadOption("provider"); fault == nil {
 		if other := s.checkProvider(string(name)); other != nil {
 			return other
