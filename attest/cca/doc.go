@@ -1,4 +1,4 @@
-// Package cca verifies attestation tokens of the Arm Confidential Compute Architecture.
+// Package cca makes and verifies attestation tokens of the Arm Confidential Compute Architecture.
 //
 // A token has two parts, each a COSE_Sign1 message (RFC 9052) over claims as in EAT (RFC 9711). The realm token tells of the
 // realm: its initial measurement (RIM), four extensible measurements (REM), and the challenge, which is VouchMQ's report data. It

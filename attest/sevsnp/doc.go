@@ -1,4 +1,4 @@
-// Package sevsnp verifies attestation reports of AMD SEV-SNP: of the processor lines Milan, Genoa and Turin, signed by the key of a
+// Package sevsnp makes and verifies attestation reports of AMD SEV-SNP: of the processor lines Milan, Genoa and Turin, signed by the key of a
 // chip (VCEK) or by the key that AMD has made for a cloud provider (VLEK).
 //
 // A report is 1,184 bytes: what the firmware says of the guest, and an ECDSA signature on P-384. The certificate of the key that has
