@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"slices"
@@ -261,8 +262,8 @@ func FuzzVerify(f *testing.F) {
 }
 
 func FuzzReport(f *testing.F) {
-	hcl, _ := newMachine(nil).hcl()
-	f.Add(hcl)
+	n := base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{0xff}, 256))
+	f.Add(frame(snp, make([]byte, reportSize), []byte(`{"keys":[{"kid":"HCLAkPub","kty":"RSA","e":"AQAB","n":"`+n+`"}]}`)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := parseReport(b)
 		if err == nil && (len(r.hardware) != reportSize || len(r.text) > len(b) || r.key == nil) {
