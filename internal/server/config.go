@@ -119,6 +119,7 @@ type Config struct {
 	Authentication *auth.Config
 	Guard          guard.Config // what becomes of those who guess passwords
 	Attestation    Attestation
+	Collateral     Collateral
 
 	batcher *attest.Batcher // of Attester, for all listeners; nil if there is no Attester
 }

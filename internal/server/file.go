@@ -30,7 +30,9 @@ func Defaults() settings.File {
 		Limits: defaultFileLimits(),
 		MQTT:   settings.MQTT{Shared: "round_robin"},
 
-		Attestation: settings.Attestation{Reattest: DefaultReattest, Grace: DefaultGrace},
+		Attestation: settings.Attestation{
+			Reattest: DefaultReattest, Grace: DefaultGrace, Collateral: settings.Collateral{Refresh: DefaultCollateralRefresh},
+		},
 	}
 }
 
@@ -141,6 +143,9 @@ func Open(s *settings.Settings, o Opening) (*Opened, error) {
 		return nil, err
 	}
 	state.Configure(&config)
+	if err := work.collateral(&config); err != nil {
+		return nil, err
+	}
 	if config.Policy = p; p == nil {
 		if config.Policy, err = state.developmentPolicy(config.Runtime); err != nil {
 			return nil, work.fail("policy", err)
@@ -174,6 +179,7 @@ func (o *opener) fixed() {
 		{"memory", before.Memory != now.Memory}, {"log.redact", before.Log.Redact != now.Log.Redact},
 		{"log.access", before.Log.Access != now.Log.Access}, {"metrics", before.Metrics != now.Metrics},
 		{"admin", before.Admin != now.Admin}, {"sys", before.Sys != now.Sys},
+		{"attestation.collateral", before.Attestation.Collateral != now.Attestation.Collateral},
 		{"authentication", (before.Authentication == nil) != (now.Authentication == nil)},
 	} {
 		if f.differs {
@@ -240,6 +246,7 @@ func Check(s *settings.Settings, o Opening) settings.Problems {
 	work.policy()
 	work.listeners(&config)
 	work.checkState()
+	work.checkCollateral()
 	return work.problems
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -26,8 +27,17 @@ func (s *Settings) check() {
 		names[l.Name] = i
 		s.checkListener(path, l)
 	}
+	s.checkURL("attestation.collateral.pcs", s.Attestation.Collateral.PCS)
+	s.checkURL("attestation.collateral.root_crl", s.Attestation.Collateral.RootCRL)
 	if s.Metrics.Address != "" {
 		s.checkHostPort("metrics.address", s.Metrics.Address)
+	}
+}
+
+// checkURL looks at the address of a service, which may be empty. What is fetched is signed, so http will do.
+func (s *Settings) checkURL(path, address string) {
+	if u, err := url.Parse(address); address != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "") {
+		s.wrong(path, "%q is not an address such as https://pccs.example:8081", short(address))
 	}
 }
 

@@ -30,17 +30,27 @@ type File struct {
 	Authentication *auth.Config `yaml:"authentication" doc:"who is let in; without it clients are who their certificate or their evidence says, or nobody, and the policy decides"`
 	Guard          guard.Config `yaml:"guard" doc:"what becomes of addresses whose logins fail"`
 
-	Attestation Attestation `yaml:"attestation" doc:"when connections that attest must do so again"`
+	Attestation Attestation `yaml:"attestation" doc:"when connections that attest must do so again, and what evidence is verified with"`
 
 	Metrics metrics.Config    `yaml:"metrics" doc:"measurements for Prometheus, and health"`
 	Admin   admin.Config      `yaml:"admin" doc:"administration from the same machine"`
 	Sys     metrics.SysConfig `yaml:"sys" doc:"statistics as messages below $SYS"`
 }
 
-// Attestation says when connections that attest must do so again.
+// Attestation says when connections that attest must do so again, and what evidence is verified with.
 type Attestation struct {
 	Reattest time.Duration `yaml:"reattest" min:"0s" max:"24h" doc:"time between two rounds of a connection, give or take a fifth; 0: none is demanded, and evidence counts as long as the connection stands"`
 	Grace    time.Duration `yaml:"grace" min:"1s" max:"1h" doc:"time beyond that until a connection is ended; and after a change of what the broker attests, until its clients have seen the new evidence or are ended"`
+
+	Collateral Collateral `yaml:"collateral" doc:"what it takes to verify evidence of Intel's TEEs; takes a restart"`
+}
+
+// Collateral says where what it takes to verify evidence of Intel's TEEs is kept, and where it comes from.
+type Collateral struct {
+	Directory string        `yaml:"directory" doc:"directory of the documents, made if it is not there, see vouchmq collateral; without it there are only those that come with evidence, and nothing is remembered"`
+	Refresh   time.Duration `yaml:"refresh" min:"0s" max:"720h" doc:"how long before they expire they are fetched anew; 0s: never, somebody else fills the directory"`
+	PCS       string        `yaml:"pcs" doc:"address, without path, of what they are fetched from: a cache that speaks as Intel's service does; empty is Intel's service"`
+	RootCRL   string        `yaml:"root_crl" doc:"address of the revocation list of Intel's root (DER); empty is Intel's"`
 }
 
 // Log says what is logged, and how.
