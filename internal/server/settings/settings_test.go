@@ -74,6 +74,8 @@ func TestProblemsHaveTheirPlace(t *testing.T) {
 		{"other TEE", "tee: sim", "tee: oak", `vouchmq.yaml:4:6: tee: "oak" is not known: use sim`},
 		{"no TEE", "tee: sim", "", "tee: it is missing"},
 		{"level", "level: debug", "level: wran", `log.level: "wran" is not known: use debug, info, warn or error`},
+		{"no vsock port", `kind: attested, address: "127.0.0.1:0"`, `kind: attested, address: "vsock:x"`, `listeners[1].address: port "x" is not a number from 1`},
+		{"plain vsock", `kind: tcp, address: "127.0.0.1:0"`, `kind: tcp, address: "vsock:1883"`, "vsock:1883 can be reached from other machines"},
 		{"no address", "limits:", "attestation: { collateral: { pcs: pccs.example } }\nlimits:", `attestation.collateral.pcs: "pccs.example" is not an address such as https://pccs.example:8081`},
 		{"no file to fetch", "limits:", "attestation: { collateral: { root_crl: \"file:///x\" } }\nlimits:", `attestation.collateral.root_crl: "file:///x" is not an address`},
 		{"negative", "max_connections: 10", "max_connections: -10", "-10 is less than 1"},
