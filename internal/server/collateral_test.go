@@ -71,10 +71,10 @@ func TestCollateralIsRefreshed(t *testing.T) {
 		w.Header().Set("SGX-Enclave-Identity-Issuer-Chain", "none")
 		fmt.Fprint(w, `{"enclaveIdentity":{},"signature":"00"}`)
 	})
+	eventually(t, "two requests", func() bool { return len(asked) > 1 })
 	if path := <-asked; path != qeIdentityPath {
 		t.Error("asked for", path)
 	}
-	<-asked // it goes on
 	eventually(t, "a warning", func() bool { return strings.Contains(r.log.String(), "collateral could not be refreshed") })
 	_, body := get(t, "http://"+r.MetricsAddr()+"/metrics")
 	if !strings.Contains(body, `vouchmq_collateral_usable{document="sgx-qe"} 0`) || strings.Contains(body, "collateral_expiry_time_seconds{") {
