@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/collateral"
 	"github.com/vouchmq/vouchmq/internal/metrics"
 	"github.com/vouchmq/vouchmq/internal/server"
@@ -169,5 +172,49 @@ func TestCollateralOfAFile(t *testing.T) {
 	}
 	if _, err := openFile(path, server.Opening{Now: time.Now()}); err == nil || !strings.Contains(err.Error(), "attestation.collateral.directory") {
 		t.Error(err)
+	}
+}
+
+// recorded is an attester that shows a quote of before.
+type recorded []byte
+
+func (recorded) Platform() attest.Platform { return attest.SGX }
+
+func (r recorded) Attest(context.Context, attest.ReportData) (attest.Quote, error) {
+	return attest.Quote{Platform: attest.SGX, Data: r}, nil
+}
+
+// TestVerifiersUseTheStore: what the store has for a quote's platform counts, here something that cannot be used.
+func TestVerifiersUseTheStore(t *testing.T) {
+	samples := os.Getenv("VOUCHMQ_SAMPLES")
+	if samples == "" {
+		t.Skip("VOUCHMQ_SAMPLES does not say where recorded evidence is")
+	}
+	quote, err := os.ReadFile(filepath.Join(samples, "sgx", "dcap-qvl", "sgx_quote"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := writeFiles(t, collateralSettings)
+	opened, err := openFile(path, server.Opening{Now: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ending := range []string{".json", ".pem"} {
+		if err := os.WriteFile(filepath.Join(opened.Config.Collateral.Store.Dir(), "sgx-tcb-00A067110000"+ending), []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	purpose, claims := attest.PurposeConnection, &attest.Claims{Binding: attest.Binding{Role: attest.RoleServer, Service: "plant.example"}}
+	encoded, err := attest.Make(t.Context(), recorded(quote), purpose, claims, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	evidence, err := attest.DecodeEvidence(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = opened.Config.Registry.Verify(t.Context(), evidence, purpose, claims.Binding, time.Date(2025, 6, 25, 0, 0, 0, 0, time.UTC))
+	if err == nil || !strings.Contains(err.Error(), "sgx-tcb-00A067110000") {
+		t.Error("the store was not asked:", err)
 	}
 }
