@@ -37,14 +37,17 @@ const (
 	TCBConfigurationAndSWHardeningNeeded TCBStatus = "ConfigurationAndSWHardeningNeeded"
 	TCBOutOfDate                         TCBStatus = "OutOfDate"
 	TCBOutOfDateConfigurationNeeded      TCBStatus = "OutOfDateConfigurationNeeded"
-	TCBRevoked                           TCBStatus = "Revoked"
-	TCBNotApplicable                     TCBStatus = "NotApplicable" // the platform has no such notion
-	TCBSimulated                         TCBStatus = "Simulated"
+	// The TD was launched by an older TDX module than runs now: a relaunch would make it current.
+	TCBTDRelaunchAdvised                    TCBStatus = "TDRelaunchAdvised"
+	TCBTDRelaunchAdvisedConfigurationNeeded TCBStatus = "TDRelaunchAdvisedConfigurationNeeded"
+	TCBRevoked                              TCBStatus = "Revoked"
+	TCBNotApplicable                        TCBStatus = "NotApplicable" // the platform has no such notion
+	TCBSimulated                            TCBStatus = "Simulated"
 )
 
 var tcbStatuses = []TCBStatus{
 	TCBUpToDate, TCBSWHardeningNeeded, TCBConfigurationNeeded, TCBConfigurationAndSWHardeningNeeded,
-	TCBOutOfDate, TCBOutOfDateConfigurationNeeded, TCBRevoked, TCBNotApplicable, TCBSimulated,
+	TCBOutOfDate, TCBOutOfDateConfigurationNeeded, TCBTDRelaunchAdvised, TCBTDRelaunchAdvisedConfigurationNeeded, TCBRevoked, TCBNotApplicable, TCBSimulated,
 }
 
 // Known reports whether s is one of the statuses above.

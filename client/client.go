@@ -15,10 +15,13 @@ import (
 	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/cca"
+	"github.com/vouchmq/vouchmq/attest/collateral"
 	"github.com/vouchmq/vouchmq/attest/nitro"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/sevsnp"
+	"github.com/vouchmq/vouchmq/attest/sgx"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	"github.com/vouchmq/vouchmq/attest/tdx"
 )
 
 // Verdict is the outcome of the appraisal of a broker.
@@ -53,9 +56,14 @@ type Options struct {
 	Now              func() time.Time
 }
 
-// Drivers returns the verifiers of this build: of AMD SEV-SNP, AWS Nitro Enclaves, Arm CCA and the simulated TEE.
-func Drivers() *attest.Registry {
-	return attest.NewRegistry(sim.NewVerifier(), nitro.NewVerifier(), cca.NewVerifier(), sevsnp.NewVerifier())
+// Drivers returns the verifiers of this build: of Intel SGX and TDX, with the collateral that comes with the evidence, of AMD SEV-SNP,
+// AWS Nitro Enclaves, Arm CCA and the simulated TEE.
+func Drivers() *attest.Registry { return DriversWith(nil) }
+
+// DriversWith returns the verifiers of this build, of which those for Intel's TEEs prefer the collateral of a store to that of the evidence.
+func DriversWith(store *collateral.Store) *attest.Registry {
+	return attest.NewRegistry(sim.NewVerifier(), sgx.NewVerifier(store), tdx.NewVerifier(store),
+		sevsnp.NewVerifier(), nitro.NewVerifier(), cca.NewVerifier())
 }
 
 // Dial connects to a broker and returns the connection once the broker's evidence has been accepted. The

@@ -37,7 +37,7 @@ var rooms = map[string][]string{
 	"internal/abi":       {},
 
 	"atls":   {"attest", "attest/policy", "internal/dcbor", "internal/sign1"},
-	"client": {"atls", "attest/sevsnp", "attest/nitro", "attest/cca", "attest/sim"}, // a client knows the drivers whose evidence it can judge
+	"client": {"atls", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/nitro", "attest/cca", "attest/sim"}, // a client knows the drivers whose evidence it can judge
 	"bench":  {"client", "internal/mqtt"},
 
 	"examples": {"client"}, // what everybody may import, and nothing internal
@@ -45,8 +45,9 @@ var rooms = map[string][]string{
 	"attest":               {"internal/dcbor", "internal/sign1"},
 	"attest/policy":        {"attest", "internal/yamldoc"},
 	"attest/internal/dcap": {"attest"},
-	"attest/sgx":           {"attest", "attest/internal/dcap"},
-	"attest/tdx":           {"attest", "attest/internal/dcap"},
+	"attest/collateral":    {"attest", "attest/internal/dcap"},
+	"attest/sgx":           {"attest", "attest/collateral", "attest/internal/dcap"},
+	"attest/tdx":           {"attest", "attest/collateral", "attest/internal/dcap"},
 	"attest/sevsnp":        {"attest"},
 	"attest/tpm":           {"attest"},
 	"attest/nitro":         {"attest"},
