@@ -87,7 +87,7 @@ refused; 27 timeout.`,
 		readable := strings.ReplaceAll(err.Error(), `\x00`, " ") // see propertySeparator
 		return withHint(errors.New(readable), "see: "+c.CommandPath()+" --help")
 	})
-	root.AddCommand(newServe(), newGateway(), newConfig(), newPub(), newSub(), newInspect(), newVersion(), newDemo(), newBench(),
+	root.AddCommand(newServe(), newGateway(), newConfig(), newPub(), newSub(), newInspect(), newVerify(), newPolicy(), newCollateral(), newVersion(), newDemo(), newBench(),
 		newStatus(), newClients(), newSubscriptions(), newRetained(), newReload(), newUnlock(), newLogLevel(), newPasswd())
 	return root
 }
