@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchmq/vouchmq/attest/collateral"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/examine"
 )
 
@@ -72,7 +73,20 @@ func verify(c *cobra.Command, file string, f *verifyFlags) error {
 	if err != nil {
 		return err
 	}
-	return refused(result.Refusal())
+	return withEvidenceHint(refused(result.Refusal()), result)
+}
+
+// withEvidenceHint says what is missing, if something is.
+func withEvidenceHint(err error, r *examine.Result) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, collateral.FaultNoCollateral):
+		return withHint(err, "fetch it with vouchmq collateral fetch FILE, and name the store with --collateral")
+	case r.LacksCertificate:
+		return withHint(err, "name it with --certificate")
+	}
+	return err
 }
 
 // examineFile looks at evidence in a file. What is no evidence is wrong usage, not evidence that is refused.

@@ -14,7 +14,7 @@ const module = "github.com/vouchmq/vouchmq"
 // row names a part of it. Tests are free: they may look at any room.
 var rooms = map[string][]string{
 	"cmd/vouchmq": {"internal/server", "internal/gateway", "internal/auth", "internal/admin", "internal/metrics", "client", "bench", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/tpm",
-		"attest/nitro", "attest/cca", "attest/sim"},
+		"attest/nitro", "attest/cca", "attest/sim", "attest/detect", "attest/ear", "attest/corim"},
 	"guest/broker": {"internal/broker", "internal/abi"},
 
 	"internal/server": {"client", "internal/transport", "internal/engine", "internal/module", "atls", "attest/sgx", "attest/tdx",
@@ -53,6 +53,9 @@ var rooms = map[string][]string{
 	"attest/nitro":         {"attest"},
 	"attest/cca":           {"attest"},
 	"attest/sim":           {"attest"},
+	"attest/detect":        {"attest"},
+	"attest/ear":           {"attest"},
+	"attest/corim":         {"attest", "attest/policy"},
 
 	"internal/dcbor":    {},
 	"internal/sign1":    {"internal/dcbor"},

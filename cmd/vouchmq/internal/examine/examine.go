@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vouchmq/vouchmq/attest"
@@ -55,7 +56,11 @@ type Result struct {
 
 	Err   error           `json:"-"` // why it is not genuine, or not bound as was asked
 	Facts *attest.Unbound `json:"-"` // nil if it is not genuine
-	judge *policy.Verdict
+	// LacksCertificate says that certificate or key of a bare report are missing.
+	LacksCertificate bool `json:"-"`
+	judge            *policy.Verdict
+	saysDebug        bool  // verified or not
+	failure          error // of a check, that says more than the want of collateral
 }
 
 // Check is one check and its outcome.
@@ -92,6 +97,7 @@ func Examine(ctx context.Context, data []byte, o Options) (*Result, error) {
 	}
 	r := &Result{Format: found.Format, Wrapping: found.Wrapping, Size: len(found.Quote.Data), Platform: string(found.Quote.Platform), At: o.Now.UTC()}
 	r.Simulated = found.Quote.Platform.Simulated()
+	r.LacksCertificate = len(found.Quote.Endorsements) == 0 && (found.Quote.Platform == attest.SEVSNP || found.Quote.Platform == attest.CCA)
 	r.describe(found, o)
 	r.verify(ctx, found, o)
 	r.bind(found, o)
@@ -127,8 +133,14 @@ func (r *Result) describe(found *detect.Found, o Options) {
 	case attest.CCA:
 		fields, err = cca.Describe(q)
 	}
-	if err == nil {
-		r.Fields = append(r.Fields, fields...)
+	if err != nil {
+		return // the driver will say it
+	}
+	for _, f := range fields {
+		if f.Name == "debug" && f.Value == "true" {
+			f.Value, r.saysDebug = "DEBUG MODE: THE HOST CAN READ IT", true
+		}
+		r.Fields = append(r.Fields, f)
 	}
 }
 
@@ -138,11 +150,17 @@ func (r *Result) intel(report *sgx.Report) []attest.Field {
 		check := Check{Name: c.Name, Outcome: string(c.Outcome)}
 		if c.Err != nil {
 			check.Error = c.Err.Error()
+			if r.failure == nil && !errors.Is(c.Err, collateral.FaultNoCollateral) {
+				r.failure = c.Err
+			}
 		}
 		r.Checks = append(r.Checks, check)
 	}
-	return report.Fields()
+	return slices.DeleteFunc(report.Fields(), func(f attest.Field) bool { return slices.Contains(said, f.Name) })
 }
+
+// said are fields of a report that stand in the result already.
+var said = []string{"TCB status", "advisories", "expires"}
 
 func (r *Result) describeClaims(e *attest.Evidence) {
 	c, err := attest.DecodeClaims(e.Claims)
@@ -180,6 +198,9 @@ func (r *Result) verify(ctx context.Context, found *detect.Found, o Options) {
 		}
 	}
 	if r.Err != nil {
+		if r.failure != nil {
+			r.Err = r.failure
+		}
 		return
 	}
 	r.Genuine = true

@@ -126,6 +126,8 @@ func (r *Result) what() string {
 // Sentence is the verdict in one line.
 func (r *Result) Sentence() string {
 	switch {
+	case r.lacksCollateral() && r.saysDebug:
+		return "NOT VERIFIED, AND IN DEBUG MODE, which no policy accepts: it is signed as it should be, and there is no collateral"
 	case r.lacksCollateral():
 		return "NOT VERIFIED: it is signed as it should be, but whether the platform is sound cannot be told without collateral"
 	case r.Err != nil:
