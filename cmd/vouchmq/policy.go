@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -87,7 +88,7 @@ func policyTest(c *cobra.Command, file string, evidence []string, identity strin
 
 func newPolicyFromEvidence() *cobra.Command {
 	var f evidenceFlags
-	var identity string
+	var identity, out string
 	var modules []string
 	c := &cobra.Command{
 		Use:   "from-evidence FILE",
@@ -96,7 +97,7 @@ func newPolicyFromEvidence() *cobra.Command {
 may change, and whether what was there is what you want there, only you know. The evidence must be genuine.
 
 A bare quote names no module: then the module of this program is put there, unless --module says which.`,
-		Example: `  vouchmq policy from-evidence quote.bin --identity broker --collateral ~/.cache/vouchmq/collateral > policy.yaml`,
+		Example: `  vouchmq policy from-evidence quote.bin --identity broker --collateral ~/.cache/vouchmq/collateral --out policy.yaml`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			result, err := examineFile(c, args[0], &f)
@@ -107,16 +108,30 @@ A bare quote names no module: then the module of this program is put there, unle
 			if err != nil {
 				return err
 			}
-			_, err = c.OutOrStdout().Write(draft)
-			return err
+			return writeOutput(c, out, draft)
 		},
 	}
 	helpWithoutShorthand(c)
 	f.register(c)
 	c.Flags().StringVar(&identity, "identity", "", "name of the identity")
 	c.Flags().StringSliceVar(&modules, "module", nil, "digest of an accepted module, sha384:...")
+	registerOutput(c, &out)
 	c.MarkFlagRequired("identity")
 	return c
+}
+
+func registerOutput(c *cobra.Command, out *string) {
+	c.Flags().StringVar(out, "out", "", "write to this file (default: stdout)")
+	c.MarkFlagFilename("out")
+}
+
+// writeOutput writes what a command makes to the file asked for, or to stdout.
+func writeOutput(c *cobra.Command, out string, data []byte) error {
+	if out == "" {
+		_, err := c.OutOrStdout().Write(data)
+		return err
+	}
+	return os.WriteFile(out, data, 0o644)
 }
 
 func draftPolicy(result *examine.Result, identity string, modules []string) ([]byte, error) {

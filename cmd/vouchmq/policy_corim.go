@@ -14,26 +14,26 @@ import (
 )
 
 func newPolicyToCoRIM() *cobra.Command {
-	var id, keyFile string
+	var id, keyFile, out string
 	c := &cobra.Command{
 		Use:   "to-corim FILE",
 		Short: "Write the identities of a policy as a CoRIM, for other verifiers",
-		Long: `Write the identities of a policy as a CoRIM (draft-ietf-rats-corim-11, in CBOR) to stdout: reference values for other verifiers. Rules are left out, since a
+		Long: `Write the identities of a policy as a CoRIM (draft-ietf-rats-corim-11, in CBOR): reference values for other verifiers. Rules are left out, since a
 CoRIM has no place for them. With --key it is signed (COSE_Sign1).`,
-		Example: `  vouchmq policy to-corim policy.yaml --id plant --key owner.pem > plant.corim`,
+		Example: `  vouchmq policy to-corim policy.yaml --id plant --key owner.pem --out plant.corim`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			data, err := encodeCoRIM(args[0], id, keyFile)
 			if err != nil {
 				return err
 			}
-			_, err = c.OutOrStdout().Write(data)
-			return err
+			return writeOutput(c, out, data)
 		},
 	}
 	helpWithoutShorthand(c)
 	c.Flags().StringVar(&id, "id", "vouchmq", "id of the CoRIM")
 	c.Flags().StringVar(&keyFile, "key", "", "key to sign it with: PEM, P-256 or P-384")
+	registerOutput(c, &out)
 	return c
 }
 
@@ -54,7 +54,7 @@ func encodeCoRIM(file, id, keyFile string) ([]byte, error) {
 }
 
 func newPolicyFromCoRIM() *cobra.Command {
-	var keyFile string
+	var keyFile, out string
 	c := &cobra.Command{
 		Use:   "from-corim FILE",
 		Short: "Read a CoRIM as a policy",
@@ -62,19 +62,19 @@ func newPolicyFromCoRIM() *cobra.Command {
 signed it.
 
 Exit status: 0 done; 1 wrong usage, or it is no such CoRIM; 3 the signature is not valid.`,
-		Example: `  vouchmq policy from-corim plant.corim --key owner.crt > policy.yaml`,
+		Example: `  vouchmq policy from-corim plant.corim --key owner.crt --out policy.yaml`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			p, err := decodeCoRIM(args[0], keyFile)
 			if err != nil {
 				return err
 			}
-			_, err = c.OutOrStdout().Write(p.YAML())
-			return err
+			return writeOutput(c, out, p.YAML())
 		},
 	}
 	helpWithoutShorthand(c)
 	c.Flags().StringVar(&keyFile, "key", "", "public key or certificate of who signed it: PEM")
+	registerOutput(c, &out)
 	return c
 }
 

@@ -219,7 +219,7 @@ func (r *Result) verify(ctx context.Context, found *detect.Found, o Options) {
 // bind compares the report data with whatever there is to compare it with.
 func (r *Result) bind(found *detect.Found, o Options) {
 	if r.Facts == nil {
-		r.Binding.Text = "NOT CHECKED: the evidence is not genuine"
+		r.Binding.Text = "NOT CHECKED: the evidence was not verified"
 		return
 	}
 	data := r.Facts.ReportData

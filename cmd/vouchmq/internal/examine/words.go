@@ -118,7 +118,9 @@ func shortened(value string) string {
 func (r *Result) what() string {
 	text := fmt.Sprintf("%s, %d bytes", r.Format, r.Size)
 	if len(r.Wrapping) > 0 {
-		text += ", written as " + strings.Join(r.Wrapping, " of ")
+		inner := slices.Clone(r.Wrapping)
+		slices.Reverse(inner)
+		text += ", written as " + strings.Join(inner, " in ")
 	}
 	return text
 }
