@@ -182,6 +182,7 @@ func (h *clientHandshake) run(ctx context.Context) (*Conn, error) {
 		Carrier: h.carrier, ServerName: h.service, Certificates: cs.PeerCertificates,
 		ALPN: cs.NegotiatedProtocol, TLSVersion: cs.Version,
 	}}
+	c.rounds.client = h.config
 	return c, h.attest(ctx, c, &cs)
 }
 

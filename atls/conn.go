@@ -40,10 +40,16 @@ type Conn struct {
 	early   []byte // read along with the ticket, at most one byte
 	peer    Peer
 	session session // what evidence of this connection is bound to
+	rounds  rounds  // of re-attestation
 }
 
-// Peer returns what is known of the other side. The caller must not change it.
-func (c *Conn) Peer() *Peer { return &c.peer }
+// Peer returns what is known of the other side, by its latest evidence. The caller must not change it.
+func (c *Conn) Peer() *Peer {
+	if p := c.rounds.peer.Load(); p != nil {
+		return p
+	}
+	return &c.peer
+}
 
 // Read reads application data.
 func (c *Conn) Read(b []byte) (int, error) {

@@ -84,3 +84,35 @@ func FuzzECHConfigList(f *testing.F) {
 		}
 	})
 }
+
+// FuzzReattestMessages reads arbitrary bytes as each message of re-attestation.
+func FuzzReattestMessages(f *testing.F) {
+	at := moment{seq: 1, nonceS: make([]byte, attest.NonceSize)}
+	for _, make := range []func() ([]byte, error){
+		func() ([]byte, error) { return encodeRequest(&at) },
+		func() ([]byte, error) { return encodeChallenge(&at, []byte("evidence")) },
+		func() ([]byte, error) { return encodeAnswer(1, nil) },
+	} {
+		seed, err := make()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		read := moment{seq: 1}
+		var again []byte
+		if evidence, err := decodeChallenge(data, &read); err == nil {
+			again, _ = encodeChallenge(&read, evidence)
+		} else if evidence, err := decodeAnswer(data, 1); err == nil {
+			again, _ = encodeAnswer(1, evidence)
+		} else if decodeRequest(data, &read) == nil {
+			again, _ = encodeRequest(&read)
+		} else {
+			return
+		}
+		if !bytes.Equal(again, data) {
+			t.Error("message has a second form")
+		}
+	})
+}

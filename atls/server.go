@@ -16,14 +16,17 @@ import (
 	"github.com/vouchmq/vouchmq/attest/policy"
 )
 
-// ServerConfig is what a server needs. Only Service and Certificate are required; without Attester a server
-// serves ordinary TLS and refuses clients that ask for evidence.
+// ServerConfig is what a server needs. Only Service and Certificate are required; without Attester and Batcher a
+// server serves ordinary TLS and refuses clients that ask for evidence.
 type ServerConfig struct {
 	Service     string          // name of the service
 	Certificate tls.Certificate // leaf for Service, *.n1.Service, *.x1.Service and the public name, see package owner
 	ECHKeys     []*ECHKey       // newest first; two generations may be in use at a time
 	Attester    attest.Attester
 	Identity    attest.Identity // what the evidence claims
+	// Batcher makes the evidence, in place of Attester. Servers that have the same quoting device should have the same
+	// Batcher, so that one quote can serve connections of them all. nil: the server makes one around Attester.
+	Batcher *attest.Batcher
 
 	// Clients judges evidence of clients; nil: evidence is not looked at.
 	Clients *policy.Appraiser
@@ -87,7 +90,7 @@ func NewServer(ctx context.Context, config ServerConfig) (*Server, error) {
 		return nil, err
 	}
 	// A server that does not attest may have a certificate for any name.
-	if err := leaf.VerifyHostname(config.Service); err != nil && config.Attester != nil {
+	if err := leaf.VerifyHostname(config.Service); err != nil && s.config.Batcher != nil {
 		return nil, fmt.Errorf("certificate is not for service %q: %w", config.Service, err)
 	}
 	s.serverKey = attest.Sum(leaf.RawSubjectPublicKeyInfo)
@@ -95,7 +98,7 @@ func NewServer(ctx context.Context, config ServerConfig) (*Server, error) {
 	s.ordinary.MinVersion = s.config.MinVersion
 	s.askForCertificate(s.ordinary, config.ClientAuth)
 	s.ticket.Store(smallTicket)
-	if err := config.check(); err != nil || config.Attester == nil {
+	if err := config.check(); err != nil || s.config.Batcher == nil {
 		return s, err
 	}
 	return s, s.tryAttester(ctx)
@@ -112,7 +115,7 @@ func (c *ServerConfig) check() error {
 	default:
 		return fmt.Errorf("reveal %q is neither %q nor %q", c.Reveal, RevealFirst, RevealAuthenticated)
 	}
-	if c.Attester != nil && len(c.ECHKeys) == 0 {
+	if (c.Attester != nil || c.Batcher != nil) && len(c.ECHKeys) == 0 {
 		return errors.New("a server that attests needs an ECH key")
 	}
 	return nil
@@ -130,6 +133,9 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Batcher == nil && c.Attester != nil {
+		c.Batcher = attest.NewBatcher(c.Attester)
 	}
 	return c
 }
@@ -177,11 +183,11 @@ func neverResume([]byte, tls.ConnectionState) (*tls.SessionState, error) { retur
 func (s *Server) tryAttester(ctx context.Context) error {
 	claims := attest.Claims{Identity: s.config.Identity}
 	claims.Role, claims.Phase, claims.Service, claims.OwnKey = attest.RoleServer, attest.PhaseConnect, s.config.Service, &s.serverKey
-	evidence, err := attest.Make(ctx, s.config.Attester, attest.PurposeConnection, &claims, s.config.Rand)
+	evidence, err := s.config.Batcher.Make(ctx, attest.PurposeConnection, &claims, s.config.Rand)
 	if err != nil {
 		return fmt.Errorf("trial of the attester: %w", err)
 	}
-	s.growTicket(len(evidence))
+	s.growTicket(len(evidence) + attest.MaxProofSize) // so that the size does not tell when a quote is shared
 	return nil
 }
 
@@ -298,7 +304,7 @@ func (h *serverHandshake) check(cs *tls.ConnectionState) error {
 
 func (h *serverHandshake) evidence(ctx context.Context, cs *tls.ConnectionState) ([]byte, error) {
 	config := &h.server.config
-	if config.Attester == nil {
+	if config.Batcher == nil {
 		return nil, attest.Errorf(attest.ErrAttester, "client asks for evidence, and this server has no attester")
 	}
 	binding, err := h.binding(attest.RoleServer, h.connecting(), cs)
@@ -308,7 +314,7 @@ func (h *serverHandshake) evidence(ctx context.Context, cs *tls.ConnectionState)
 	ctx, cancel := context.WithTimeout(ctx, config.EvidenceTimeout)
 	defer cancel()
 	claims := &attest.Claims{Binding: binding, Identity: config.Identity, IssuedAt: config.Now().Unix()}
-	return attest.Make(ctx, config.Attester, attest.PurposeConnection, claims, config.Rand)
+	return config.Batcher.Make(ctx, attest.PurposeConnection, claims, config.Rand)
 }
 
 // appraise decides about the client once TLS stands.

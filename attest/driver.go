@@ -69,6 +69,11 @@ type PlatformClaims struct {
 	Expiry     time.Time // when the first of certificates and collateral expires; zero: never
 }
 
+// Expired reports whether certificates or collateral behind the quote have expired.
+func (c *PlatformClaims) Expired(now time.Time) bool {
+	return !c.Expiry.IsZero() && !now.Before(c.Expiry)
+}
+
 // Facts are what verified evidence says. Only [Registry.Verify] makes them.
 type Facts struct {
 	PlatformClaims

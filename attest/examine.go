@@ -27,6 +27,9 @@ func (u *Unbound) Facts() *Facts {
 // particular, nor when. It is for tools that look at files. Connections are judged by [Registry.Verify].
 func (r *Registry) ExamineUnbound(ctx context.Context, q Quote, now time.Time) (*Unbound, error) {
 	claims, err := r.examine(ctx, q, ReportData{}, now)
+	if err == nil {
+		err = checkExpiry(claims, now)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -50,13 +53,16 @@ func (r *Registry) ExamineEvidenceUnbound(ctx context.Context, e *Evidence, now 
 	}
 	for _, p := range []Purpose{PurposeConnection, PurposeCertificate, PurposeGuest} {
 		if err = compareReportData(platform, ReportDataFor(p, e.Proof.N, root)); err == nil {
+			if err := checkExpiry(platform, now); err != nil {
+				return nil, err
+			}
 			return &Unbound{PlatformClaims: platform, Claims: claims, Purpose: p}, nil
 		}
 	}
 	return nil, err
 }
 
-// examine verifies a quote, but for its report data.
+// examine verifies a quote, but for its report data and whether it has expired.
 func (r *Registry) examine(ctx context.Context, q Quote, want ReportData, now time.Time) (PlatformClaims, error) {
 	v := r.verifiers[q.Platform]
 	if v == nil {
@@ -69,11 +75,11 @@ func (r *Registry) examine(ctx context.Context, q Quote, want ReportData, now ti
 	if claims.Platform != q.Platform {
 		return PlatformClaims{}, Errorf(ErrFormat, "quote travels as %q and is of %q", q.Platform, claims.Platform)
 	}
-	return claims, checkExpiry(claims, now)
+	return claims, nil
 }
 
 func checkExpiry(claims PlatformClaims, now time.Time) error {
-	if !claims.Expiry.IsZero() && !now.Before(claims.Expiry) {
+	if claims.Expired(now) {
 		return Errorf(ErrFreshness, "evidence or its collateral expired at %s", claims.Expiry.UTC().Format(time.RFC3339))
 	}
 	return nil

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/atls"
-	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/cca"
 	"github.com/vouchmq/vouchmq/attest/collateral"
@@ -56,14 +55,22 @@ type Options struct {
 	Now              func() time.Time
 }
 
-// Drivers returns the verifiers of this build: of Intel SGX and TDX, with the collateral that comes with the evidence, of AMD SEV-SNP,
-// AWS Nitro Enclaves, Arm CCA and the simulated TEE.
+func (o *Options) now() time.Time {
+	if o.Now == nil {
+		return time.Now()
+	}
+	return o.Now()
+}
+
+// Drivers returns the verifiers of this build: of SGX and TDX with the collateral that comes with the evidence, of AMD
+// SEV-SNP, AWS Nitro Enclaves, Arm CCA, and of the simulated TEE.
 func Drivers() *attest.Registry { return DriversWith(nil) }
 
-// DriversWith returns the verifiers of this build, of which those for Intel's TEEs prefer the collateral of a store to that of the evidence.
+// DriversWith returns the verifiers of this build, which prefer the collateral of a store to that of the evidence.
 func DriversWith(store *collateral.Store) *attest.Registry {
-	return attest.NewRegistry(sim.NewVerifier(), sgx.NewVerifier(store), tdx.NewVerifier(store),
-		sevsnp.NewVerifier(), nitro.NewVerifier(), cca.NewVerifier())
+	return attest.NewRegistry(
+		sgx.NewVerifier(store), tdx.NewVerifier(store), sevsnp.NewVerifier(), nitro.NewVerifier(), cca.NewVerifier(), sim.NewVerifier(),
+	)
 }
 
 // Dial connects to a broker and returns the connection once the broker's evidence has been accepted. The
@@ -73,6 +80,9 @@ func DriversWith(store *collateral.Store) *attest.Registry {
 // Addresses are tried in order until one can be reached. A broker that can be reached and is refused ends the
 // search: that it is not what it should be must not go unnoticed.
 func Dial(ctx context.Context, b *Bundle, o Options) (*atls.Conn, *Verdict, error) {
+	if err := b.CheckTime(o.now()); err != nil {
+		return nil, nil, err
+	}
 	config := b.config(o)
 	conn, err := atls.Dial(ctx, func(ctx context.Context) (net.Conn, error) { return o.connect(ctx, b) }, config)
 	var refused *atls.RefusedError
@@ -87,7 +97,7 @@ func Dial(ctx context.Context, b *Bundle, o Options) (*atls.Conn, *Verdict, erro
 
 func (b *Bundle) config(o Options) *atls.ClientConfig {
 	config := &atls.ClientConfig{
-		Service: b.Service, Roots: owner.Pool(b.OwnerCA), ECHConfigList: b.ECHConfigList,
+		Service: b.Service, Roots: b.Roots(), ECHConfigList: b.ECHConfigList,
 		Unattested: o.Unattested, Carrier: o.Carrier, Certificate: o.Certificate, Attester: o.Attester, Identity: o.Identity,
 		HandshakeTimeout: o.HandshakeTimeout, EvidenceTimeout: o.EvidenceTimeout, Rand: o.Rand, Now: o.Now,
 	}
@@ -141,9 +151,8 @@ type Report struct {
 // Inspect connects to see who is there. It sends no application data and no evidence of its own. The error
 // says that nobody could be reached; whatever happens after that is in the report's verdict.
 func Inspect(ctx context.Context, b *Bundle, o Options) (*Report, error) {
-	now := o.Now
-	if now == nil {
-		now = time.Now
+	if err := b.CheckTime(o.now()); err != nil {
+		return nil, err
 	}
 	o.Attester, o.Unattested = nil, false
 	report := &Report{Service: b.Service, Carrier: cmp.Or(o.Carrier, atls.N1)}
@@ -161,7 +170,7 @@ func Inspect(ctx context.Context, b *Bundle, o Options) (*Report, error) {
 		return nil, unreachable
 	}
 	if err != nil {
-		report.refused(err, now())
+		report.refused(err, o.now())
 		return report, nil
 	}
 	defer conn.Close()

@@ -239,7 +239,7 @@ func TestBundleRoundTrip(t *testing.T) {
 // seal signs any payload as a bundle.
 func seal(t testing.TB, key *ecdsa.PrivateKey, payload any) []byte {
 	t.Helper()
-	signed := must(sign1.Sign(key, "vouchmq/bundle/v1", must(dcbor.Encode(payload))(t)))(t)
+	signed := must(sign1.Sign(key, "vouchmq/bundle/v2", must(dcbor.Encode(payload))(t)))(t)
 	return pem.EncodeToMemory(&pem.Block{Type: "VOUCHMQ BUNDLE", Bytes: signed})
 }
 
@@ -248,8 +248,8 @@ func TestBundleRefused(t *testing.T) {
 	file := p.file(t)
 	payload := func(change func(map[string]any)) []byte {
 		m := map[string]any{
-			"version": 1, "service": p.bundle.Service, "addresses": p.bundle.Addresses, "owner_ca": p.bundle.OwnerCA.Raw,
-			"ech": p.bundle.ECHConfigList, "policy": p.bundle.Policy.Canonical(), "serial": 7, "issued_at": 0,
+			"version": 2, "service": p.bundle.Service, "addresses": p.bundle.Addresses, "owner_ca": p.bundle.OwnerCA.Raw,
+			"ech": p.bundle.ECHConfigList, "policy": p.bundle.Policy.Canonical(), "serial": 7, "issued_at": 0, "not_after": 0, "next_ca": []byte{},
 		}
 		change(m)
 		return seal(t, p.ca.Key(), m)
@@ -272,8 +272,8 @@ func TestBundleRefused(t *testing.T) {
 		"two":                {append(bytes.Clone(file), file...), client.ErrBundleFormat},
 		"too large":          {bytes.Repeat([]byte("x"), 1<<20+1), client.ErrBundleFormat},
 		"tampered":           {pem.EncodeToMemory(&pem.Block{Type: "VOUCHMQ BUNDLE", Bytes: tampered}), client.ErrBundleSignature},
-		"signed by another":  {seal(t, other.ca.Key(), map[string]any{"version": 1, "service": "s", "addresses": []string{}, "owner_ca": p.bundle.OwnerCA.Raw, "ech": []byte{}, "policy": []byte{}, "serial": 0, "issued_at": 0}), client.ErrBundleSignature},
-		"newer version":      {payload(func(m map[string]any) { m["version"] = 2; m["more"] = "x" }), client.ErrBundleVersion},
+		"signed by another":  {seal(t, other.ca.Key(), map[string]any{"version": 2, "service": "s", "addresses": []string{}, "owner_ca": p.bundle.OwnerCA.Raw, "ech": []byte{}, "policy": []byte{}, "serial": 0, "issued_at": 0, "not_after": 0, "next_ca": []byte{}}), client.ErrBundleSignature},
+		"newer version":      {payload(func(m map[string]any) { m["version"] = 3; m["more"] = "x" }), client.ErrBundleVersion},
 		"unknown key":        {payload(func(m map[string]any) { m["more"] = "x" }), client.ErrBundleFormat},
 		"missing key":        {payload(func(m map[string]any) { delete(m, "serial") }), client.ErrBundleFormat},
 		"bad service":        {payload(func(m map[string]any) { m["service"] = "Plant!" }), client.ErrBundleContent},
@@ -282,6 +282,9 @@ func TestBundleRefused(t *testing.T) {
 		"bad policy":         {payload(func(m map[string]any) { m["policy"] = []byte{0xa0} }), client.ErrBundleContent},
 		"policy with rules":  {payload(func(m map[string]any) { m["policy"] = rules.Canonical() }), client.ErrBundleContent},
 		"CA not CA":          {payload(func(m map[string]any) { m["owner_ca"] = leafOf(t, p) }), client.ErrBundleContent},
+		"older version":      {payload(func(m map[string]any) { m["version"] = 1; delete(m, "next_ca"); delete(m, "not_after") }), client.ErrBundleVersion},
+		"next CA not CA":     {payload(func(m map[string]any) { m["next_ca"] = leafOf(t, p) }), client.ErrBundleContent},
+		"next CA damaged":    {payload(func(m map[string]any) { m["next_ca"] = []byte("x") }), client.ErrBundleFormat},
 		"CA not certificate": {payload(func(m map[string]any) { m["owner_ca"] = []byte("x") }), client.ErrBundleFormat},
 	} {
 		if _, err := client.ParseBundle(test.file); !errors.Is(err, test.want) {

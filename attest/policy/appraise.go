@@ -47,6 +47,11 @@ func (a *Appraiser) Policy() *Policy { return a.policy }
 // Appraise verifies encoded evidence of a connection against the binding computed from this side's own
 // state, and judges it by the policy as of the time now.
 func (a *Appraiser) Appraise(ctx context.Context, evidence []byte, want attest.Binding, now time.Time) *Verdict {
+	return a.AppraiseFor(ctx, attest.PurposeConnection, evidence, want, now)
+}
+
+// AppraiseFor is Appraise for evidence that was made for another purpose than a connection.
+func (a *Appraiser) AppraiseFor(ctx context.Context, purpose attest.Purpose, evidence []byte, want attest.Binding, now time.Time) *Verdict {
 	v := &Verdict{At: now}
 	e, err := attest.DecodeEvidence(evidence)
 	if err != nil {
@@ -56,7 +61,7 @@ func (a *Appraiser) Appraise(ctx context.Context, evidence []byte, want attest.B
 	if err := a.consult(e.Quote.Platform); err != nil {
 		return v.refuse(err)
 	}
-	facts, err := a.registry.Verify(ctx, e, attest.PurposeConnection, want, now)
+	facts, err := a.registry.Verify(ctx, e, purpose, want, now)
 	if err != nil {
 		return v.refuse(err)
 	}

@@ -261,10 +261,10 @@ func storeLine(e collateral.Entry, now time.Time) string {
 	} else {
 		revoked = fmt.Sprint(e.Revoked)
 	}
-	return strings.Join([]string{e.Name.String(), day(e.Issued), day(e.Expires), evaluation, revoked, state}, "\t")
+	return strings.Join([]string{e.Name.String(), moment(e.Issued), moment(e.Expires), evaluation, revoked, state}, "\t")
 }
 
-func day(t time.Time) string {
+func moment(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}

@@ -34,6 +34,7 @@ type connectFlags struct {
 	cafile                       string
 	insecure, osCerts            bool
 	bundle, attest               string
+	renewEvery                   time.Duration
 	asking                       askFlags
 	verdict                      bool
 	debug, quiet                 bool
@@ -50,6 +51,7 @@ func (f *connectFlags) register(c *cobra.Command) {
 	fs.SortFlags = false
 	fs.StringVar(&f.bundle, "bundle", "", "connect to the broker of this bundle, and verify it by attestation")
 	fs.StringVar(&f.attest, "attest", "", "attest to the broker, too: key file of a simulated TEE")
+	fs.DurationVar(&f.renewEvery, "renew-every", 12*time.Minute, "with --attest and -V mqttv311 or mqttv31: time after which to connect anew, before the broker finds the evidence too old")
 	fs.BoolVar(&f.verdict, "verdict", false, "print what was verified about the broker")
 	f.asking.register(fs)
 	fs.StringVarP(&f.host, "host", "h", "", "host of the broker (default: of the bundle, or localhost)")
@@ -194,15 +196,24 @@ const dialTime = 30 * time.Second
 // connect opens the connection that the flags describe, verifies the broker if there is a bundle, and sends
 // CONNECT.
 func (f *connectFlags) connect(ctx context.Context, c *cobra.Command, o pubsub.Options) (pubsub.Client, error) {
-	conn, err := f.dial(ctx, c, o.Log)
-	if err != nil {
-		return nil, err
-	}
-	client, err := pubsub.Connect(ctx, conn, o)
+	client, err := f.open(ctx, c, o)
 	if errors.Is(err, pubsub.ErrNoConnack) {
 		return nil, withHint(err, f.noAnswerHint())
 	}
 	return client, err
+}
+
+// open connects, once, or as often as evidence must be shown by a client that has no AUTH.
+func (f *connectFlags) open(ctx context.Context, c *cobra.Command, o pubsub.Options) (pubsub.Client, error) {
+	dial := func(ctx context.Context) (net.Conn, error) { return f.dial(ctx, c, o.Log) }
+	if f.attest != "" && o.Version != pubsub.V5 && f.renewEvery > 0 {
+		return pubsub.Renew(ctx, f.renewEvery, dial, o)
+	}
+	conn, err := dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return pubsub.Connect(ctx, conn, o)
 }
 
 // noAnswerHint is what it mostly means if a broker ends a connection before CONNACK. One that does not accept a

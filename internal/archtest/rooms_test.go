@@ -13,31 +13,33 @@ const module = "github.com/vouchmq/vouchmq"
 // allowed with it. A room is a folder with all that is in it, unless a longer
 // row names a part of it. Tests are free: they may look at any room.
 var rooms = map[string][]string{
-	"cmd/vouchmq": {"internal/server", "internal/gateway", "internal/auth", "internal/admin", "internal/metrics", "client", "bench", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/tpm",
+	"cmd/vouchmq": {"internal/server", "internal/gateway", "internal/atomicfile", "internal/auth", "internal/admin", "internal/metrics", "client", "bench", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/tpm",
 		"attest/nitro", "attest/cca", "attest/sim", "attest/detect", "attest/ear", "attest/corim"},
 	"guest/broker": {"internal/broker", "internal/abi"},
 
 	"internal/server": {"client", "internal/transport", "internal/engine", "internal/module", "atls", "attest/sgx", "attest/tdx",
 		"attest/sevsnp", "attest/tpm", "attest/nitro", "attest/cca", "attest/sim", "internal/broker", "internal/admin",
-		"internal/metrics", "internal/accesslog", "internal/redact", "internal/auth", "internal/guard"},
-	"internal/gateway":   {"client", "internal/mqtt"},
-	"internal/transport": {"internal/engine", "atls", "internal/abi", "internal/mqtt", "internal/accesslog"},
-	"internal/auth":      {"internal/guard", "internal/abi", "internal/mqtt"},
-	"internal/guard":     {},
-	"internal/engine":    {"internal/abi", "internal/broker"},
-	"internal/metrics":   {"internal/abi", "internal/engine", "internal/transport", "internal/httpd"},
-	"internal/admin":     {"internal/abi", "internal/mqtt", "internal/metrics", "internal/httpd"},
-	"internal/accesslog": {"internal/abi", "internal/redact"},
-	"internal/redact":    {},
-	"internal/yamldoc":   {},
-	"internal/httpd":     {},
-	"internal/module":    {},
-	"internal/broker":    {"internal/mqtt", "internal/abi"},
-	"internal/mqtt":      {},
-	"internal/abi":       {},
+		"internal/metrics", "internal/accesslog", "internal/redact", "internal/auth", "internal/guard", "internal/atomicfile"},
+	"internal/gateway":    {"client", "internal/mqtt"},
+	"internal/transport":  {"internal/engine", "atls", "internal/abi", "internal/mqtt", "internal/accesslog"},
+	"internal/auth":       {"internal/guard", "internal/abi", "internal/mqtt"},
+	"internal/guard":      {},
+	"internal/engine":     {"internal/abi", "internal/broker"},
+	"internal/metrics":    {"internal/abi", "internal/engine", "internal/transport", "internal/httpd"},
+	"internal/admin":      {"internal/abi", "internal/mqtt", "internal/metrics", "internal/httpd"},
+	"internal/accesslog":  {"internal/abi", "internal/redact"},
+	"internal/redact":     {},
+	"internal/atomicfile": {},
+	"internal/yamldoc":    {},
+	"internal/httpd":      {},
+	"internal/module":     {},
+	"internal/broker":     {"internal/mqtt", "internal/abi"},
+	"internal/mqtt":       {},
+	"internal/abi":        {},
 
-	"atls":   {"attest", "attest/policy", "internal/dcbor", "internal/sign1"},
-	"client": {"atls", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/nitro", "attest/cca", "attest/sim"}, // a client knows the drivers whose evidence it can judge
+	"atls": {"attest", "attest/policy", "internal/dcbor", "internal/sign1"},
+	// a client knows the drivers whose evidence it can judge
+	"client": {"atls", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/nitro", "attest/cca", "attest/sim"},
 	"bench":  {"client", "internal/mqtt"},
 
 	"examples": {"client"}, // what everybody may import, and nothing internal

@@ -118,6 +118,22 @@ type Config struct {
 	// the policy decides.
 	Authentication *auth.Config
 	Guard          guard.Config // what becomes of those who guess passwords
+	Attestation    Attestation
+
+	batcher *attest.Batcher // of Attester, for all listeners; nil if there is no Attester
+}
+
+// Defaults of a broker with settings.
+const (
+	DefaultReattest = 15 * time.Minute
+	DefaultGrace    = time.Minute
+)
+
+// Attestation says when connections that attest must do so again. Where Reattest is 0 they need not, and keep the evidence
+// of the configuration that they were opened under.
+type Attestation struct {
+	Reattest time.Duration // between two rounds, give or take a fifth
+	Grace    time.Duration // beyond that, and after a change of what the broker's evidence claims
 }
 
 // DefaultLimits returns limits for a broker that strangers can reach.
@@ -125,10 +141,10 @@ func DefaultLimits() abi.Limits {
 	return abi.Limits{
 		MaxPacketSize:     1 << 20,
 		MaxInflight:       1024,
-		ReceiveMaximum:    256,
+		ReceiveMaximum:    512,
 		TopicAliasMaximum: 64,
 		MaxAliasesOut:     16,
-		MaxQueued:         10_000,
+		MaxQueued:         32_768,
 		MaxQueuedBytes:    16 << 20,
 		MaxRetained:       100_000,
 		MaxRetainedBytes:  128 << 20,
@@ -167,6 +183,18 @@ func (c Config) withDefaults() Config {
 	c.Limits.Transport.MaxPacketSize = int(c.Limits.Core.MaxPacketSize)
 	c.Listeners = slices.Clone(c.Listeners)
 	return c
+}
+
+// shareQuotes has all listeners share quotes, with those of the configuration before, which is nil at the start.
+func (c *Config) shareQuotes(before *attest.Batcher) {
+	switch {
+	case c.Attester == nil:
+		c.batcher = nil
+	case before == nil:
+		c.batcher = attest.NewBatcher(c.Attester)
+	default:
+		c.batcher = before.With(c.Attester)
+	}
 }
 
 // tablesPart is the part of a module's memory that the core's tables may take. The rest is for its collector, which needs
@@ -270,7 +298,7 @@ func (l *Listener) checkTLS(c *Config) error {
 func (c *Config) coreConfig() []byte {
 	config := abi.Config{Limits: c.Limits.Core, Options: c.Options}
 	for _, r := range c.Policy.Rules() {
-		rule := abi.Rule{Publish: r.Publish, Subscribe: r.Subscribe}
+		rule := abi.Rule{Publish: r.Publish, Subscribe: r.Subscribe, Provenance: r.Provenance}
 		for _, w := range r.Who {
 			rule.Who = append(rule.Who, abi.Condition{
 				Identity: w.Identity, User: w.User, Anonymous: w.Anonymous, Listener: w.Listener,

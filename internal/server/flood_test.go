@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,8 +17,9 @@ import (
 // slowTEE makes one quote at a time, as hardware does.
 type slowTEE struct {
 	attest.Attester
-	busy chan struct{}
-	time time.Duration
+	busy   chan struct{}
+	time   time.Duration
+	quotes atomic.Int64
 }
 
 func (s *slowTEE) Attest(ctx context.Context, data attest.ReportData) (attest.Quote, error) {
@@ -27,6 +29,7 @@ func (s *slowTEE) Attest(ctx context.Context, data attest.ReportData) (attest.Qu
 	case <-ctx.Done():
 		return attest.Quote{}, ctx.Err()
 	}
+	s.quotes.Add(1)
 	time.Sleep(s.time) // the hardware at work
 	return s.Attester.Attest(ctx, data)
 }

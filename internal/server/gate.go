@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,7 +24,8 @@ const (
 // gate secures the connections of one listener. Each handshake is by what is in force when it begins, so that a reload
 // needs no new socket.
 type gate struct {
-	now atomic.Pointer[terms]
+	now   atomic.Pointer[terms]
+	watch *watch // over the connections that must attest again in time
 }
 
 // terms are what a gate lets in by.
@@ -36,11 +36,16 @@ type terms struct {
 	requireEvidence bool
 	authenticated   bool // evidence is for clients with a certificate only
 	clock           func() time.Time
+	config          attest.Digest // that the broker's evidence claims
+	attestation     Attestation
 }
 
 // terms makes the terms of a listener. That includes trial evidence, so that what cannot work is found here.
 func (c *Config) terms(ctx context.Context, l *Listener, identity attest.Identity) (*terms, error) {
-	t := &terms{policy: c.Policy, clients: l.Clients, requireEvidence: l.RequireEvidence, authenticated: l.authenticated(), clock: c.Clock}
+	t := &terms{
+		policy: c.Policy, clients: l.Clients, requireEvidence: l.RequireEvidence, authenticated: l.authenticated(), clock: c.Clock,
+		config: identity.Config, attestation: c.Attestation,
+	}
 	config := atls.ServerConfig{
 		Service: c.Service, Certificate: l.certificate(c), MinVersion: c.MinTLS,
 		HandshakeTimeout: c.Limits.Transport.HandshakeTimeout, Now: c.Clock,
@@ -49,7 +54,7 @@ func (c *Config) terms(ctx context.Context, l *Listener, identity attest.Identit
 		config.MinVersion = l.MinTLS
 	}
 	if l.Kind == Attested {
-		config.Attester, config.ECHKeys, config.Identity = c.Attester, c.ECHKeys, identity
+		config.Batcher, config.ECHKeys, config.Identity = c.batcher, c.ECHKeys, identity
 		config.RequireClientEvidence = l.RequireEvidence
 		config.Clients = c.appraiser(l)
 		config.Reveal, config.P1WithoutECH = l.Reveal, l.P1WithoutECH
@@ -92,7 +97,10 @@ func (g *gate) handshake(ctx context.Context, socket net.Conn) (transport.Secure
 		secured.User = t.clients.user(peer.Certificates[0])
 	}
 	user := secured.User
-	secured.Recheck = func() uint32 { return g.now.Load().recheck(peer, user) }
+	if conn.CanReattest() {
+		return g.stand(t, conn, secured), nil
+	}
+	secured.Recheck = func() (uint32, error) { return g.now.Load().recheck(peer, user), nil }
 	return secured, nil
 }
 
@@ -104,13 +112,10 @@ func explainRevoked(err error) error {
 	return err
 }
 
-// recheck says, with a reason code, whether a peer that was let in by other terms would be let in by these: 0 if so.
+// recheck says, with a reason code, whether a peer that was let in by other terms would be let in by these: 0 if so. What
+// its evidence says is judged in standing.
 func (t *terms) recheck(peer *atls.Peer, user string) uint32 {
-	if peer.Attested {
-		if reason := t.recheckEvidence(peer); reason != 0 {
-			return reason
-		}
-	} else if t.requireEvidence {
+	if t.requireEvidence && !peer.Attested {
 		return reasonNotAuthorized
 	}
 	if peer.Carrier != atls.Ordinary && len(peer.Certificates) == 0 {
@@ -123,19 +128,6 @@ func (t *terms) recheck(peer *atls.Peer, user string) uint32 {
 func (t *terms) recheckUnshown() uint32 {
 	if t.authenticated {
 		return reasonNotAuthorized
-	}
-	return 0
-}
-
-// recheckEvidence judges what the evidence said anew. Who has come to be somebody else must connect again, since the
-// core knows who it is from the beginning of the connection.
-func (t *terms) recheckEvidence(peer *atls.Peer) uint32 {
-	verdict := t.policy.Judge(peer.Verdict.Facts)
-	switch {
-	case !verdict.Accepted:
-		return reasonNotAuthorized
-	case !slices.Equal(verdict.Identities, peer.Identities):
-		return reasonAdministrative
 	}
 	return 0
 }

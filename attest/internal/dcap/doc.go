@@ -7,8 +7,8 @@
 // TCB info, QE identity and revocation lists, which Intel signs and replaces every few weeks.
 //
 //   - [ParseQuote] reads a quote, strictly, and verifies nothing.
-//   - [OpenTCBInfo], [OpenQEIdentity], [OpenCRL] and [Documents.Open] verify collateral. Only they make the types that
-//     a verifier accepts, so that nothing unsigned gets there.
+//   - [OpenTCBInfo], [OpenQEIdentity], [OpenRootCRL], [OpenPCKCRL] and [Documents.Open] verify collateral. Only they make the
+//     types that a verifier accepts, so that nothing unsigned gets there.
 //   - [Verifier.Appraise] verifies a quote in the order of Intel's quote verification library and returns a
 //     [Report] of all that was found; [Report.Claims] is what the rest of this module sees of it.
 //

@@ -101,7 +101,7 @@ func readDocument(name string, body []byte, wire any) (document, error) {
 		return document{}, fail(FaultFormat, "%s: %w", name, err)
 	}
 	if w.ID == nil || w.IssueDate == nil || w.NextUpdate == nil || w.Evaluation == nil {
-		return document{}, fail(FaultCollateralMismatch, "%s of version %d lacks id, dates or evaluation number; needed is version 3 of TCB info and 2 of QE identity", name, w.Version)
+		return document{}, fail(FaultCollateralMismatch, "%s of version %d lacks id, dates or evaluation number: it is too old", name, w.Version)
 	}
 	if err := json.Unmarshal(body, wire); err != nil {
 		return document{}, fail(FaultFormat, "%s: %w", name, err)

@@ -181,8 +181,7 @@ func (t *TCBInfo) checkPlatform(tee TEE, p *PCK) error {
 	return nil
 }
 
-// checkModule wants the TDX module to be Intel's, and returns the level that it reaches, nil with a module of version 0,
-// which the platform's levels judge.
+// checkModule wants the TDX module to be Intel's, and returns its identity.
 func (t *TCBInfo) checkModule(td *TDReport) (*moduleIdentity, error) {
 	m := &t.Module
 	if version := td.TEETCBSVN[1]; version > 0 {

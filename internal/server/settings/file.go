@@ -13,7 +13,8 @@ import (
 type File struct {
 	Service    string        `yaml:"service" required:"true" doc:"name of the service, which certificate and clients know the broker by"`
 	PublicName string        `yaml:"public_name" doc:"what observers of attested connections see in place of the service"`
-	State      string        `yaml:"state" doc:"folder of keys and certificates; what is missing in it is made"`
+	State      string        `yaml:"state" doc:"folder of keys and certificates; what is missing in it is made, but for the certificate of an owner elsewhere"`
+	Owner      string        `yaml:"owner" doc:"file of the owner CA's certificate (PEM): the broker asks that owner for its certificate, see vouchmq enroll; without it the state folder has an owner CA of its own, for development"`
 	Policy     string        `yaml:"policy" required:"true" doc:"file that says who is who, and who may do what"`
 	TEE        string        `yaml:"tee" required:"true" enum:"sim" doc:"the TEE to attest with; this version has only the simulated one, which protects nothing"`
 	Engine     string        `yaml:"engine" enum:"wasm|native" doc:"how the core runs: as the attested module, or compiled in for comparison"`
@@ -29,9 +30,17 @@ type File struct {
 	Authentication *auth.Config `yaml:"authentication" doc:"who is let in; without it clients are who their certificate or their evidence says, or nobody, and the policy decides"`
 	Guard          guard.Config `yaml:"guard" doc:"what becomes of addresses whose logins fail"`
 
+	Attestation Attestation `yaml:"attestation" doc:"when connections that attest must do so again"`
+
 	Metrics metrics.Config    `yaml:"metrics" doc:"measurements for Prometheus, and health"`
 	Admin   admin.Config      `yaml:"admin" doc:"administration from the same machine"`
 	Sys     metrics.SysConfig `yaml:"sys" doc:"statistics as messages below $SYS"`
+}
+
+// Attestation says when connections that attest must do so again.
+type Attestation struct {
+	Reattest time.Duration `yaml:"reattest" min:"0s" max:"24h" doc:"time between two rounds of a connection, give or take a fifth; 0: none is demanded, and evidence counts as long as the connection stands"`
+	Grace    time.Duration `yaml:"grace" min:"1s" max:"1h" doc:"time beyond that until a connection is ended; and after a change of what the broker attests, until its clients have seen the new evidence or are ended"`
 }
 
 // Log says what is logged, and how.
