@@ -95,13 +95,10 @@ func TestWhatIsNotOfTheSubset(t *testing.T) {
 		"more":          append(bytes.Clone(good), 0),
 		"another tag":   append([]byte{0xd9, 0x01, 0xf6}, good[3:]...),
 		"other vendor":  bytes.ReplaceAll(good, []byte(vendor), []byte("VOUCHMQ")),
-		"other model":   bytes.ReplaceAll(good, []byte("cnitro"), []byte("cnitre")),
+		"other model":   bytes.ReplaceAll(good, []byte("nitro"), []byte("nitre")),
 		"unknown key":   bytes.ReplaceAll(good, []byte("mrenclave"), []byte("mrenclavf")),
 		"unknown words": bytes.ReplaceAll(good, []byte("UpToDate"), []byte("UpToDatf")),
 	} {
-		if name == "other model" {
-			data = bytes.ReplaceAll(good, []byte("nitro"), []byte("nitre"))
-		}
 		if _, _, err := Decode(data); !errors.Is(err, attest.ErrFormat) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -109,7 +106,15 @@ func TestWhatIsNotOfTheSubset(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add(encoded(f))
+	for _, id := range everyKind(f).Identities() {
+		for _, r := range id.AnyOf { // one by one: small inputs are changed faster
+			data, err := Encode("x", []policy.Identity{{Name: "x", Modules: id.Modules[:1], Simulated: true, AnyOf: []policy.Requirement{r}}})
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(data)
+		}
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		id, p, err := Decode(data)
 		if err != nil {

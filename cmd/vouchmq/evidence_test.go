@@ -250,6 +250,29 @@ func TestCollateral(t *testing.T) {
 	expect(t, exitAttestation, append([]string{"collateral", "verify"}, store...), "evaluation 17", "18 has been seen")
 }
 
+// A TCB recovery: the assessment announced is of a higher number than the one in force.
+func TestAnnouncedRecovery(t *testing.T) {
+	s := newService(t)
+	var later map[string]string
+	data, err := os.ReadFile(sample(t, "tdx/dcap-qvl/tdx_quote_outdated_collateral.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &later)
+	}
+	current, err2 := os.ReadFile(sample(t, "tdx/automata/0625_tcbinfov3_90C06F000000.json"))
+	if err != nil || err2 != nil {
+		t.Fatal(err, err2)
+	}
+	const tcb = "/tdx/certification/v4/tcb?fmspc=90C06F000000"
+	s.body[tcb], s.chain[tcb] = current, s.chain["/tdx/certification/v4/qe/identity"]
+	s.body[tcb+"&update=early"] = []byte(`{"tcbInfo":` + later["tcb_info"] + `,"signature":"` + later["tcb_info_signature"] + `"}`)
+	s.chain[tcb+"&update=early"] = []byte(later["tcb_info_issuer_chain"])
+	server := httptest.NewServer(s)
+	defer server.Close()
+	store := []string{"--dir", filepath.Join(t.TempDir(), "store"), "--time", "2025-06-25T12:00:00Z", "--pcs", server.URL, "--root-crl", server.URL + "/root"}
+	expect(t, exitOK, append([]string{"collateral", "fetch", "--fmspc", "90C06F000000", "--tee", "tdx"}, store...), "tdx-tcb-90C06F000000")
+	expect(t, exitOK, append([]string{"collateral", "show", "--ask"}, store...), "WARNING: a TCB recovery is announced for tdx-tcb-90C06F000000: evaluation 18, now 17")
+}
+
 func TestCollateralOfAServiceThatKnowsNothing(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
