@@ -142,6 +142,7 @@ func TestWrongUseOfVerify(t *testing.T) {
 	expect(t, exitGeneral, []string{"verify", evidence, "--report-data", "xyz"}, "hexadecimal")
 	expect(t, exitGeneral, []string{"verify", evidence, "--identity", "x"}, "--policy")
 	expect(t, exitGeneral, []string{"verify", evidence, "--ear", "x"}, "ear-key")
+	expect(t, exitGeneral, []string{"verify", evidence, "--ear", filepath.Join(dir, "x"), "--ear-key", evidence}, "--ear needs --policy")
 	expect(t, exitGeneral, []string{"verify", evidence, "--collateral", filepath.Join(dir, "none")}, "--collateral")
 	expect(t, exitAttestation, []string{"verify", evidence, "--report-data", "01"}, "NOT BOUND")
 }
@@ -176,8 +177,31 @@ func TestDraftsOfPublishedEvidence(t *testing.T) {
 		draft := expect(t, exitOK, append([]string{"policy", "from-evidence", "--identity", "x", "--module", attest.Sum(nil).String()}, args...))
 		file := write(t, t.TempDir(), "policy.yaml", []byte(draft))
 		expect(t, exitOK, append([]string{"verify", "--policy", file}, args...), "ACCEPTED as x")
+		expectTier(t, file, args)
 	}
 	expect(t, exitAttestation, []string{"policy", "from-evidence", sample(t, "nitro/evervault/debug-mode-attestation-doc-bytes"), "--time", "2022-10-12T13:50:06Z", "--identity", "x"}, "debug mode")
+}
+
+// expectTier checks that a bare quote that a policy accepts is not affirmed as a whole, for nobody has seen its module.
+func expectTier(t *testing.T, policy string, args []string) {
+	t.Helper()
+	dir := t.TempDir()
+	key, private, _ := ecKey(t, dir)
+	result := filepath.Join(dir, "result.cbor")
+	expect(t, exitOK, append([]string{"verify", "--policy", policy, "--ear", result, "--ear-key", private}, args...))
+	data, err := os.ReadFile(result)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := ear.Parse(data, &key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for platform, a := range r.Submodules {
+		if a.Status != ear.Warning || a.Vector.Executables != ear.Warning {
+			t.Errorf("%s: %v, %+v", platform, a.Status, a.Vector)
+		}
+	}
 }
 
 // service is Intel's as far as one kind of platform goes, with what has been published of it.

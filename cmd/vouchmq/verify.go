@@ -51,6 +51,9 @@ func verify(c *cobra.Command, file string, f *verifyFlags) error {
 	if f.identity != "" && f.policy == "" {
 		return errors.New("--identity needs --policy")
 	}
+	if f.ear.out != "" && f.policy == "" {
+		return errors.New("--ear needs --policy: a result for others says what was accepted, and by which policy")
+	}
 	result, err := examineFile(c, file, &f.evidence)
 	if err != nil {
 		return err

@@ -6,7 +6,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/ear"
 )
 
-// EAR returns the result for others, valid for a time from when it was looked at, and not longer than the evidence can be verified.
+// EAR returns the result for others. Nothing is affirmed that no policy has accepted. It is valid for a time from when it was looked at, and not longer than the evidence can be verified.
 func (r *Result) EAR(by ear.Verifier, nonce []byte, validity time.Duration) *ear.Result {
 	expires := r.At.Add(validity)
 	if r.Expires != nil && r.Expires.Before(expires) {
@@ -14,7 +14,7 @@ func (r *Result) EAR(by ear.Verifier, nonce []byte, validity time.Duration) *ear
 	}
 	a := ear.Failed()
 	if r.Facts != nil && r.Err == nil {
-		a = ear.Appraise(&r.Facts.PlatformClaims, r.Refusal() == nil, r.Facts.Claims != nil && r.Verdict != nil)
+		a = ear.Appraise(&r.Facts.PlatformClaims, r.judge != nil && r.judge.Accepted, r.Facts.Claims != nil)
 	}
 	if r.Verdict != nil {
 		a.Policies = []string{r.Verdict.Policy}
