@@ -172,7 +172,23 @@ func (id *Identity) check() error {
 			return fmt.Errorf("instances: %q is not a printable text of 1 to %d bytes", shorten(instance), maxText)
 		}
 	}
+	if err := id.checkInstances(); err != nil {
+		return err
+	}
 	return id.checkSimulated()
+}
+
+// checkInstances wants hardware to be known from somebody who is trusted: that of a TPM is what the CA of its key says.
+func (id *Identity) checkInstances() error {
+	if len(id.Instances) == 0 {
+		return nil
+	}
+	for _, r := range id.AnyOf {
+		if r.Platform == attest.TPM && len(r.Want["ak_ca"]) == 0 {
+			return fmt.Errorf("instances: tpm needs \"ak_ca\", since it is that CA which says to which machine a key belongs")
+		}
+	}
+	return nil
 }
 
 // checkSimulated wants simulation named twice, so that nobody allows it by accident.
