@@ -16,6 +16,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/nitro"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	"github.com/vouchmq/vouchmq/attest/tpm"
 )
 
 // Verdict is the outcome of the appraisal of a broker.
@@ -45,9 +46,9 @@ type Options struct {
 	Now              func() time.Time
 }
 
-// Drivers returns the verifiers of this build: of AWS Nitro Enclaves, Arm CCA and the simulated TEE.
+// Drivers returns the verifiers of this build: of TPMs, AWS Nitro Enclaves, Arm CCA and the simulated TEE.
 func Drivers() *attest.Registry {
-	return attest.NewRegistry(sim.NewVerifier(), nitro.NewVerifier(), cca.NewVerifier())
+	return attest.NewRegistry(sim.NewVerifier(), tpm.NewVerifier(), nitro.NewVerifier(), cca.NewVerifier())
 }
 
 // Dial connects to a broker and returns the connection once the broker's evidence has been accepted. The

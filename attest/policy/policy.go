@@ -36,6 +36,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/vouchmq/vouchmq/attest"
@@ -144,6 +145,17 @@ func (p *Policy) Canonical() []byte { return slices.Clone(p.canonical) }
 
 // Digest returns the SHA-384 digest of the canonical form.
 func (p *Policy) Digest() attest.Digest { return attest.Sum(p.canonical) }
+
+// Patience returns how long evidence may take that the policy accepts: that of the slowest platform that it names.
+func (p *Policy) Patience() time.Duration {
+	patience := attest.Platform("").Patience()
+	for _, id := range p.identities {
+		for _, r := range id.AnyOf {
+			patience = max(patience, r.Platform.Patience())
+		}
+	}
+	return patience
+}
 
 func (p *Policy) has(identity string) bool {
 	return slices.ContainsFunc(p.identities, func(id Identity) bool { return id.Name == identity })

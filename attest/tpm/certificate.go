@@ -2,7 +2,6 @@ package tpm
 
 import (
 	"crypto"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -10,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"regexp"
 	"slices"
@@ -96,16 +96,17 @@ func hasUsage(c *x509.Certificate, usage asn1.ObjectIdentifier) bool {
 }
 
 // issue makes the certificate of an AK.
-func issue(ca *x509.Certificate, signer crypto.Signer, public []byte, key crypto.PublicKey, hardware string, now time.Time, validity time.Duration) ([]byte, error) {
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
+func issue(random io.Reader, ca *x509.Certificate, signer crypto.Signer, r *Request, now time.Time, validity time.Duration) ([]byte, error) {
+	serial := make([]byte, 16)
+	if _, err := io.ReadFull(random, serial); err != nil {
 		return nil, err
 	}
-	return x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: commonName(public), SerialNumber: hardware},
+	serial[0] = serial[0]&0x7f | 0x40 // positive, and of this length (RFC 5280, section 4.1.2.2)
+	return x509.CreateCertificate(random, &x509.Certificate{
+		SerialNumber: new(big.Int).SetBytes(serial), Subject: pkix.Name{CommonName: commonName(r.AK), SerialNumber: r.HardwareID()},
 		NotBefore: now.Add(-time.Minute), NotAfter: now.Add(validity),
 		KeyUsage: x509.KeyUsageDigitalSignature, UnknownExtKeyUsage: []asn1.ObjectIdentifier{akUsage}, BasicConstraintsValid: true,
-	}, ca, key, signer)
+	}, ca, r.akPublic.key, signer)
 }
 
 const pemCertificate = "CERTIFICATE"

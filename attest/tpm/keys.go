@@ -78,11 +78,14 @@ func ekProfiles() []ekProfile {
 	return []ekProfile{{tpm2.RSAEKTemplate, rsaCertificate}, {tpm2.ECCEKTemplate, eccCertificate}}
 }
 
-// isOf reports whether a public area is one that a TPM makes of the template: all but the key is the same.
-func (p *ekProfile) isOf(public *tpm2.TPMTPublic) bool {
-	same := *public
-	same.Unique = p.template.Unique
-	return bytes.Equal(tpm2.Marshal(same), tpm2.Marshal(p.template))
+// made reports whether a public area is one that a TPM makes of the template: all but the key itself, at its end, is the same.
+func (p *ekProfile) made(public []byte) bool {
+	template := tpm2.Marshal(p.template)
+	key := 2 + 256 // TPM2B_PUBLIC_KEY_RSA
+	if p.template.Type == tpm2.TPMAlgECC {
+		key = 2 * (2 + 32) // TPMS_ECC_POINT
+	}
+	return len(public) == len(template) && bytes.Equal(public[:len(public)-key], template[:len(template)-key])
 }
 
 // readNV reads an index of the TPM's memory that everybody may read, nil if there is none.

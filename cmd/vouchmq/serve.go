@@ -325,11 +325,18 @@ func announce(broker *server.Server, state *server.State) (local.Ready, error) {
 
 // writeBanner says what runs, that it protects nothing, and what to try.
 func writeBanner(w io.Writer, r local.Ready, config server.Config, state *server.State) {
-	rule := strings.Repeat("=", 88)
-	fmt.Fprintf(w, "\n%s\n  THE TEE OF THIS BROKER IS SIMULATED. IT PROTECTS NOTHING. FOR DEVELOPMENT ONLY.\n%s\n\n", rule, rule)
+	platform := config.Attester.Platform()
+	if rule := strings.Repeat("=", 88); platform.Simulated() {
+		fmt.Fprintf(w, "\n%s\n  THE TEE OF THIS BROKER IS SIMULATED. IT PROTECTS NOTHING. FOR DEVELOPMENT ONLY.\n%s\n\n", rule, rule)
+	}
+	fmt.Fprintf(w, "  TEE       %s\n", platform)
 	fmt.Fprintf(w, "  module    %s\n", r.Module)
 	for _, l := range config.Listeners {
 		fmt.Fprintf(w, "  listener  %s: %s, %s\n", l.Name, r.Listeners[l.Name], inWords[l.Kind])
+	}
+	if r.Bundle == "" {
+		fmt.Fprintf(w, "  bundle    none: the owner says what clients demand of this broker\n  made now  %s\n\n", made(state))
+		return
 	}
 	fmt.Fprintf(w, "  bundle    %s\n  made now  %s\n\nTry, in other terminals:\n\n", r.Bundle, made(state))
 	for _, line := range toTry(r, config) {

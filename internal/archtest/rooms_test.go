@@ -36,7 +36,7 @@ var rooms = map[string][]string{
 	"internal/abi":       {},
 
 	"atls":   {"attest", "attest/policy", "internal/dcbor", "internal/sign1"},
-	"client": {"atls", "attest/nitro", "attest/cca", "attest/sim"}, // a client knows the drivers whose evidence it can judge
+	"client": {"atls", "attest/tpm", "attest/nitro", "attest/cca", "attest/sim"}, // a client knows the drivers whose evidence it can judge
 	"bench":  {"client", "internal/mqtt"},
 
 	"attest":               {"internal/dcbor", "internal/sign1"},
@@ -54,6 +54,7 @@ var rooms = map[string][]string{
 	"internal/sign1":    {"internal/dcbor"},
 	"internal/archtest": {},
 
+	"attest/tpm/tpmtest":     {},                                // for tests
 	"internal/brokertest":    {"internal/abi", "internal/mqtt"}, // for tests
 	"internal/mqtt/mqtttest": {},                                // for tests
 }
