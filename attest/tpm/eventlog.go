@@ -11,7 +11,6 @@ import (
 // Constants of event logs (PC Client Platform Firmware Profile, 10.2 to 10.4).
 const (
 	eventNoAction   = 0x00000003
-	eventTag        = 0x00000006 // EV_EVENT_TAG
 	maxEvents       = 4096
 	maxLogHashes    = 8
 	specID          = "Spec ID Event03\x00"
@@ -67,7 +66,8 @@ func (l *EventLog) noteLocality(e *Event) {
 
 // header reads the first event, in the old format, which says of which hash functions the others have digests (TCG_EfiSpecIDEvent, 10.4.5.1).
 func (l *EventLog) header(r *logReader) (sizes map[uint16]int, err error) {
-	pcr, kind := r.le32(), r.le32()
+	r.le32() // register, 0 for TPMs and 1 for TDX
+	kind := r.le32()
 	r.take(sha1Size)
 	size := r.le32()
 	body := r.take(int(min(size, maxEventLogSize)))
@@ -75,7 +75,7 @@ func (l *EventLog) header(r *logReader) (sizes map[uint16]int, err error) {
 		return nil, r.err
 	}
 	rest, ok := bytes.CutPrefix(body, []byte(specID))
-	if pcr != 0 || kind != eventNoAction || !ok {
+	if kind != eventNoAction || !ok {
 		return nil, errors.New("it does not announce the crypto-agile format (version 2.0)")
 	}
 	spec := &logReader{reader{rest: rest}}
