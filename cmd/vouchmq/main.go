@@ -88,6 +88,6 @@ refused; 27 timeout.`,
 		return withHint(errors.New(readable), "see: "+c.CommandPath()+" --help")
 	})
 	root.AddCommand(newServe(), newConfig(), newPub(), newSub(), newInspect(), newVersion(), newDemo(), newBench(),
-		newStatus(), newClients(), newSubscriptions(), newRetained(), newReload(), newUnlock(), newLogLevel(), newPasswd())
+		newStatus(), newClients(), newSubscriptions(), newRetained(), newReload(), newUnlock(), newLogLevel(), newPasswd(), newTPM())
 	return root
 }
