@@ -75,7 +75,7 @@ func opened[T any](ctx context.Context, open opener, do func(transport.TPM) (T, 
 
 // How often a TPM that is busy is asked again: 10 ms, 20 ms, and so on, in all ten seconds at most.
 const (
-	maxTries   = 11
+	maxTries   = 10
 	firstPause = 10 * time.Millisecond
 )
 
