@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -428,6 +429,17 @@ func ExamplePolicy_Judge() {
 	facts.Measurements = map[string][]byte{"key": append([]byte{1}, make([]byte, 47)...)}
 	fmt.Println(p.Judge(facts).Err)
 	// Output: module sha384:e881584651bf… is not one of the 1 accepted by identity "broker"
+}
+
+func TestPatience(t *testing.T) {
+	for entry, want := range map[string]time.Duration{
+		"sgx: {}": 5 * time.Second, "tpm: { ak: " + strings.Repeat("11", 32) + " }": 30 * time.Second,
+	} {
+		p, err := Parse("p.yaml", []byte("version: 1\nidentities:\n  a:\n    module: "+digestA+"\n    any_of:\n      - sgx: {}\n      - "+entry+"\nrules: []\n"))
+		if err != nil || p.Patience() != want {
+			t.Errorf("%s: %v, %v", entry, p.Patience(), err)
+		}
+	}
 }
 
 // Evidence of CCA and of TPMs leads to no root: an identity that does not say whose keys it believes would be anybody's. What

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/hex"
@@ -9,8 +10,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,7 +47,7 @@ The files between them are not secret. ak.pem is what the broker's configuration
 docs/platforms/tpm.md.`,
 	}
 	helpWithoutShorthand(c)
-	c.AddCommand(newTPMInit(), newTPMRequest(), newTPMChallenge(), newTPMAnswer(), newTPMCertify())
+	c.AddCommand(newTPMInit(), newTPMRequest(), newTPMChallenge(), newTPMAnswer(), newTPMCertify(), newTPMPCRs())
 	return c
 }
 
@@ -322,6 +325,51 @@ func tpmAnswer(c *cobra.Command, name string, f *deviceFlags) error {
 		return err
 	}
 	return writeOut(c, f.out, out)
+}
+
+func newTPMPCRs() *cobra.Command {
+	var o tpm.Options
+	var bank string
+	c := &cobra.Command{
+		Use:   "pcrs",
+		Short: "On the machine: show its PCRs as a policy has them",
+		Long: `Show the attestation key and the PCRs of this machine, as a policy would demand them. They are what the machine says of itself: take
+them from one that you trust.`,
+		Example: `  vouchmq tpm pcrs
+  vouchmq tpm pcrs --pcr 4,9,14 --bank sha384`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return tpmPCRs(c, o, bank) },
+	}
+	helpWithoutShorthand(c)
+	c.Flags().StringVar(&o.Device, "device", tpm.Device, "path of the TPM's device, or of the socket of one in software")
+	c.Flags().StringVar(&bank, "bank", "sha256", "sha256 or sha384")
+	c.Flags().IntSliceVar(&o.PCRs, "pcr", tpm.DefaultPCRs(), "numbers of the PCRs")
+	return c
+}
+
+func tpmPCRs(c *cobra.Command, o tpm.Options, bank string) error {
+	var ok bool
+	if o.Hash, ok = map[string]crypto.Hash{"sha256": crypto.SHA256, "sha384": crypto.SHA384}[bank]; !ok {
+		return fmt.Errorf("--bank: %q is neither sha256 nor sha384", bank)
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), tpmPatience)
+	defer cancel()
+	a, err := tpm.NewAttester(ctx, o)
+	if err != nil {
+		return explainTPM(err)
+	}
+	registers, err := a.Registers(ctx)
+	if err != nil {
+		return explainTPM(err)
+	}
+	w := c.OutOrStdout()
+	fmt.Fprintf(w, "tpm:\n  ak: [%x]\n  pcrs:\n", a.Key())
+	for _, i := range slices.Sorted(maps.Keys(registers)) {
+		if _, err := fmt.Fprintf(w, "    %d: %x\n", i, registers[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func newTPMCertify() *cobra.Command {

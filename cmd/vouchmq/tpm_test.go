@@ -80,6 +80,10 @@ func TestTPMEnrolment(t *testing.T) {
 	s.run("tpm certify answer.pem --ca machines --out ak.pem", ek+" is enrolled", "ak_ca: [")
 	s.refused("tpm certify answer.pem --ca machines", "no challenge for this key waits")
 
+	zero := strings.Repeat("00", 32)
+	s.run("tpm pcrs --pcr 14,0 --device "+m.Socket, "ak: [", "    0: "+zero, "    14: "+zero)
+	s.refused("tpm pcrs --bank sha1 --device "+m.Socket, "neither sha256 nor sha384")
+	s.refused("tpm pcrs --pcr 24 --device "+m.Socket, "numbers 0 to 23")
 	s.servesWith(m)
 	s.refusesCertificateOn(stranger)
 }
