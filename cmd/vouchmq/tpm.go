@@ -59,7 +59,7 @@ func newTPMInit() *cobra.Command {
 		Short: "Make a CA that certifies attestation keys",
 		Long: `Make a folder with a CA that certifies the attestation keys of machines, and nothing else. Whoever has its key can pass off
 anything as a machine that was enrolled: keep the folder away from the machines.`,
-		Example: `  vouchmq tpm init machines --name "machines of the plant"`,
+		Example: `  vouchmq tpm init machines --name plant-machines`,
 		Args:    cobra.ExactArgs(1),
 		RunE:    func(c *cobra.Command, args []string) error { return tpmInit(c, args[0], name, days) },
 	}
