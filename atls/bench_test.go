@@ -32,6 +32,12 @@ func BenchmarkHandshakeUnattested(b *testing.B) {
 
 func BenchmarkHandshakeAttested(b *testing.B) { benchDial(b, newRig(b)) }
 
+func BenchmarkHandshakeP1(b *testing.B) {
+	r := newRig(b)
+	r.client.Carrier = atls.P1
+	benchDial(b, r)
+}
+
 func BenchmarkHandshakeMutual(b *testing.B) { benchDial(b, newRig(b).mutual(b)) }
 
 func benchDial(b *testing.B, r *rig) {

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"time"
@@ -26,12 +27,19 @@ type ClientConfig struct {
 	// observer cannot tell the difference.
 	Unattested bool
 
+	// Carrier is how the server's evidence travels: N1 ("" is the same), or P1, which takes a round trip more and can
+	// be told by its shape. No server can change it.
+	Carrier Carrier
+
+	// Certificate is shown to a server that asks for one before it reveals its evidence; nil: none.
+	Certificate *tls.Certificate
+
 	// Attester makes this client's own evidence, sent only after the server was accepted; nil: none.
 	Attester attest.Attester
 	Identity attest.Identity // what this client's evidence claims
 
 	HandshakeTimeout time.Duration // default 10 s
-	EvidenceTimeout  time.Duration // for the server's ticket, and for making own evidence; default 5 s, 30 s with a TPM
+	EvidenceTimeout  time.Duration // for the server's evidence, and for making own evidence; default 5 s, 30 s with a TPM
 
 	Rand io.Reader        // for nonce and blind; default crypto/rand
 	Now  func() time.Time // default time.Now
@@ -51,6 +59,9 @@ func (c *ClientConfig) withDefaults() (*ClientConfig, error) {
 	if d.Server == nil && !d.Unattested {
 		return nil, errors.New("attested TLS: no policy for the server is given")
 	}
+	if err := d.chooseCarrier(); err != nil {
+		return nil, err
+	}
 	d.HandshakeTimeout = orDefault(d.HandshakeTimeout, DefaultHandshakeTimeout)
 	d.EvidenceTimeout = orDefault(d.EvidenceTimeout, evidenceTimeout(d.Attester, d.Server))
 	if d.Rand == nil {
@@ -60,6 +71,21 @@ func (c *ClientConfig) withDefaults() (*ClientConfig, error) {
 		d.Now = time.Now
 	}
 	return &d, nil
+}
+
+// chooseCarrier puts the carrier that is meant into Carrier.
+func (c *ClientConfig) chooseCarrier() error {
+	switch {
+	case c.Unattested && c.Carrier == "":
+		c.Carrier = X1
+	case c.Unattested:
+		return fmt.Errorf("attested TLS: carrier %q is given, and no evidence is to be asked for", c.Carrier)
+	case c.Carrier == "":
+		c.Carrier = N1
+	case !c.Carrier.attests():
+		return fmt.Errorf("attested TLS: carrier %q is neither %s nor %s", c.Carrier, N1, P1)
+	}
+	return nil
 }
 
 // Dial connects with dial and Client. If the server has newer ECH keys than the client knows, it says which,
@@ -108,8 +134,9 @@ func Client(ctx context.Context, raw net.Conn, config *ClientConfig) (*Conn, err
 type clientHandshake struct {
 	config *ClientConfig
 	session
-	trap *ticketTrap
-	tls  *tls.Conn
+	trap  *ticketTrap
+	tls   *tls.Conn
+	asked bool // for a certificate
 }
 
 func newClientHandshake(raw net.Conn, config *ClientConfig) (*clientHandshake, error) {
@@ -117,16 +144,13 @@ func newClientHandshake(raw net.Conn, config *ClientConfig) (*clientHandshake, e
 	if err != nil {
 		return nil, err
 	}
-	h := &clientHandshake{config: config, session: session{carrier: N1, service: config.Service}}
-	if config.Unattested {
-		h.carrier = X1
-	}
+	h := &clientHandshake{config: config, session: session{self: attest.RoleClient, carrier: config.Carrier, service: config.Service}}
 	if _, err := io.ReadFull(config.Rand, h.nonce[:]); err != nil {
 		return nil, attest.Errorf(attest.ErrAttester, "read randomness: %w", err)
 	}
 	h.trap = &ticketTrap{conn: &pausingConn{Conn: raw}}
-	if h.carrier == X1 {
-		h.trap.disarm() // the empty ticket is of no interest
+	if h.carrier != N1 {
+		h.trap.disarm() // what ticket may come is of no interest
 	}
 	h.tls = tls.Client(h.trap.conn, &tls.Config{
 		ServerName:                     serverName(h.nonce, h.carrier, h.service),
@@ -134,7 +158,8 @@ func newClientHandshake(raw net.Conn, config *ClientConfig) (*clientHandshake, e
 		MinVersion:                     tls.VersionTLS13,
 		NextProtos:                     []string{ALPN},
 		EncryptedClientHelloConfigList: config.ECHConfigList,
-		ClientSessionCache:             h.trap,
+		ClientSessionCache:             h.trap, // for all carriers: an extension of the hello shows it
+		GetClientCertificate:           h.certificate,
 		Renegotiation:                  tls.RenegotiateNever,
 		DynamicRecordSizingDisabled:    true,
 		Time:                           config.Now,
@@ -149,22 +174,22 @@ func (h *clientHandshake) run(ctx context.Context) (*Conn, error) {
 		return nil, err
 	}
 	cs := h.tls.ConnectionState()
-	if err := checkConnection(&cs); err != nil {
+	if err := checkConnection(&cs, false); err != nil {
 		return nil, err
 	}
-	key := attest.Sum(cs.PeerCertificates[0].RawSubjectPublicKeyInfo)
-	h.serverKey = &key
-	c := &Conn{Conn: h.tls, peer: Peer{
+	h.serverKey = leafKey(cs.PeerCertificates)
+	c := &Conn{Conn: h.tls, session: h.session, peer: Peer{
 		Carrier: h.carrier, ServerName: h.service, Certificates: cs.PeerCertificates,
 		ALPN: cs.NegotiatedProtocol, TLSVersion: cs.Version,
 	}}
+	c.rounds.client = h.config
 	return c, h.attest(ctx, c, &cs)
 }
 
 // attest judges the server, and then, not before, lets this client's own evidence go.
 func (h *clientHandshake) attest(ctx context.Context, c *Conn, cs *tls.ConnectionState) error {
 	raw, timeout := h.trap.conn.Conn, h.config.EvidenceTimeout
-	if h.carrier == N1 {
+	if h.carrier.attests() {
 		d := startDeadline(ctx, raw, timeout, "waiting for the server's evidence")
 		if err := d.stop(h.judgeServer(d.ctx, c, cs)); err != nil {
 			return err
@@ -175,16 +200,11 @@ func (h *clientHandshake) attest(ctx context.Context, c *Conn, cs *tls.Connectio
 }
 
 func (h *clientHandshake) judgeServer(ctx context.Context, c *Conn, cs *tls.ConnectionState) error {
-	early, err := h.trap.readTicket(h.tls)
+	evidence, early, err := h.readEvidence()
 	if err != nil {
-		return ticketError(err)
+		return h.evidenceError(err)
 	}
-	evidence, err := unpackTicket(h.trap.ticket)
-	h.trap.disarm()
-	if err != nil {
-		return err
-	}
-	binding, err := h.binding(attest.RoleServer, cs)
+	binding, err := h.binding(attest.RoleServer, h.connecting(), cs)
 	if err != nil {
 		return err
 	}
@@ -198,10 +218,24 @@ func (h *clientHandshake) judgeServer(ctx context.Context, c *Conn, cs *tls.Conn
 	return nil
 }
 
+// readEvidence waits for the server's evidence, and returns with it what application data came along.
+func (h *clientHandshake) readEvidence() (evidence, early []byte, err error) {
+	if h.carrier == P1 {
+		evidence, err = readServerFrame(h.tls)
+		return evidence, nil, err
+	}
+	if early, err = h.trap.readTicket(h.tls); err != nil {
+		return nil, nil, err
+	}
+	evidence, err = unpackTicket(h.trap.ticket)
+	h.trap.disarm()
+	return evidence, early, err
+}
+
 // sendEvidence sends the client's frame. It is empty for a client that has nothing to show, or has not seen
 // evidence of the server.
 func (h *clientHandshake) sendEvidence(ctx context.Context, cs *tls.ConnectionState) error {
-	if h.config.Attester == nil || h.carrier != N1 {
+	if h.config.Attester == nil || !h.carrier.attests() {
 		return writeFrame(h.tls, nil)
 	}
 	evidence, err := h.evidence(ctx, cs)
@@ -212,7 +246,7 @@ func (h *clientHandshake) sendEvidence(ctx context.Context, cs *tls.ConnectionSt
 }
 
 func (h *clientHandshake) evidence(ctx context.Context, cs *tls.ConnectionState) ([]byte, error) {
-	binding, err := h.binding(attest.RoleClient, cs)
+	binding, err := h.binding(attest.RoleClient, h.connecting(), cs)
 	if err != nil {
 		return nil, err
 	}
@@ -220,8 +254,26 @@ func (h *clientHandshake) evidence(ctx context.Context, cs *tls.ConnectionState)
 	return attest.Make(ctx, h.config.Attester, attest.PurposeConnection, claims, h.config.Rand)
 }
 
-// ticketError says that a server which goes away instead of sending its ticket gave no evidence.
-func ticketError(err error) error {
+// certificate is asked for the client's certificate, if the server wants one.
+func (h *clientHandshake) certificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	h.asked = true
+	if h.config.Certificate == nil {
+		return new(tls.Certificate), nil
+	}
+	leaf, err := leafOf(h.config.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	h.clientKey = leafKey([]*x509.Certificate{leaf})
+	return h.config.Certificate, nil
+}
+
+// evidenceError says what it means that a server goes away instead of sending its evidence.
+func (h *clientHandshake) evidenceError(err error) error {
+	var told *net.OpError // an alert; without a certificate it can only be about that
+	if h.asked && h.config.Certificate == nil && errors.As(err, &told) {
+		return attest.Errorf(attest.ErrTLS, "the server shows its evidence only to clients with a certificate, and none is given: %w", err)
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return attest.Errorf(attest.ErrMissing, "the server closed the connection and sent no evidence")
 	}

@@ -25,7 +25,7 @@ const closeTimeout = time.Second
 // Peer is what is known of the other side of a connection.
 type Peer struct {
 	Carrier      Carrier
-	ServerName   string              // as asked for; for N1 and X1 the name of the service
+	ServerName   string              // as asked for; with a bundle the name of the service
 	Attested     bool                // evidence of the peer was accepted
 	Identities   []string            // of the policy that hold for the peer, sorted
 	Verdict      *policy.Verdict     // nil if the peer gave no evidence, or nobody wanted to appraise it
@@ -37,12 +37,19 @@ type Peer struct {
 // Conn is a TLS connection whose peer has been appraised.
 type Conn struct {
 	*tls.Conn
-	early []byte // read along with the ticket, at most one byte
-	peer  Peer
+	early   []byte // read along with the ticket, at most one byte
+	peer    Peer
+	session session // what evidence of this connection is bound to
+	rounds  rounds  // of re-attestation
 }
 
-// Peer returns what is known of the other side. The caller must not change it.
-func (c *Conn) Peer() *Peer { return &c.peer }
+// Peer returns what is known of the other side, by its latest evidence. The caller must not change it.
+func (c *Conn) Peer() *Peer {
+	if p := c.rounds.peer.Load(); p != nil {
+		return p
+	}
+	return &c.peer
+}
 
 // Read reads application data.
 func (c *Conn) Read(b []byte) (int, error) {

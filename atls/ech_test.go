@@ -29,25 +29,30 @@ func TestECHRotation(t *testing.T) {
 		"both generations": {func(r *rig) []*atls.ECHKey { return []*atls.ECHKey{next, r.ech} }, 1},
 		"only the new one": {func(*rig) []*atls.ECHKey { return []*atls.ECHKey{next} }, 2},
 	} {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t)
-			r.server.ECHKeys = test.keys(r)
-			addr, outcomes := start(t, r.server)
-			dials := 0
-			nonces := &recordingReader{zeros: zeros{}}
-			r.client.Rand = nonces
-			conn, err := atls.Dial(testContext(t), countingDialer(addr, &dials), &r.client)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			if dials != test.dials || nonces.reads != test.dials {
-				t.Errorf("%d connections with %d nonces, want %d", dials, nonces.reads, test.dials)
-			}
-			for range test.dials {
-				wait(t, outcomes)
-			}
-		})
+		for _, carrier := range []atls.Carrier{atls.N1, atls.P1} {
+			t.Run(name+"/"+string(carrier), func(t *testing.T) {
+				r := newRig(t).authenticated(t)
+				r.client.Carrier, r.server.ECHKeys = carrier, test.keys(r)
+				addr, outcomes := start(t, r.server)
+				dials := 0
+				nonces := &recordingReader{zeros: zeros{}}
+				r.client.Rand = nonces
+				conn, err := atls.Dial(testContext(t), countingDialer(addr, &dials), &r.client)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				if dials != test.dials || nonces.reads != test.dials {
+					t.Errorf("%d connections with %d nonces, want %d", dials, nonces.reads, test.dials)
+				}
+				if p := conn.Peer(); !p.Attested || p.Carrier != carrier {
+					t.Errorf("the last connection is of another kind: %+v", p)
+				}
+				for range test.dials {
+					wait(t, outcomes)
+				}
+			})
+		}
 	}
 }
 
@@ -60,18 +65,21 @@ func (r *recordingReader) Read(b []byte) (int, error) { r.reads++; return r.zero
 
 // TestECHStripped: a server, or a machine in between, that knows no ECH. The client does not fall back.
 func TestECHStripped(t *testing.T) {
-	r := newRig(t).mutual(t)
-	rogue := r.rogue()
-	rogue.ech = nil
-	addr, got := rogue.serve(t)
-	dials := 0
-	_, err := atls.Dial(testContext(t), countingDialer(addr, &dials), &r.client)
-	wantKind(t, "client", err, attest.ErrECH)
-	if dials != 1 {
-		t.Errorf("%d connections", dials)
-	}
-	if data := wait(t, got); len(data) != 0 {
-		t.Error("application data was sent")
+	for _, carrier := range []atls.Carrier{atls.N1, atls.P1} {
+		r := newRig(t).mutual(t).authenticated(t)
+		r.client.Carrier = carrier
+		rogue := r.rogue()
+		rogue.ech, rogue.wantCertificate = nil, true
+		addr, got := rogue.serve(t)
+		dials := 0
+		_, err := atls.Dial(testContext(t), countingDialer(addr, &dials), &r.client)
+		wantKind(t, "client", err, attest.ErrECH)
+		if dials != 1 {
+			t.Errorf("%d connections", dials)
+		}
+		if data := wait(t, got); len(data) != 0 {
+			t.Error("application data was sent")
+		}
 	}
 }
 

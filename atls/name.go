@@ -13,6 +13,7 @@ type Carrier string
 // The carriers.
 const (
 	N1       Carrier = "n1" // evidence in the session ticket
+	P1       Carrier = "p1" // evidence as the first application data
 	X1       Carrier = "x1" // bundle used, no evidence asked for
 	Ordinary Carrier = ""   // ordinary TLS
 )
@@ -21,11 +22,14 @@ const (
 // any MQTT client.
 const ALPN = "mqtt"
 
-// carrierFrame ("p1") is part of the protocol and not of this version.
-const carrierFrame = "p1"
-
 // base32Nonce is lower case, since server names are.
 var base32Nonce = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// named reports whether a server name can ask for the carrier.
+func (c Carrier) named() bool { return c == N1 || c == P1 || c == X1 }
+
+// attests reports whether the server gives evidence.
+func (c Carrier) attests() bool { return c == N1 || c == P1 }
 
 type nonce = [attest.NonceSize]byte
 
@@ -43,11 +47,8 @@ func parseServerName(name, service string) (Carrier, nonce, error) {
 		return Ordinary, n, nil
 	}
 	label, carrier, ok := strings.Cut(rest, ".")
-	if !ok || (carrier != string(N1) && carrier != string(X1) && carrier != carrierFrame) {
+	if !ok || !Carrier(carrier).named() {
 		return Ordinary, n, nil
-	}
-	if carrier == carrierFrame {
-		return Ordinary, n, attest.Errorf(attest.ErrFormat, "client asks for carrier p1, which this version does not serve")
 	}
 	decoded, err := base32Nonce.DecodeString(label)
 	if err != nil || len(decoded) != len(n) || base32Nonce.EncodeToString(decoded) != label {

@@ -95,7 +95,8 @@ func TestClientRefusesServer(t *testing.T) {
 	}
 }
 
-// TestClientRefusesRogueServer connects to attackers that hold the broker's certificate key and ECH key.
+// TestClientRefusesRogueServer connects to attackers that hold the broker's certificate key and ECH key, by either
+// carrier.
 func TestClientRefusesRogueServer(t *testing.T) {
 	genuine := func(t *testing.T, r *rig, claims *attest.Claims) []byte {
 		return must(attest.Make(testContext(t), sim.NewAttester(r.tee, attest.Digest{1}), attest.PurposeConnection, claims, zeros{}))(t)
@@ -103,83 +104,132 @@ func TestClientRefusesRogueServer(t *testing.T) {
 	fixed := func(b []byte) func(*testing.T, *rig, string, *tls.ConnectionState) []byte {
 		return func(*testing.T, *rig, string, *tls.ConnectionState) []byte { return b }
 	}
-	lying := ticketOf(nil)
-	lying[0] = 1
 	tests := []struct {
-		name   string
-		ticket func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte
-		kind   attest.Kind
+		name     string
+		evidence func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte
+		kind     attest.Kind
 	}{
 		{"role of the client", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
-			return ticketOf(genuine(t, r, claimsFor(t, attest.RoleClient, name, r.leafKey, cs, brokerIdentity)))
+			return genuine(t, r, claimsFor(t, attest.RoleClient, name, r.leafKey, cs, brokerIdentity))
 		}, attest.ErrRole},
 		{"role of the client, relabelled", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
 			e := must(attest.DecodeEvidence(genuine(t, r, claimsFor(t, attest.RoleClient, name, r.leafKey, cs, brokerIdentity))))(t)
 			e.Claims = must(claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity).Encode())(t)
-			return ticketOf(must(e.Encode())(t))
+			return must(e.Encode())(t)
 		}, attest.ErrBinding},
 		{"another nonce", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
 			c := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
 			c.Nonce[0] ^= 1
-			return ticketOf(genuine(t, r, c))
+			return genuine(t, r, c)
 		}, attest.ErrBinding},
 		{"another service", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
 			c := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
 			c.Service = "other.example"
-			return ticketOf(genuine(t, r, c))
+			return genuine(t, r, c)
 		}, attest.ErrBinding},
 		{"another request", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
 			c := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
 			c.Request = attest.Digest{}
-			return ticketOf(genuine(t, r, c))
+			return genuine(t, r, c)
 		}, attest.ErrBinding},
 		{"another own key", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
 			c := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
 			c.OwnKey = &attest.Digest{}
-			return ticketOf(genuine(t, r, c))
+			return genuine(t, r, c)
 		}, attest.ErrBinding},
 		{"made for a certificate request", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
 			c := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
-			return ticketOf(must(attest.Make(testContext(t), sim.NewAttester(r.tee, attest.Digest{1}), attest.PurposeCertificate, c, zeros{}))(t))
+			return must(attest.Make(testContext(t), sim.NewAttester(r.tee, attest.Digest{1}), attest.PurposeCertificate, c, zeros{}))(t)
 		}, attest.ErrBinding},
 		{"data of a guest", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
 			c := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
 			c.Guest = &attest.Digest{}
-			return ticketOf(genuine(t, r, c))
+			return genuine(t, r, c)
 		}, attest.ErrFormat},
-		{"empty ticket", fixed(ticketOf(nil)), attest.ErrMissing},
-		{"short ticket", fixed(make([]byte, 100)), attest.ErrFormat},
-		{"oversized ticket", fixed(make([]byte, 60000)), attest.ErrFormat},
-		{"length beyond the ticket", fixed(lying), attest.ErrFormat},
-		{"padding not zero", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
-			b := ticketOf(genuine(t, r, claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)))
-			b[len(b)-1] = 1
-			return b
-		}, attest.ErrFormat},
-		{"garbage", fixed(ticketOf([]byte("garbage"))), attest.ErrFormat},
+		{"garbage", fixed([]byte("garbage")), attest.ErrFormat},
 		// The control: the attacker with a TEE of the right kind, for this very connection, is no attacker.
 		{"control", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
-			return ticketOf(genuine(t, r, claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)))
+			return genuine(t, r, claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity))
 		}, 0},
 	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
+	for _, carrier := range []atls.Carrier{atls.N1, atls.P1} {
+		for _, test := range tests {
+			t.Run(string(carrier)+"/"+test.name, func(t *testing.T) {
+				r := newRig(t).mutual(t)
+				r.client.Carrier = carrier
+				rogue := r.rogue()
+				rogue.give(carrier, func(name string, cs *tls.ConnectionState) []byte { return test.evidence(t, r, name, cs) })
+				refusesRogue(t, r, rogue, test.kind)
+			})
+		}
+	}
+}
+
+// refusesRogue connects to an attacker, who must get nothing of the application. Kind 0 is the control.
+func refusesRogue(t *testing.T, r *rig, rogue *rogueServer, kind attest.Kind) error {
+	t.Helper()
+	addr, got := rogue.serve(t)
+	conn, err := dial(t, addr, r.client)
+	if kind == 0 {
+		if err != nil {
+			t.Fatal("control was refused:", err)
+		}
+		conn.Close()
+		return nil
+	}
+	wantKind(t, "client", err, kind)
+	if data := wait(t, got); len(data) != 0 {
+		t.Errorf("attacker got %d bytes of the application", len(data))
+	}
+	return err
+}
+
+// TestClientRefusesTickets that no server of this protocol writes.
+func TestClientRefusesTickets(t *testing.T) {
+	lying := ticketOf(nil)
+	lying[0] = 1
+	dirty := ticketOf([]byte("garbage"))
+	dirty[len(dirty)-1] = 1
+	for name, test := range map[string]struct {
+		ticket []byte
+		kind   attest.Kind
+		text   string
+	}{
+		"empty":                     {ticketOf(nil), attest.ErrMissing, "no evidence"},
+		"short":                     {make([]byte, 100), attest.ErrFormat, "100 bytes"},
+		"oversized":                 {make([]byte, 60000), attest.ErrFormat, "60000 bytes"},
+		"length beyond the ticket":  {lying, attest.ErrFormat, "exceeds"},
+		"padding that is not zeros": {dirty, attest.ErrFormat, "padding is not zero"},
+	} {
+		t.Run(name, func(t *testing.T) {
 			r := newRig(t).mutual(t)
 			rogue := r.rogue()
-			rogue.ticket = func(name string, cs tls.ConnectionState) []byte { return test.ticket(t, r, name, &cs) }
-			addr, got := rogue.serve(t)
-			conn, err := dial(t, addr, r.client)
-			if test.kind == 0 {
-				if err != nil {
-					t.Fatal("control was refused:", err)
-				}
-				conn.Close()
-				return
+			rogue.ticket = func(string, tls.ConnectionState) []byte { return test.ticket }
+			if err := refusesRogue(t, r, rogue, test.kind); err != nil && !strings.Contains(err.Error(), test.text) {
+				t.Errorf("error %q does not say %q", err, test.text)
 			}
-			wantKind(t, "client", err, test.kind)
-			if data := wait(t, got); len(data) != 0 {
-				t.Errorf("attacker got %d bytes of the application", len(data))
-			}
+		})
+	}
+}
+
+// TestClientRefusesFirstData that is no frame of evidence.
+func TestClientRefusesFirstData(t *testing.T) {
+	for name, test := range map[string]struct {
+		data []byte
+		kind attest.Kind
+	}{
+		"empty":             {frameOf(nil), attest.ErrMissing},
+		"end of connection": {nil, attest.ErrMissing},
+		"cut short":         {frameOf(make([]byte, 100))[:50], attest.ErrMissing},
+		"oversized":         {[]byte{0, 0, 0xc0, 0}, attest.ErrFormat},
+		"MQTT":              {[]byte{0x20, 3, 0, 0, 0}, attest.ErrFormat},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t).mutual(t)
+			r.client.Carrier = atls.P1
+			rogue := r.rogue()
+			rogue.speak = func(c *tls.Conn) { c.Write(test.data); c.CloseWrite() }
+			refusesRogue(t, r, rogue, test.kind)
 		})
 	}
 }
@@ -192,86 +242,90 @@ func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 // TestReplay: an attacker with the stolen keys fetches genuine evidence on a connection of its own, and shows
 // it to the next client.
 func TestReplay(t *testing.T) {
-	r := newRig(t)
-	genuine, _ := start(t, r.server)
-	attacker, err := r.dialRogue(t, genuine, label([32]byte{1})+".n1."+service, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	old := attacker.evidence(t)
-	attacker.Close()
-
-	t.Run("as it was", func(t *testing.T) {
-		rogue := r.rogue()
-		rogue.ticket = func(string, tls.ConnectionState) []byte { return ticketOf(old) }
-		addr, _ := rogue.serve(t)
-		_, err := dial(t, addr, r.client)
-		wantKind(t, "client", err, attest.ErrBinding)
-	})
-	t.Run("old quote under new claims", func(t *testing.T) {
-		rogue := r.rogue()
-		rogue.ticket = func(name string, cs tls.ConnectionState) []byte {
-			e := must(attest.DecodeEvidence(old))(t)
-			e.Claims = must(claimsFor(t, attest.RoleServer, name, r.leafKey, &cs, brokerIdentity).Encode())(t)
-			return ticketOf(must(e.Encode())(t))
+	for _, carrier := range []atls.Carrier{atls.N1, atls.P1} {
+		r := newRig(t)
+		r.client.Carrier = carrier
+		genuine, _ := start(t, r.server)
+		attacker, err := r.dialRogue(t, genuine, label([32]byte{1})+"."+string(carrier)+"."+service, nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		addr, _ := rogue.serve(t)
-		_, err := dial(t, addr, r.client)
-		wantKind(t, "client", err, attest.ErrBinding)
-	})
+		old := attacker.evidence(t)
+		attacker.Close()
+
+		t.Run(string(carrier)+"/as it was", func(t *testing.T) {
+			rogue := r.rogue()
+			rogue.give(carrier, func(string, *tls.ConnectionState) []byte { return old })
+			refusesRogue(t, r, rogue, attest.ErrBinding)
+		})
+		t.Run(string(carrier)+"/old quote under new claims", func(t *testing.T) {
+			rogue := r.rogue()
+			rogue.give(carrier, func(name string, cs *tls.ConnectionState) []byte {
+				e := must(attest.DecodeEvidence(old))(t)
+				e.Claims = must(claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity).Encode())(t)
+				return must(e.Encode())(t)
+			})
+			refusesRogue(t, r, rogue, attest.ErrBinding)
+		})
+	}
 }
 
 // TestRelay: a machine in the middle with stolen certificate and ECH keys passes the client's nonce to the
-// genuine broker, and the broker's ticket back. It is the attack that defeats evidence bound to key and nonce
-// only (CVE-2026-33697).
+// genuine broker, and the broker's evidence back. It is the attack that defeats evidence bound to key and nonce
+// only (CVE-2026-33697). The evidence may also have come by another carrier.
 func TestRelay(t *testing.T) {
-	r := newRig(t).mutual(t)
-	genuine, _ := start(t, r.server)
-	rogue := r.rogue()
-	rogue.ticket = func(name string, _ tls.ConnectionState) []byte {
-		onward, err := r.dialRogue(t, genuine, name, nil)
-		if err != nil {
-			t.Error("relay could not connect onward:", err)
-			return []byte{0}
-		}
-		defer onward.Close()
-		return ticketOf(onward.evidence(t))
-	}
-	addr, got := rogue.serve(t)
-	_, err := dial(t, addr, r.client)
-	wantKind(t, "client", err, attest.ErrBinding)
-	if !strings.Contains(err.Error(), "another TLS connection") {
-		t.Errorf("the nonce was relayed, so the binder should be what differs: %v", err)
-	}
-	if data := wait(t, got); len(data) != 0 {
-		t.Errorf("the machine in the middle got %d bytes of the application", len(data))
+	for _, path := range [][2]atls.Carrier{{atls.N1, atls.N1}, {atls.P1, atls.P1}, {atls.P1, atls.N1}, {atls.N1, atls.P1}} {
+		t.Run(string(path[0]+" to "+path[1]), func(t *testing.T) {
+			r := newRig(t).mutual(t)
+			r.client.Carrier = path[1]
+			genuine, _ := start(t, r.server)
+			rogue := r.rogue()
+			rogue.give(path[1], func(name string, _ *tls.ConnectionState) []byte {
+				nonce, _, _ := strings.Cut(name, ".")
+				onward, err := r.dialRogue(t, genuine, nonce+"."+string(path[0])+"."+service, nil)
+				if err != nil {
+					t.Error("relay could not connect onward:", err)
+					return nil
+				}
+				defer onward.Close()
+				return onward.evidence(t)
+			})
+			addr, got := rogue.serve(t)
+			_, err := dial(t, addr, r.client)
+			wantKind(t, "client", err, attest.ErrBinding)
+			if !strings.Contains(err.Error(), "another TLS connection") {
+				t.Errorf("the nonce was relayed, so the binder should be what differs: %v", err)
+			}
+			if data := wait(t, got); len(data) != 0 {
+				t.Errorf("the machine in the middle got %d bytes of the application", len(data))
+			}
+		})
 	}
 }
 
-// TestEvidenceThatNeverComes: servers that hold the connection open.
+// TestEvidenceThatNeverComes: servers that hold the connection open, or go.
 func TestEvidenceThatNeverComes(t *testing.T) {
 	for name, test := range map[string]struct {
-		speak func(*tls.Conn)
-		kind  attest.Kind
+		carrier atls.Carrier
+		speak   func(*tls.Conn)
+		kind    attest.Kind
 	}{
-		"silent":       {nil, attest.ErrTimeout},
-		"speaks first": {func(c *tls.Conn) { c.Write([]byte("hello")) }, attest.ErrMissing},
-		"goes away":    {func(c *tls.Conn) { c.Close() }, attest.ErrMissing},
+		"n1, silent":       {atls.N1, nil, attest.ErrTimeout},
+		"n1, speaks first": {atls.N1, func(c *tls.Conn) { c.Write([]byte("hello")) }, attest.ErrMissing},
+		"n1, goes away":    {atls.N1, func(c *tls.Conn) { c.Close() }, attest.ErrMissing},
+		"p1, silent":       {atls.P1, nil, attest.ErrTimeout},
+		"p1, half":         {atls.P1, func(c *tls.Conn) { c.Write([]byte{0, 0, 1, 0, 1}) }, attest.ErrTimeout},
+		"p1, goes away":    {atls.P1, func(c *tls.Conn) { c.Close() }, attest.ErrMissing},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t).mutual(t)
-			r.client.EvidenceTimeout = 50 * time.Millisecond
+			r.client.Carrier, r.client.EvidenceTimeout = test.carrier, 50*time.Millisecond
 			if test.kind != attest.ErrTimeout {
 				r.client.EvidenceTimeout = patience
 			}
 			rogue := r.rogue()
 			rogue.speak = test.speak
-			addr, got := rogue.serve(t)
-			_, err := dial(t, addr, r.client)
-			wantKind(t, "client", err, test.kind)
-			if data := wait(t, got); len(data) != 0 {
-				t.Errorf("server got %d bytes of the application", len(data))
-			}
+			refusesRogue(t, r, rogue, test.kind)
 		})
 	}
 }

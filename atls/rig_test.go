@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -162,6 +163,17 @@ func dial(t testing.TB, addr string, config atls.ClientConfig) (*atls.Conn, erro
 
 func ordinaryTLS(r *rig) *tls.Config {
 	return &tls.Config{ServerName: service, RootCAs: r.ca.Pool(), NextProtos: []string{"mqtt"}}
+}
+
+// countingAttester counts quotes.
+type countingAttester struct {
+	attest.Attester
+	quotes atomic.Int64
+}
+
+func (a *countingAttester) Attest(ctx context.Context, data attest.ReportData) (attest.Quote, error) {
+	a.quotes.Add(1)
+	return a.Attester.Attest(ctx, data)
 }
 
 func wait[T any](t testing.TB, c <-chan T) T {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/vouchmq/vouchmq/atls"
@@ -24,8 +25,12 @@ type rogueServer struct {
 	certificate tls.Certificate
 	ech         []tls.EncryptedClientHelloKey
 	maxVersion  uint16
+	curves      []tls.CurveID // nil: all
+	tapped      *atomic.Pointer[tap]
+	unwrap      func([]byte, tls.ConnectionState) (*tls.SessionState, error)
 	// ticket makes the label of its session ticket; nil: it sends none.
-	ticket func(name string, cs tls.ConnectionState) []byte
+	ticket          func(name string, cs tls.ConnectionState) []byte
+	wantCertificate bool // of the client
 	// speak is called after the handshake; nil: wait for the client to go.
 	speak func(*tls.Conn)
 }
@@ -34,6 +39,11 @@ type rogueServer struct {
 func (s *rogueServer) serve(t testing.TB) (addr string, got chan []byte) {
 	got = make(chan []byte, 16)
 	addr = serve(t, func(raw net.Conn) {
+		if s.tapped != nil {
+			seen := &tap{Conn: raw}
+			s.tapped.Store(seen)
+			raw = seen
+		}
 		conn := tls.Server(raw, s.config())
 		if conn.Handshake() != nil {
 			got <- nil
@@ -49,7 +59,10 @@ func (s *rogueServer) serve(t testing.TB) (addr string, got chan []byte) {
 }
 
 func (s *rogueServer) config() *tls.Config {
-	base := &tls.Config{Certificates: []tls.Certificate{s.certificate}, EncryptedClientHelloKeys: s.ech, NextProtos: []string{"mqtt"}, MaxVersion: s.maxVersion}
+	base := &tls.Config{Certificates: []tls.Certificate{s.certificate}, EncryptedClientHelloKeys: s.ech, NextProtos: []string{"mqtt"}, MaxVersion: s.maxVersion, CurvePreferences: s.curves, UnwrapSession: s.unwrap}
+	if s.wantCertificate {
+		base.ClientAuth = tls.RequireAnyClientCert
+	}
 	base.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		config := base.Clone()
 		config.GetConfigForClient = nil
@@ -62,6 +75,18 @@ func (s *rogueServer) config() *tls.Config {
 		return config, nil
 	}
 	return base
+}
+
+// give makes the attacker give evidence by the carrier that it is asked for.
+func (s *rogueServer) give(carrier atls.Carrier, evidence func(name string, cs *tls.ConnectionState) []byte) {
+	if carrier == atls.N1 {
+		s.ticket = func(name string, cs tls.ConnectionState) []byte { return ticketOf(evidence(name, &cs)) }
+		return
+	}
+	s.speak = func(c *tls.Conn) {
+		cs := c.ConnectionState()
+		c.Write(frameOf(evidence(cs.ServerName, &cs)))
+	}
 }
 
 func (r *rig) rogue() *rogueServer {
@@ -97,7 +122,8 @@ func claimsFor(t testing.TB, role attest.Role, name string, key *ecdsa.PrivateKe
 	if c.OwnKey = &leaf; role == attest.RoleClient {
 		c.OwnKey, c.PeerKey = nil, &leaf
 	}
-	c.Request = attest.Sum(must(dcbor.Encode([]any{1, "n1", cs.NegotiatedProtocol, cs.Version, cs.CipherSuite}))(t))
+	carrier := strings.Split(name, ".")[1]
+	c.Request = attest.Sum(must(dcbor.Encode([]any{1, carrier, cs.NegotiatedProtocol, cs.Version, cs.CipherSuite}))(t))
 	return c
 }
 
@@ -142,15 +168,22 @@ func (r *rig) dialRogue(t testing.TB, addr, name string, change func(*tls.Config
 	return c, c.HandshakeContext(testContext(t))
 }
 
-// evidence reads the server's evidence from its ticket.
+// evidence reads the server's evidence, from its ticket or its frame.
 func (c *rogueClient) evidence(t testing.TB) []byte {
 	t.Helper()
+	if strings.Contains(c.name, ".p1.") {
+		length := make([]byte, 4)
+		must(io.ReadFull(c.Conn, length))(t)
+		evidence := make([]byte, binary.BigEndian.Uint32(length))
+		must(io.ReadFull(c.Conn, evidence))(t)
+		return evidence
+	}
 	go c.Read(make([]byte, 1)) // until the test closes the connection
 	ticket := wait(t, c.ticket)
 	return ticket[4 : 4+binary.BigEndian.Uint32(ticket)]
 }
 
-// frameOf is the client frame.
+// frameOf is a frame of evidence.
 func frameOf(evidence []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(evidence))), evidence...)
 }

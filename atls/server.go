@@ -16,14 +16,17 @@ import (
 	"github.com/vouchmq/vouchmq/attest/policy"
 )
 
-// ServerConfig is what a server needs. Only Service and Certificate are required; without Attester a server
-// serves ordinary TLS and refuses clients that ask for evidence.
+// ServerConfig is what a server needs. Only Service and Certificate are required; without Attester and Batcher a
+// server serves ordinary TLS and refuses clients that ask for evidence.
 type ServerConfig struct {
 	Service     string          // name of the service
 	Certificate tls.Certificate // leaf for Service, *.n1.Service, *.x1.Service and the public name, see package owner
 	ECHKeys     []*ECHKey       // newest first; two generations may be in use at a time
 	Attester    attest.Attester
 	Identity    attest.Identity // what the evidence claims
+	// Batcher makes the evidence, in place of Attester. Servers that have the same quoting device should have the same
+	// Batcher, so that one quote can serve connections of them all. nil: the server makes one around Attester.
+	Batcher *attest.Batcher
 
 	// Clients judges evidence of clients; nil: evidence is not looked at.
 	Clients *policy.Appraiser
@@ -32,13 +35,20 @@ type ServerConfig struct {
 
 	// MinVersion of ordinary TLS: tls.VersionTLS13 (default) or tls.VersionTLS12. Attested TLS needs 1.3.
 	MinVersion uint16
-	// ClientAuth and ClientCAs are for ordinary TLS only: asking for a certificate would move the ticket out
-	// of the server's first flight.
+	// ClientAuth says whether clients of ordinary TLS are asked for a certificate. Whether those with a bundle are,
+	// is for Reveal to say.
 	ClientAuth tls.ClientAuthType
-	ClientCAs  *x509.CertPool
-	// VerifyOrdinary is asked about each connection of ordinary TLS once certificates have been verified; an error
-	// ends the handshake. It is where revocation is looked at. nil: nothing more is asked.
-	VerifyOrdinary func(tls.ConnectionState) error
+	ClientCAs  *x509.CertPool // of certificates of clients
+	// VerifyConnection is asked about each connection that may have shown a certificate, once that has been verified;
+	// an error ends the handshake. It is where revocation is looked at. nil: nothing more is asked.
+	VerifyConnection func(tls.ConnectionState) error
+
+	// Reveal says who may see the evidence; "" is RevealFirst.
+	Reveal Reveal
+	// P1WithoutECH serves carrier P1 also to clients whose server name is in clear, for TLS stacks that cannot do
+	// ECH. EVERYBODY ON THE WAY THEN SEES the name of the service, the nonce, and that evidence is asked for; the
+	// evidence itself stays encrypted. Other carriers need ECH in any case.
+	P1WithoutECH bool
 
 	HandshakeTimeout time.Duration // default 10 s
 	EvidenceTimeout  time.Duration // for making evidence, and for the client's frame; default 5 s, 30 s with a TPM
@@ -46,6 +56,17 @@ type ServerConfig struct {
 	Rand io.Reader        // for blinds; default crypto/rand
 	Now  func() time.Time // default time.Now
 }
+
+// Reveal says to whom a server shows its evidence.
+type Reveal string
+
+// Who may see evidence.
+const (
+	RevealFirst Reveal = "first" // whoever has the bundle
+	// RevealAuthenticated shows it to clients that have shown a certificate under ClientCAs. All clients with a bundle
+	// need one then, also those that ask for no evidence, so that they look alike. It costs N1 a round trip.
+	RevealAuthenticated Reveal = "authenticated"
+)
 
 // Server takes TLS connections. It is immutable but for the size of its tickets: to change certificate, keys,
 // identity or policy, make a new one.
@@ -69,22 +90,35 @@ func NewServer(ctx context.Context, config ServerConfig) (*Server, error) {
 		return nil, err
 	}
 	// A server that does not attest may have a certificate for any name.
-	if err := leaf.VerifyHostname(config.Service); err != nil && config.Attester != nil {
+	if err := leaf.VerifyHostname(config.Service); err != nil && s.config.Batcher != nil {
 		return nil, fmt.Errorf("certificate is not for service %q: %w", config.Service, err)
 	}
 	s.serverKey = attest.Sum(leaf.RawSubjectPublicKeyInfo)
 	s.ordinary = s.tlsConfig()
 	s.ordinary.MinVersion = s.config.MinVersion
-	s.ordinary.ClientAuth, s.ordinary.ClientCAs = config.ClientAuth, config.ClientCAs
-	s.ordinary.VerifyConnection = config.VerifyOrdinary
+	s.askForCertificate(s.ordinary, config.ClientAuth)
 	s.ticket.Store(smallTicket)
-	if config.Attester == nil {
-		return s, nil
-	}
-	if len(config.ECHKeys) == 0 {
-		return nil, errors.New("a server that attests needs an ECH key")
+	if err := config.check(); err != nil || s.config.Batcher == nil {
+		return s, err
 	}
 	return s, s.tryAttester(ctx)
+}
+
+// check says what of a configuration does not go together.
+func (c *ServerConfig) check() error {
+	switch c.Reveal {
+	case "", RevealFirst:
+	case RevealAuthenticated:
+		if c.ClientCAs == nil {
+			return fmt.Errorf("reveal %q needs the CA of clients' certificates: nobody could show one", c.Reveal)
+		}
+	default:
+		return fmt.Errorf("reveal %q is neither %q nor %q", c.Reveal, RevealFirst, RevealAuthenticated)
+	}
+	if (c.Attester != nil || c.Batcher != nil) && len(c.ECHKeys) == 0 {
+		return errors.New("a server that attests needs an ECH key")
+	}
+	return nil
 }
 
 func (c ServerConfig) withDefaults() ServerConfig {
@@ -100,6 +134,9 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Batcher == nil && c.Attester != nil {
+		c.Batcher = attest.NewBatcher(c.Attester)
+	}
 	return c
 }
 
@@ -108,11 +145,11 @@ func leafOf(c *tls.Certificate) (*x509.Certificate, error) {
 		return c.Leaf, nil
 	}
 	if len(c.Certificate) == 0 {
-		return nil, errors.New("server certificate is missing")
+		return nil, errors.New("certificate is missing")
 	}
 	leaf, err := x509.ParseCertificate(c.Certificate[0])
 	if err != nil {
-		return nil, fmt.Errorf("server certificate: %w", err)
+		return nil, fmt.Errorf("certificate: %w", err)
 	}
 	return leaf, nil
 }
@@ -135,17 +172,22 @@ func (s *Server) tlsConfig() *tls.Config {
 	}
 }
 
+// askForCertificate makes a configuration ask clients for a certificate.
+func (s *Server) askForCertificate(config *tls.Config, how tls.ClientAuthType) {
+	config.ClientAuth, config.ClientCAs, config.VerifyConnection = how, s.config.ClientCAs, s.config.VerifyConnection
+}
+
 func neverResume([]byte, tls.ConnectionState) (*tls.SessionState, error) { return nil, nil }
 
 // tryAttester makes evidence for a connection that does not exist.
 func (s *Server) tryAttester(ctx context.Context) error {
 	claims := attest.Claims{Identity: s.config.Identity}
 	claims.Role, claims.Phase, claims.Service, claims.OwnKey = attest.RoleServer, attest.PhaseConnect, s.config.Service, &s.serverKey
-	evidence, err := attest.Make(ctx, s.config.Attester, attest.PurposeConnection, &claims, s.config.Rand)
+	evidence, err := s.config.Batcher.Make(ctx, attest.PurposeConnection, &claims, s.config.Rand)
 	if err != nil {
 		return fmt.Errorf("trial of the attester: %w", err)
 	}
-	s.growTicket(len(evidence))
+	s.growTicket(len(evidence) + attest.MaxProofSize) // so that the size does not tell when a quote is shared
 	return nil
 }
 
@@ -156,10 +198,10 @@ func (s *Server) growTicket(n int) {
 	}
 }
 
-// Handshake takes one connection: TLS, then, if the client used a bundle, its frame. It returns a Conn, or an
+// Handshake takes one connection: TLS, then, if the client used a bundle, frames of evidence. It returns a Conn, or an
 // error and raw closed. Errors have an attest.Kind; the other side is not told which.
 func (s *Server) Handshake(ctx context.Context, raw net.Conn) (*Conn, error) {
-	h := &serverHandshake{server: s, session: session{service: s.config.Service, serverKey: &s.serverKey}}
+	h := &serverHandshake{server: s, session: session{self: attest.RoleServer, service: s.config.Service, serverKey: &s.serverKey}}
 	conn, err := h.run(ctx, raw)
 	if err != nil {
 		if conn != nil {
@@ -192,9 +234,16 @@ func (h *serverHandshake) run(ctx context.Context, raw net.Conn) (*Conn, error) 
 		return nil, err
 	}
 	cs := c.ConnectionState()
+	h.clientKey = leafKey(cs.PeerCertificates)
+	c.session = h.session
 	c.peer = Peer{
 		Carrier: h.carrier, ServerName: h.name, Certificates: cs.PeerCertificates,
 		ALPN: cs.NegotiatedProtocol, TLSVersion: cs.Version,
+	}
+	if h.carrier == P1 {
+		if err := h.sendEvidence(ctx, c, &cs); err != nil {
+			return c, err
+		}
 	}
 	return c, h.appraise(ctx, c, &cs)
 }
@@ -208,6 +257,12 @@ func (h *serverHandshake) configForClient(hello *tls.ClientHelloInfo) (*tls.Conf
 	}
 	h.name = h.service
 	config := h.server.tlsConfig()
+	if h.server.config.Reveal == RevealAuthenticated {
+		h.server.askForCertificate(config, tls.RequireAndVerifyClientCert)
+	}
+	if h.carrier == P1 {
+		return config, nil
+	}
 	config.SessionTicketsDisabled = false
 	config.WrapSession = func(cs tls.ConnectionState, _ *tls.SessionState) ([]byte, error) {
 		return h.makeTicket(hello.Context(), &cs), nil
@@ -216,30 +271,50 @@ func (h *serverHandshake) configForClient(hello *tls.ClientHelloInfo) (*tls.Conf
 }
 
 // makeTicket runs when the server's Finished has been written into the first flight and nothing of it has
-// been sent. What fails here gives an empty ticket: on the wire it looks like any other.
+// been sent, or, with RevealAuthenticated, when the client's certificate has been verified. What fails here gives an empty ticket: on the wire it looks like any other.
 func (h *serverHandshake) makeTicket(ctx context.Context, cs *tls.ConnectionState) []byte {
-	h.ticketed = true
+	h.ticketed, h.clientKey = true, leafKey(cs.PeerCertificates)
 	var evidence []byte
-	if h.refusal = checkConnection(cs); h.refusal == nil && h.carrier == N1 {
+	if h.refusal = h.check(cs); h.refusal == nil && h.carrier == N1 {
 		evidence, h.refusal = h.evidence(ctx, cs)
 	}
 	h.server.growTicket(len(evidence))
 	return packTicket(evidence, int(h.server.ticket.Load()))
 }
 
+// sendEvidence gives a client of carrier P1 its evidence, before anything else. What fails here gives an empty
+// frame, and then the end of the connection.
+func (h *serverHandshake) sendEvidence(ctx context.Context, c *Conn, cs *tls.ConnectionState) error {
+	var evidence []byte
+	if h.refusal = h.check(cs); h.refusal == nil {
+		evidence, h.refusal = h.evidence(ctx, cs)
+	}
+	d := startDeadline(ctx, c.NetConn(), h.server.config.EvidenceTimeout, "sending evidence")
+	err := d.stop(writeFrame(c.Conn, evidence))
+	if h.refusal != nil {
+		return h.refusal
+	}
+	return err
+}
+
+// check checks what must hold of TLS for the carrier.
+func (h *serverHandshake) check(cs *tls.ConnectionState) error {
+	return checkConnection(cs, h.carrier == P1 && h.server.config.P1WithoutECH)
+}
+
 func (h *serverHandshake) evidence(ctx context.Context, cs *tls.ConnectionState) ([]byte, error) {
 	config := &h.server.config
-	if config.Attester == nil {
+	if config.Batcher == nil {
 		return nil, attest.Errorf(attest.ErrAttester, "client asks for evidence, and this server has no attester")
 	}
-	binding, err := h.binding(attest.RoleServer, cs)
+	binding, err := h.binding(attest.RoleServer, h.connecting(), cs)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, config.EvidenceTimeout)
 	defer cancel()
 	claims := &attest.Claims{Binding: binding, Identity: config.Identity, IssuedAt: config.Now().Unix()}
-	return attest.Make(ctx, config.Attester, attest.PurposeConnection, claims, config.Rand)
+	return config.Batcher.Make(ctx, attest.PurposeConnection, claims, config.Rand)
 }
 
 // appraise decides about the client once TLS stands.
@@ -254,10 +329,10 @@ func (h *serverHandshake) appraise(ctx context.Context, c *Conn, cs *tls.Connect
 		}
 		return nil
 	}
-	if err := checkConnection(cs); err != nil {
+	if err := h.check(cs); err != nil {
 		return err
 	}
-	if !h.ticketed {
+	if !h.ticketed && h.carrier != P1 {
 		return attest.Errorf(attest.ErrFormat, "client asks for attested TLS and does not take session tickets")
 	}
 	evidence, err := h.readClientFrame(ctx, c)
@@ -287,7 +362,7 @@ func (h *serverHandshake) judgeClient(ctx context.Context, c *Conn, cs *tls.Conn
 		}
 		return nil
 	}
-	binding, err := h.binding(attest.RoleClient, cs)
+	binding, err := h.binding(attest.RoleClient, h.connecting(), cs)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func unpackTicket(t []byte) ([]byte, error) {
 	}
 	n := binary.BigEndian.Uint32(t)
 	if n == 0 {
-		return nil, attest.Errorf(attest.ErrMissing, "the server sent no evidence: its attester may have failed, see its log")
+		return nil, errNoEvidence()
 	}
 	if uint64(n) > uint64(len(t)-lengthSize) {
 		return nil, attest.Errorf(attest.ErrFormat, "session ticket: evidence of %d bytes exceeds the ticket", n)

@@ -9,7 +9,10 @@
 //   - [ReportDataFor], which hashes a claims-set, through a Merkle tree shape that lets one quote serve many
 //     connections, to the 64 bytes that the hardware signs;
 //   - [Evidence], a CMW collection (RFC 9999) of claims, quote and batch proof, as it travels;
-//   - [Make], which makes evidence, and [Registry.Verify], which verifies it.
+//   - [Make], which makes evidence, and [Registry.Verify], which verifies it;
+//   - [Batcher], which makes evidence for many who ask at the same time with one quote: hardware is slow, and makes one
+//     quote at a time;
+//   - [Memory], which verifies a quote that many share once, for whoever verifies many of them.
 //
 // The one rule that matters most is in the shape of the calls: a verifier never trusts what the peer says
 // about the connection. It recomputes the binding from its own state, and takes from the peer only what it

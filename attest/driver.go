@@ -45,14 +45,17 @@ const (
 	TCBConfigurationAndSWHardeningNeeded TCBStatus = "ConfigurationAndSWHardeningNeeded"
 	TCBOutOfDate                         TCBStatus = "OutOfDate"
 	TCBOutOfDateConfigurationNeeded      TCBStatus = "OutOfDateConfigurationNeeded"
-	TCBRevoked                           TCBStatus = "Revoked"
-	TCBNotApplicable                     TCBStatus = "NotApplicable" // the platform has no such notion
-	TCBSimulated                         TCBStatus = "Simulated"
+	// The TD was launched by an older TDX module than runs now: a relaunch would make it current.
+	TCBTDRelaunchAdvised                    TCBStatus = "TDRelaunchAdvised"
+	TCBTDRelaunchAdvisedConfigurationNeeded TCBStatus = "TDRelaunchAdvisedConfigurationNeeded"
+	TCBRevoked                              TCBStatus = "Revoked"
+	TCBNotApplicable                        TCBStatus = "NotApplicable" // the platform has no such notion
+	TCBSimulated                            TCBStatus = "Simulated"
 )
 
 var tcbStatuses = []TCBStatus{
 	TCBUpToDate, TCBSWHardeningNeeded, TCBConfigurationNeeded, TCBConfigurationAndSWHardeningNeeded,
-	TCBOutOfDate, TCBOutOfDateConfigurationNeeded, TCBRevoked, TCBNotApplicable, TCBSimulated,
+	TCBOutOfDate, TCBOutOfDateConfigurationNeeded, TCBTDRelaunchAdvised, TCBTDRelaunchAdvisedConfigurationNeeded, TCBRevoked, TCBNotApplicable, TCBSimulated,
 }
 
 // Known reports whether s is one of the statuses above.
@@ -69,8 +72,14 @@ type PlatformClaims struct {
 	TCB        TCBStatus
 	Advisories []string  // that apply, e.g. INTEL-SA-00615
 	Debug      bool      // the host can read the TEE
+	Conditions []string  // that make it weaker than it could be, each to be allowed by name, e.g. smt
 	HardwareID string    // of the machine, platform name, colon, lower-case hexadecimal; "" where unknown
 	Expiry     time.Time // when the first of certificates and collateral expires; zero: never
+}
+
+// Expired reports whether certificates or collateral behind the quote have expired.
+func (c *PlatformClaims) Expired(now time.Time) bool {
+	return !c.Expiry.IsZero() && !now.Before(c.Expiry)
 }
 
 // Facts are what verified evidence says. Only [Registry.Verify] makes them.

@@ -19,6 +19,10 @@ const MaxBatch = 1024
 
 const maxPath = 10 // log2(MaxBatch)
 
+// MaxProofSize is how many bytes evidence that shares a quote is longer than evidence with one of its own, at most: ten
+// hashes, each with its head, and larger numbers and heads around them.
+const MaxProofSize = maxPath*(HashSize+2) + 8
+
 // Purpose is the "kind" byte of the report data: it keeps evidence made for one protocol from being
 // accepted in another.
 type Purpose uint8

@@ -39,19 +39,28 @@ func (r *Registry) Has(p Platform) bool { return r.verifiers[p] != nil }
 // Make attests: it commits to the claims, has a quote made over that commitment and returns encoded
 // evidence. random gives the blind.
 func Make(ctx context.Context, a Attester, purpose Purpose, claims *Claims, random io.Reader) ([]byte, error) {
-	encoded, err := claims.Encode()
+	e, err := newEvidence(claims, random)
 	if err != nil {
-		return nil, Errorf(ErrAttester, "encode claims: %w", err)
+		return nil, err
 	}
-	e := Evidence{Claims: encoded, Proof: Proof{N: 1}}
-	if _, err := io.ReadFull(random, e.Blind[:]); err != nil {
-		return nil, Errorf(ErrAttester, "read randomness: %w", err)
-	}
-	data := ReportDataFor(purpose, 1, LeafHash(e.Blind, encoded))
+	data := ReportDataFor(purpose, 1, LeafHash(e.Blind, e.Claims))
 	if e.Quote, err = a.Attest(ctx, data); err != nil {
 		return nil, attestFailure(ctx, a.Platform(), err)
 	}
 	return e.Encode()
+}
+
+// newEvidence returns evidence of claims that still lacks a quote. Its proof is that of a batch of one.
+func newEvidence(claims *Claims, random io.Reader) (*Evidence, error) {
+	encoded, err := claims.Encode()
+	if err != nil {
+		return nil, Errorf(ErrAttester, "encode claims: %w", err)
+	}
+	e := &Evidence{Claims: encoded, Proof: Proof{N: 1}}
+	if _, err := io.ReadFull(random, e.Blind[:]); err != nil {
+		return nil, Errorf(ErrAttester, "read randomness: %w", err)
+	}
+	return e, nil
 }
 
 func attestFailure(ctx context.Context, p Platform, err error) error {
@@ -116,7 +125,7 @@ func (r *Registry) verifyQuote(ctx context.Context, q Quote, want ReportData, no
 	if err := compareReportData(claims, want); err != nil {
 		return PlatformClaims{}, err
 	}
-	if !claims.Expiry.IsZero() && !now.Before(claims.Expiry) {
+	if claims.Expired(now) {
 		return PlatformClaims{}, Errorf(ErrFreshness, "evidence or its collateral expired at %s", claims.Expiry.UTC().Format(time.RFC3339))
 	}
 	return claims, nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -16,11 +17,18 @@ type ScalePlan struct {
 	Idle          int // connections that do nothing
 	Rounds        int // of the measurements of throughput
 	Window        time.Duration
+	Only          []string // of ScaleParts, those that are measured; none is all
 	// Start starts a broker, afresh for each part, so that what one left behind does not count for the next.
 	Start func(ctx context.Context) (ScaleBroker, error)
 	// Progress is told now and then what goes on, nil for nobody.
 	Progress func(string)
 }
+
+// ScaleParts are what Scale measures, in this order.
+var ScaleParts = []string{"subscriptions", "idle", "topics", "receivers"}
+
+// wants says whether a part is to be measured.
+func (p *ScalePlan) wants(part string) bool { return len(p.Only) == 0 || slices.Contains(p.Only, part) }
 
 // ScaleBroker is a broker that runs.
 type ScaleBroker struct {
@@ -32,9 +40,9 @@ type ScaleBroker struct {
 
 // Goals of ScaleReport.
 const (
-	goalSubscriptionBytes = 400 << 20 // of the process with all subscriptions
-	goalIdleBytes         = 45 << 10  // of the process for each idle TLS connection
-	goalSpread            = 0.20      // how much more a delivery may cost with many topics or receivers
+	goalSubscriptionBytes = 400e6    // of the process with all subscriptions
+	goalIdleBytes         = 45 << 10 // of the process for each idle TLS connection
+	goalSpread            = 0.20     // how much more a delivery may cost with many topics or receivers
 )
 
 // ScaleReport is what came of it. Memory is what is resident of the broker's process, in bytes.
@@ -75,10 +83,15 @@ func (r CostReport) Dearer() float64 { return r.Then/r.Cost - 1 }
 // Scale takes the measurements of a plan.
 func Scale(ctx context.Context, p ScalePlan) (ScaleReport, error) {
 	r := ScaleReport{Clients: p.Clients, Subscriptions: p.Subscriptions}
-	if err := p.subscriptions(ctx, &r); err != nil {
-		return r, fmt.Errorf("subscriptions: %w", err)
+	if p.wants("subscriptions") {
+		if err := p.subscriptions(ctx, &r); err != nil {
+			return r, fmt.Errorf("subscriptions: %w", err)
+		}
 	}
 	for _, transport := range []string{"plain", "tls", "attested"} {
+		if !p.wants("idle") {
+			break
+		}
 		idle, err := p.idle(ctx, transport)
 		if err != nil {
 			return r, fmt.Errorf("idle connections (%s): %w", transport, err)
@@ -86,6 +99,9 @@ func Scale(ctx context.Context, p ScalePlan) (ScaleReport, error) {
 		r.Idle = append(r.Idle, idle)
 	}
 	for _, c := range costs {
+		if !p.wants(c.of) {
+			continue
+		}
 		cost, err := p.cost(ctx, c)
 		if err != nil {
 			return r, fmt.Errorf("cost of %s: %w", c.of, err)
@@ -284,7 +300,7 @@ func (p *ScalePlan) cost(ctx context.Context, c comparison) (CostReport, error) 
 func (r ScaleReport) Failures() (missed []string) {
 	miss := func(format string, args ...any) { missed = append(missed, fmt.Sprintf(format, args...)) }
 	if r.SubscriptionBytes > goalSubscriptionBytes {
-		miss("%d subscriptions take %.0f MiB, more than %d", r.Subscriptions, float64(r.SubscriptionBytes)/(1<<20), goalSubscriptionBytes>>20)
+		miss("%d subscriptions take %.0f MB, more than %.0f", r.Subscriptions, float64(r.SubscriptionBytes)/1e6, goalSubscriptionBytes/1e6)
 	}
 	for _, i := range r.Idle {
 		if i.Each() > goalIdleBytes && i.Transport == "tls" {

@@ -30,8 +30,8 @@ var (
 
 const (
 	bundlePEM     = "VOUCHMQ BUNDLE"
-	bundleDomain  = "vouchmq/bundle/v1"
-	bundleVersion = 1
+	bundleDomain  = "vouchmq/bundle/v2"
+	bundleVersion = 2
 	maxBundle     = 1 << 20 // bytes of the file
 	maxAddresses  = 64
 )
@@ -43,8 +43,10 @@ type Bundle struct {
 	OwnerCA       *x509.Certificate
 	ECHConfigList []byte
 	Policy        *policy.Policy // whose identities are those that a broker may have; it has no rules
-	Serial        uint64         // grows with each bundle that the owner makes for the service
+	Serial        uint64         // grows with each bundle that this owner CA signs for the service
 	IssuedAt      time.Time
+	NotAfter      time.Time         // from when on the bundle is of no use; zero: it does not expire
+	NextCA        *x509.Certificate // of the owner, to come after OwnerCA; nil: none is announced
 }
 
 // bundleWire is the signed content: deterministic CBOR.
@@ -57,6 +59,8 @@ type bundleWire struct {
 	Policy    []byte   `cbor:"policy"`
 	Serial    uint64   `cbor:"serial"`
 	IssuedAt  int64    `cbor:"issued_at"`
+	NotAfter  int64    `cbor:"not_after"` // 0: never
+	NextCA    []byte   `cbor:"next_ca"`   // empty: none
 }
 
 // versionWire reads the version of a bundle whose other fields may be unknown.
@@ -72,19 +76,35 @@ func (b *Bundle) Sign(key *ecdsa.PrivateKey) ([]byte, error) {
 	if !key.PublicKey.Equal(b.OwnerCA.PublicKey) {
 		return nil, fmt.Errorf("%w: key is not that of the owner CA", ErrBundleSignature)
 	}
-	payload, err := dcbor.Encode(bundleWire{
-		Version: bundleVersion, Service: b.Service, Addresses: append([]string{}, b.Addresses...),
-		OwnerCA: b.OwnerCA.Raw, ECH: b.ECHConfigList, Policy: b.Policy.Canonical(),
-		Serial: b.Serial, IssuedAt: b.IssuedAt.Unix(),
-	})
+	payload, err := b.payload()
 	if err != nil {
-		return nil, fmt.Errorf("encode bundle: %w", err)
+		return nil, err
 	}
 	signed, err := sign1.Sign(key, bundleDomain, payload)
 	if err != nil {
 		return nil, fmt.Errorf("sign bundle: %w", err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: bundlePEM, Bytes: signed}), nil
+}
+
+// payload is what is signed.
+func (b *Bundle) payload() ([]byte, error) {
+	w := bundleWire{
+		Version: bundleVersion, Service: b.Service, Addresses: append([]string{}, b.Addresses...),
+		OwnerCA: b.OwnerCA.Raw, ECH: b.ECHConfigList, Policy: b.Policy.Canonical(),
+		Serial: b.Serial, IssuedAt: b.IssuedAt.Unix(), NextCA: []byte{},
+	}
+	if !b.NotAfter.IsZero() {
+		w.NotAfter = b.NotAfter.Unix()
+	}
+	if b.NextCA != nil {
+		w.NextCA = b.NextCA.Raw
+	}
+	payload, err := dcbor.Encode(w)
+	if err != nil {
+		return nil, fmt.Errorf("encode bundle: %w", err)
+	}
+	return payload, nil
 }
 
 // ReadBundle reads a bundle from a file.
@@ -101,7 +121,8 @@ func ReadBundle(path string) (*Bundle, error) {
 }
 
 // ParseBundle reads what Sign wrote. It checks that the bundle is signed by the owner CA in it; that this
-// owner is the one you mean, it cannot know: see Fingerprint.
+// owner is the one you mean, it cannot know: see Fingerprint. Nor does it look at the date or at an older bundle: see
+// CheckTime and Succeeds.
 func ParseBundle(data []byte) (*Bundle, error) {
 	message, err := openArmour(data)
 	if err != nil {
@@ -163,6 +184,14 @@ func (w *bundleWire) bundle(ca *x509.Certificate) (*Bundle, error) {
 		Service: w.Service, Addresses: w.Addresses, OwnerCA: ca, ECHConfigList: w.ECH, Policy: p,
 		Serial: w.Serial, IssuedAt: time.Unix(w.IssuedAt, 0).UTC(),
 	}
+	if w.NotAfter != 0 {
+		b.NotAfter = time.Unix(w.NotAfter, 0).UTC()
+	}
+	if len(w.NextCA) > 0 {
+		if b.NextCA, err = x509.ParseCertificate(w.NextCA); err != nil {
+			return nil, fmt.Errorf("%w: next owner CA: %w", ErrBundleFormat, err)
+		}
+	}
 	return b, b.check()
 }
 
@@ -172,6 +201,11 @@ func (b *Bundle) check() error {
 	}
 	if err := errors.Join(owner.CheckCA(b.OwnerCA), atls.CheckServiceName(b.Service)); err != nil {
 		return fmt.Errorf("%w: %w", ErrBundleContent, err)
+	}
+	if b.NextCA != nil {
+		if err := owner.CheckCA(b.NextCA); err != nil {
+			return fmt.Errorf("%w: the announced one: %w", ErrBundleContent, err)
+		}
 	}
 	if _, err := atls.CheckECHConfigList(b.ECHConfigList); err != nil {
 		return fmt.Errorf("%w: %w", ErrBundleContent, err)

@@ -1,7 +1,9 @@
 package client
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -10,12 +12,15 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/atls"
-	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/cca"
+	"github.com/vouchmq/vouchmq/attest/collateral"
 	"github.com/vouchmq/vouchmq/attest/nitro"
 	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/attest/sevsnp"
+	"github.com/vouchmq/vouchmq/attest/sgx"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	"github.com/vouchmq/vouchmq/attest/tdx"
 	"github.com/vouchmq/vouchmq/attest/tpm"
 )
 
@@ -37,6 +42,11 @@ type Options struct {
 	// tell.
 	Unattested bool
 
+	// Carrier is how the broker's evidence travels: atls.N1, which "" means, or atls.P1, which takes a round trip more.
+	Carrier atls.Carrier
+	// Certificate is shown to a broker that reveals its evidence only to clients that have one.
+	Certificate *tls.Certificate
+
 	// Registry has the drivers to verify with; default: those of this build, see Drivers.
 	Registry *attest.Registry
 
@@ -46,9 +56,22 @@ type Options struct {
 	Now              func() time.Time
 }
 
-// Drivers returns the verifiers of this build: of TPMs, AWS Nitro Enclaves, Arm CCA and the simulated TEE.
-func Drivers() *attest.Registry {
-	return attest.NewRegistry(sim.NewVerifier(), tpm.NewVerifier(), nitro.NewVerifier(), cca.NewVerifier())
+func (o *Options) now() time.Time {
+	if o.Now == nil {
+		return time.Now()
+	}
+	return o.Now()
+}
+
+// Drivers returns the verifiers of this build: of SGX and TDX with the collateral that comes with the evidence, of AMD
+// SEV-SNP, TPMs, AWS Nitro Enclaves, Arm CCA, and of the simulated TEE.
+func Drivers() *attest.Registry { return DriversWith(nil) }
+
+// DriversWith returns the verifiers of this build, which prefer the collateral of a store to that of the evidence.
+func DriversWith(store *collateral.Store) *attest.Registry {
+	return attest.NewRegistry(
+		sgx.NewVerifier(store), tdx.NewVerifier(store), sevsnp.NewVerifier(), tpm.NewVerifier(), nitro.NewVerifier(), cca.NewVerifier(), sim.NewVerifier(),
+	)
 }
 
 // Dial connects to a broker and returns the connection once the broker's evidence has been accepted. The
@@ -58,6 +81,9 @@ func Drivers() *attest.Registry {
 // Addresses are tried in order until one can be reached. A broker that can be reached and is refused ends the
 // search: that it is not what it should be must not go unnoticed.
 func Dial(ctx context.Context, b *Bundle, o Options) (*atls.Conn, *Verdict, error) {
+	if err := b.CheckTime(o.now()); err != nil {
+		return nil, nil, err
+	}
 	config := b.config(o)
 	conn, err := atls.Dial(ctx, func(ctx context.Context) (net.Conn, error) { return o.connect(ctx, b) }, config)
 	var refused *atls.RefusedError
@@ -72,8 +98,8 @@ func Dial(ctx context.Context, b *Bundle, o Options) (*atls.Conn, *Verdict, erro
 
 func (b *Bundle) config(o Options) *atls.ClientConfig {
 	config := &atls.ClientConfig{
-		Service: b.Service, Roots: owner.Pool(b.OwnerCA), ECHConfigList: b.ECHConfigList,
-		Unattested: o.Unattested, Attester: o.Attester, Identity: o.Identity,
+		Service: b.Service, Roots: b.Roots(), ECHConfigList: b.ECHConfigList,
+		Unattested: o.Unattested, Carrier: o.Carrier, Certificate: o.Certificate, Attester: o.Attester, Identity: o.Identity,
 		HandshakeTimeout: o.HandshakeTimeout, EvidenceTimeout: o.EvidenceTimeout, Rand: o.Rand, Now: o.Now,
 	}
 	registry := o.Registry
@@ -117,6 +143,7 @@ func (o *Options) connect(ctx context.Context, b *Bundle) (net.Conn, error) {
 type Report struct {
 	Service     string
 	Address     string            // that was reached
+	Carrier     atls.Carrier      // that was asked for
 	Certificate *x509.Certificate // of the broker, verified; nil if TLS did not come that far
 	TLSVersion  uint16
 	Verdict     *Verdict // never nil; its Err tells why a broker was refused, or why there is nothing to judge
@@ -125,12 +152,11 @@ type Report struct {
 // Inspect connects to see who is there. It sends no application data and no evidence of its own. The error
 // says that nobody could be reached; whatever happens after that is in the report's verdict.
 func Inspect(ctx context.Context, b *Bundle, o Options) (*Report, error) {
-	now := o.Now
-	if now == nil {
-		now = time.Now
+	if err := b.CheckTime(o.now()); err != nil {
+		return nil, err
 	}
 	o.Attester, o.Unattested = nil, false
-	report := &Report{Service: b.Service}
+	report := &Report{Service: b.Service, Carrier: cmp.Or(o.Carrier, atls.N1)}
 	var unreachable error
 	conn, err := atls.Dial(ctx, func(ctx context.Context) (net.Conn, error) {
 		raw, err := o.connect(ctx, b)
@@ -145,7 +171,7 @@ func Inspect(ctx context.Context, b *Bundle, o Options) (*Report, error) {
 		return nil, unreachable
 	}
 	if err != nil {
-		report.refused(err, now())
+		report.refused(err, o.now())
 		return report, nil
 	}
 	defer conn.Close()

@@ -2,8 +2,10 @@ package client_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
+	"crypto/tls"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -152,6 +154,36 @@ func TestAddresses(t *testing.T) {
 	conn.Close()
 }
 
+// TestCarrier: the broker is asked in the way that was chosen, and shown the certificate that it wants.
+func TestCarrier(t *testing.T) {
+	for _, carrier := range []atls.Carrier{"", atls.N1, atls.P1} {
+		p := newPlant(t, nil)
+		conn, verdict, err := client.Dial(context.Background(), p.bundle, client.Options{Carrier: carrier})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		want := cmp.Or(carrier, atls.N1)
+		report, err := client.Inspect(context.Background(), p.bundle, client.Options{Carrier: carrier})
+		if err != nil || !verdict.Accepted || !report.Verdict.Accepted || conn.Peer().Carrier != want || report.Carrier != want {
+			t.Errorf("%q: %v, %+v", carrier, err, report)
+		}
+	}
+	key := must(owner.NewKey())(t)
+	device := must(owner.New("Device", time.Now(), time.Hour))(t) // a CA can be a client as well
+	p := newPlant(t, func(c *atls.ServerConfig) { c.Reveal, c.ClientCAs = atls.RevealAuthenticated, device.Pool() })
+	for name, certificate := range map[string]*tls.Certificate{
+		"":       {Certificate: [][]byte{device.Certificate().Raw}, PrivateKey: device.Key()},
+		"no key": {Certificate: [][]byte{device.Certificate().Raw}, PrivateKey: key},
+		"none":   nil,
+	} {
+		report, err := client.Inspect(context.Background(), p.bundle, client.Options{Certificate: certificate})
+		if err != nil || report.Verdict.Accepted != (name == "") {
+			t.Errorf("%q: %v, %v", name, err, report.Verdict.Err)
+		}
+	}
+}
+
 func TestUnattested(t *testing.T) {
 	p := newPlant(t, nil)
 	conn, verdict, err := client.Dial(context.Background(), p.bundle, client.Options{Unattested: true})
@@ -207,7 +239,7 @@ func TestBundleRoundTrip(t *testing.T) {
 // seal signs any payload as a bundle.
 func seal(t testing.TB, key *ecdsa.PrivateKey, payload any) []byte {
 	t.Helper()
-	signed := must(sign1.Sign(key, "vouchmq/bundle/v1", must(dcbor.Encode(payload))(t)))(t)
+	signed := must(sign1.Sign(key, "vouchmq/bundle/v2", must(dcbor.Encode(payload))(t)))(t)
 	return pem.EncodeToMemory(&pem.Block{Type: "VOUCHMQ BUNDLE", Bytes: signed})
 }
 
@@ -216,8 +248,8 @@ func TestBundleRefused(t *testing.T) {
 	file := p.file(t)
 	payload := func(change func(map[string]any)) []byte {
 		m := map[string]any{
-			"version": 1, "service": p.bundle.Service, "addresses": p.bundle.Addresses, "owner_ca": p.bundle.OwnerCA.Raw,
-			"ech": p.bundle.ECHConfigList, "policy": p.bundle.Policy.Canonical(), "serial": 7, "issued_at": 0,
+			"version": 2, "service": p.bundle.Service, "addresses": p.bundle.Addresses, "owner_ca": p.bundle.OwnerCA.Raw,
+			"ech": p.bundle.ECHConfigList, "policy": p.bundle.Policy.Canonical(), "serial": 7, "issued_at": 0, "not_after": 0, "next_ca": []byte{},
 		}
 		change(m)
 		return seal(t, p.ca.Key(), m)
@@ -240,8 +272,8 @@ func TestBundleRefused(t *testing.T) {
 		"two":                {append(bytes.Clone(file), file...), client.ErrBundleFormat},
 		"too large":          {bytes.Repeat([]byte("x"), 1<<20+1), client.ErrBundleFormat},
 		"tampered":           {pem.EncodeToMemory(&pem.Block{Type: "VOUCHMQ BUNDLE", Bytes: tampered}), client.ErrBundleSignature},
-		"signed by another":  {seal(t, other.ca.Key(), map[string]any{"version": 1, "service": "s", "addresses": []string{}, "owner_ca": p.bundle.OwnerCA.Raw, "ech": []byte{}, "policy": []byte{}, "serial": 0, "issued_at": 0}), client.ErrBundleSignature},
-		"newer version":      {payload(func(m map[string]any) { m["version"] = 2; m["more"] = "x" }), client.ErrBundleVersion},
+		"signed by another":  {seal(t, other.ca.Key(), map[string]any{"version": 2, "service": "s", "addresses": []string{}, "owner_ca": p.bundle.OwnerCA.Raw, "ech": []byte{}, "policy": []byte{}, "serial": 0, "issued_at": 0, "not_after": 0, "next_ca": []byte{}}), client.ErrBundleSignature},
+		"newer version":      {payload(func(m map[string]any) { m["version"] = 3; m["more"] = "x" }), client.ErrBundleVersion},
 		"unknown key":        {payload(func(m map[string]any) { m["more"] = "x" }), client.ErrBundleFormat},
 		"missing key":        {payload(func(m map[string]any) { delete(m, "serial") }), client.ErrBundleFormat},
 		"bad service":        {payload(func(m map[string]any) { m["service"] = "Plant!" }), client.ErrBundleContent},
@@ -250,6 +282,9 @@ func TestBundleRefused(t *testing.T) {
 		"bad policy":         {payload(func(m map[string]any) { m["policy"] = []byte{0xa0} }), client.ErrBundleContent},
 		"policy with rules":  {payload(func(m map[string]any) { m["policy"] = rules.Canonical() }), client.ErrBundleContent},
 		"CA not CA":          {payload(func(m map[string]any) { m["owner_ca"] = leafOf(t, p) }), client.ErrBundleContent},
+		"older version":      {payload(func(m map[string]any) { m["version"] = 1; delete(m, "next_ca"); delete(m, "not_after") }), client.ErrBundleVersion},
+		"next CA not CA":     {payload(func(m map[string]any) { m["next_ca"] = leafOf(t, p) }), client.ErrBundleContent},
+		"next CA damaged":    {payload(func(m map[string]any) { m["next_ca"] = []byte("x") }), client.ErrBundleFormat},
 		"CA not certificate": {payload(func(m map[string]any) { m["owner_ca"] = []byte("x") }), client.ErrBundleFormat},
 	} {
 		if _, err := client.ParseBundle(test.file); !errors.Is(err, test.want) {

@@ -9,16 +9,6 @@ import (
 	"github.com/vouchmq/vouchmq/atls/owner"
 )
 
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
-
 func TestIssueServer(t *testing.T) {
 	now := time.Now()
 	ca := must(owner.New("Owner", now, time.Hour))(t)

@@ -47,6 +47,11 @@ func (a *Appraiser) Policy() *Policy { return a.policy }
 // Appraise verifies encoded evidence of a connection against the binding computed from this side's own
 // state, and judges it by the policy as of the time now.
 func (a *Appraiser) Appraise(ctx context.Context, evidence []byte, want attest.Binding, now time.Time) *Verdict {
+	return a.AppraiseFor(ctx, attest.PurposeConnection, evidence, want, now)
+}
+
+// AppraiseFor is Appraise for evidence that was made for another purpose than a connection.
+func (a *Appraiser) AppraiseFor(ctx context.Context, purpose attest.Purpose, evidence []byte, want attest.Binding, now time.Time) *Verdict {
 	v := &Verdict{At: now}
 	e, err := attest.DecodeEvidence(evidence)
 	if err != nil {
@@ -56,7 +61,7 @@ func (a *Appraiser) Appraise(ctx context.Context, evidence []byte, want attest.B
 	if err := a.consult(e.Quote.Platform); err != nil {
 		return v.refuse(err)
 	}
-	facts, err := a.registry.Verify(ctx, e, attest.PurposeConnection, want, now)
+	facts, err := a.registry.Verify(ctx, e, purpose, want, now)
 	if err != nil {
 		return v.refuse(err)
 	}
@@ -194,7 +199,11 @@ func (r *Requirement) judge(identity string, c *attest.PlatformClaims) *attest.E
 			return attest.Errorf(attest.ErrPlatform, "%s %s is not what identity %q accepts", r.Platform, key, identity)
 		}
 	}
-	if reason := r.tcbReason(c); reason != "" {
+	reason := r.tcbReason(c)
+	if reason == "" {
+		reason = r.conditionReason(c)
+	}
+	if reason != "" {
 		return attest.Errorf(attest.ErrTCB, "%s, which identity %q does not accept", reason, identity)
 	}
 	return nil
@@ -234,6 +243,16 @@ func (r *Requirement) tcbReason(c *attest.PlatformClaims) string {
 	for _, a := range c.Advisories {
 		if !slices.Contains(advisories, a) {
 			return fmt.Sprintf("TCB status is %s with advisory %s", c.TCB, shorten(a))
+		}
+	}
+	return ""
+}
+
+// conditionReason names a condition that is not allowed, "" if there is none.
+func (r *Requirement) conditionReason(c *attest.PlatformClaims) string {
+	for _, condition := range c.Conditions {
+		if !slices.Contains(r.Want["allow"], condition) {
+			return fmt.Sprintf("the platform is in the condition %q", shorten(condition))
 		}
 	}
 	return ""

@@ -32,9 +32,10 @@ type requirementWire struct {
 }
 
 type ruleWire struct {
-	Who       []whoWire `cbor:"who"`
-	Publish   []string  `cbor:"publish"`
-	Subscribe []string  `cbor:"subscribe"`
+	Who        []whoWire `cbor:"who"`
+	Publish    []string  `cbor:"publish"`
+	Subscribe  []string  `cbor:"subscribe"`
+	Provenance bool      `cbor:"provenance,omitempty"`
 }
 
 type whoWire struct {
@@ -97,7 +98,7 @@ func (w *policyWire) policy() (*Policy, error) {
 	}
 	var rules []Rule
 	for _, r := range w.Rules {
-		rule := Rule{Publish: r.Publish, Subscribe: r.Subscribe}
+		rule := Rule{Publish: r.Publish, Subscribe: r.Subscribe, Provenance: r.Provenance}
 		for _, who := range r.Who {
 			rule.Who = append(rule.Who, Who(who))
 		}
@@ -130,7 +131,7 @@ func (w *identityWire) identity() (Identity, error) {
 }
 
 func (r *Rule) wire() ruleWire {
-	w := ruleWire{Who: []whoWire{}, Publish: texts(r.Publish), Subscribe: texts(r.Subscribe)}
+	w := ruleWire{Who: []whoWire{}, Publish: texts(r.Publish), Subscribe: texts(r.Subscribe), Provenance: r.Provenance}
 	for _, who := range r.Who {
 		w.Who = append(w.Who, whoWire(who))
 	}

@@ -59,6 +59,9 @@ func (r *Rule) explain(b *strings.Builder, n int) {
 	}
 	fmt.Fprintf(b, "rule %d: whoever is %s\n", n, strings.Join(who, "; or "))
 	explainFilters(b, "publish", r.Publish)
+	if r.Provenance {
+		b.WriteString("    and subscribers are told the attested identity of who has published it\n")
+	}
 	explainFilters(b, "subscribe", r.Subscribe)
 }
 

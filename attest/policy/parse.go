@@ -349,10 +349,21 @@ func (r *reader) rules(n ast.Node, doc *document) error {
 func (r *reader) rule(n ast.Node) (Rule, error) {
 	var rule Rule
 	return rule, r.fields(n, "a rule", map[string]func(ast.Node) error{
-		"who":       func(n ast.Node) error { return r.who(n, &rule) },
-		"publish":   func(n ast.Node) (err error) { rule.Publish, err = r.texts(n, "a topic filter"); return err },
-		"subscribe": func(n ast.Node) (err error) { rule.Subscribe, err = r.texts(n, "a topic filter"); return err },
-	}, []string{"who", "publish", "subscribe"})
+		"who":        func(n ast.Node) error { return r.who(n, &rule) },
+		"publish":    func(n ast.Node) (err error) { rule.Publish, err = r.texts(n, "a topic filter"); return err },
+		"subscribe":  func(n ast.Node) (err error) { rule.Subscribe, err = r.texts(n, "a topic filter"); return err },
+		"provenance": func(n ast.Node) (err error) { rule.Provenance, err = r.boolean(n, "provenance"); return err },
+	}, []string{"who", "publish", "subscribe", "provenance"})
+}
+
+func (r *reader) boolean(n ast.Node, what string) (bool, error) {
+	switch v, err := r.text(n, what); {
+	case err != nil:
+		return false, err
+	case v == "true", v == "false":
+		return v == "true", nil
+	}
+	return false, r.at(n, "%s is true or false", what)
 }
 
 func (r *reader) who(n ast.Node, rule *Rule) error {

@@ -19,6 +19,7 @@
 //	rules:                             # first match decides, no match refuses
 //	  - who: broker
 //	    publish: ["a/%c/#"]            # %c client id, %u user name, %i identity, %% a percent sign
+//	    provenance: true               # optional: subscribers are told who has published
 //	  - who: [dashboard, { user: alice }]
 //	    subscribe: ["a/#"]
 //	  - who: { anonymous: true, listener: plain }
@@ -75,6 +76,9 @@ type Rule struct {
 	Who       []Who    // any one must match
 	Publish   []string // topic filters
 	Subscribe []string // topic filters
+	// Provenance has the broker say on each message which attested identity has published it by this rule, from which
+	// platform and with which module.
+	Provenance bool
 }
 
 // Who describes peers. Every field that is set must hold.
@@ -222,6 +226,9 @@ func (r *Rule) check(defined func(string) bool) error {
 	if max(len(r.Who), len(r.Publish), len(r.Subscribe)) > maxList {
 		return fmt.Errorf("a list is longer than %d entries", maxList)
 	}
+	if r.Provenance && len(r.Publish) == 0 {
+		return fmt.Errorf("provenance is of what is published, and publish is missing")
+	}
 	for _, w := range r.Who {
 		if err := w.check(defined); err != nil {
 			return err
@@ -295,7 +302,9 @@ func (id Identity) normal() Identity {
 func (r Rule) normal() Rule {
 	who := slices.Clone(r.Who)
 	slices.SortFunc(who, func(a, b Who) int { return strings.Compare(a.String(), b.String()) })
-	return Rule{Who: slices.Compact(who), Publish: sortedTexts(r.Publish), Subscribe: sortedTexts(r.Subscribe)}
+	return Rule{
+		Who: slices.Compact(who), Publish: sortedTexts(r.Publish), Subscribe: sortedTexts(r.Subscribe), Provenance: r.Provenance,
+	}
 }
 
 // String returns the condition in words.

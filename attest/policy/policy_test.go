@@ -41,6 +41,7 @@ identities:
 rules:
   - who: sensor
     publish: ["sensors/%c/#"]
+    provenance: true
   - who: [broker, { user: alice }]
     subscribe: ["sensors/#", "a/+/b"]
   - who: { anonymous: true, listener: plain }
@@ -60,7 +61,7 @@ func parse(t testing.TB, text string) *Policy {
 func TestParse(t *testing.T) {
 	p := parse(t, example)
 	want := []Rule{
-		{Who: []Who{{Identity: "sensor"}}, Publish: []string{"sensors/%c/#"}},
+		{Who: []Who{{Identity: "sensor"}}, Publish: []string{"sensors/%c/#"}, Provenance: true},
 		{Who: []Who{{Identity: "broker"}, {User: "alice"}}, Subscribe: []string{"a/+/b", "sensors/#"}},
 		{Who: []Who{{Anonymous: true, Listener: "plain"}}, Publish: []string{"public/#"}, Subscribe: []string{"public/#"}},
 	}
@@ -141,7 +142,7 @@ identities:
 	}
 	for _, change := range [][2]string{
 		{"[x, y] }\n  -", "[x] }\n  -"}, {"who: a, subscribe: z", "who: b, subscribe: z"}, {"{ nitro: {} }", "{ tdx: {} }"},
-		{"instances: [x, y]", "instances: [x]"}, {digestB, digestC}, {"subscribe: z", "publish: z"},
+		{"instances: [x, y]", "instances: [x]"}, {digestB, digestC}, {"subscribe: z", "publish: z"}, {"publish: [x, y] }", "publish: [x, y], provenance: true }"},
 	} {
 		changed := strings.Replace(base, change[0], change[1], 1)
 		if changed == base || parse(t, changed).Digest() == want {
@@ -187,6 +188,8 @@ func TestSyntaxErrors(t *testing.T) {
 		{"plus inside", full + "rules:\n  - who: a\n    publish: [\"a/b+\"]\n", 7, 8, "'+' must be"},
 		{"placeholder", full + "rules:\n  - who: a\n    publish: [\"a/%x\"]\n", 7, 8, "after '%'"},
 		{"control character", full + "rules:\n  - who: a\n    publish: [\"a\\u0007\"]\n", 7, 8, "printable"},
+		{"provenance of nothing", full + "rules:\n  - who: a\n    provenance: true\n", 7, 8, "publish is missing"},
+		{"provenance: maybe", full + "rules:\n  - who: a\n    publish: [a]\n    provenance: maybe\n", 9, 17, "true or false"},
 		{"anchor", "version: &v 1\n", 1, 10, "version must be 1"},
 		{"tag", full + "    instances: [!!str x]\n", 6, 17, "plain value"},
 		{"two platforms in one entry", head + "    any_of: [ { tdx: {}, sgx: {} } ]\n", 5, 15, "names one platform"},
@@ -362,7 +365,7 @@ func TestSimulated(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	text := parse(t, example).Explain()
-	for _, want := range []string{digestA, "SIMULATED", "min_tcb bootloader=4 and microcode=213 and snp=22", "rule 3: whoever is anonymous, through listener plain", "may publish sensors/%c/#"} {
+	for _, want := range []string{digestA, "SIMULATED", "min_tcb bootloader=4 and microcode=213 and snp=22", "rule 3: whoever is anonymous, through listener plain", "may publish sensors/%c/#", "subscribers are told the attested identity"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}

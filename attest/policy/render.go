@@ -94,6 +94,9 @@ func (r *Rule) yaml(b *strings.Builder) {
 	if len(r.Subscribe) > 0 {
 		fmt.Fprintf(b, "    subscribe: %s\n", quoteList(r.Subscribe))
 	}
+	if r.Provenance {
+		b.WriteString("    provenance: true\n")
+	}
 }
 
 func (w *Who) yaml() string {

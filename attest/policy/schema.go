@@ -26,7 +26,7 @@ const (
 	formList   form = iota // any value will do
 	formScalar             // one value
 	formMap                // name=value; all must hold
-	formStatus             // tcb and advisories: judged together, see tcbReason
+	formStatus             // tcb, advisories and allow: not judged one by one, see tcbReason and conditionReason
 )
 
 // The schema of each platform, whether or not this build has a driver for it: a file is read the same way
@@ -56,6 +56,8 @@ var schema = map[attest.Platform]map[string]keySpec{
 		"measurement":   measurement(48),
 		"host_data":     measurement(32),
 		"id_key_digest": measurement(48),
+		"vmpl":          exactly,
+		"allow":         {form: formStatus, value: oneOf("smt", "migration_agent", "provisional_firmware")},
 		"min_tcb":       {form: formMap, value: checkNumber, names: oneOf("bootloader", "tee", "snp", "microcode", "fmc"), holds: versionAtLeast},
 	},
 	attest.TPM: {

@@ -16,17 +16,23 @@ import (
 	"github.com/vouchmq/vouchmq/internal/server"
 )
 
+// bundleHint says where bundles come from.
+const bundleHint = "ask the owner of the broker for a bundle; vouchmq serve writes one for a broker of your own"
+
 // dialAttested connects to the broker of a bundle and verifies it. The connection is not returned unless the
 // bundle's policy accepts the broker.
 func (f *connectFlags) dialAttested(ctx context.Context, c *cobra.Command, log func(string)) (net.Conn, error) {
-	if f.secure() {
-		return nil, fmt.Errorf("--cafile, --cert, --insecure and --tls-use-os-certs do not go with --bundle, which says whom to trust")
+	if f.cafile != "" || f.osCerts || f.insecure {
+		return nil, fmt.Errorf("--cafile, --insecure and --tls-use-os-certs do not go with --bundle, which says whom to trust")
 	}
 	bundle, err := client.ReadBundle(f.bundle)
 	if err != nil {
-		return nil, withHint(err, "ask the owner of the broker for a bundle; vouchmq serve writes one for a broker of your own")
+		return nil, withHint(err, bundleHint)
 	}
 	options := client.Options{Address: f.bundleAddress(bundle)}
+	if err := f.asking.apply(&options); err != nil {
+		return nil, err
+	}
 	if f.attest != "" {
 		if options.Attester, options.Identity, err = f.attester(); err != nil {
 			return nil, err

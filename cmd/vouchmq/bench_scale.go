@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ func newBenchScale() *cobra.Command {
 memory of ten thousand connections that do nothing, and how much dearer a delivery is with 10,000 topics than with 10
 and with 1,000 receivers of a topic than with 10. Memory is what is resident of the whole process.
 
-It fails (exit status 1) if the subscriptions take more than 400 MiB, if an idle TLS connection takes more than 45 KiB, or
+It fails (exit status 1) if the subscriptions take more than 400 MB, if an idle TLS connection takes more than 45 KiB, or
 if a delivery costs more than 20 % more.`,
 		Example: `  vouchmq bench scale
   vouchmq bench scale --clients 1000 --subscriptions 100000 --idle 1000 --rounds 1 --json -`,
@@ -40,6 +41,7 @@ if a delivery costs more than 20 % more.`,
 	fs.IntVar(&plan.Idle, "idle", 10_000, "connections that do nothing")
 	fs.IntVar(&plan.Rounds, "rounds", 3, "of the measurements of throughput")
 	fs.DurationVar(&plan.Window, "duration", 3*time.Second, "of one measurement of throughput")
+	fs.StringSliceVar(&plan.Only, "only", nil, "parts to measure: "+strings.Join(bench.ScaleParts, ", "))
 	fs.StringVar(&engine, "engine", "wasm", "wasm or native")
 	fs.StringVar(&jsonFile, "json", "", "also write all results to this file, - for standard output")
 	return c
@@ -48,6 +50,11 @@ if a delivery costs more than 20 % more.`,
 func scale(c *cobra.Command, plan bench.ScalePlan, engine, jsonFile string) error {
 	if min(plan.Clients, plan.Subscriptions, plan.Idle, plan.Rounds) < 1 || plan.Window <= 0 {
 		return errors.New("all numbers are more than 0")
+	}
+	for _, part := range plan.Only {
+		if !slices.Contains(bench.ScaleParts, part) {
+			return fmt.Errorf("--only %s: there are the parts %s", part, strings.Join(bench.ScaleParts, ", "))
+		}
 	}
 	return withBrokers(func(dir string) error {
 		plan.Start = func(ctx context.Context) (bench.ScaleBroker, error) {
@@ -87,9 +94,11 @@ func startForScale(ctx context.Context, log io.Writer, dir, engine string) (benc
 }
 
 func judgeScale(out io.Writer, r bench.ScaleReport) error {
-	const mib = 1 << 20
-	fmt.Fprintf(out, "subscriptions  %d over %d clients: %.0f MiB (%.0f without the subscriptions, %.0f without the clients)\n", r.Subscriptions,
-		r.Clients, float64(r.SubscriptionBytes)/mib, float64(r.ClientsBytes)/mib, float64(r.EmptyBytes)/mib)
+	const mb = 1e6
+	if r.SubscriptionBytes > 0 {
+		fmt.Fprintf(out, "subscriptions  %d over %d clients: %.0f MB (%.0f without the subscriptions, %.0f without the clients)\n", r.Subscriptions,
+			r.Clients, float64(r.SubscriptionBytes)/mb, float64(r.ClientsBytes)/mb, float64(r.EmptyBytes)/mb)
+	}
 	for _, i := range r.Idle {
 		fmt.Fprintf(out, "idle           %d connections (%s): %.1f KiB each\n", i.Connections, i.Transport, i.Each()/1024)
 	}

@@ -31,9 +31,11 @@ type connectFlags struct {
 	user, password, passwordFile string
 	persistent                   bool
 	sessionExpiry                string
-	cafile, cert, key            string
+	cafile                       string
 	insecure, osCerts            bool
 	bundle, attest               string
+	renewEvery                   time.Duration
+	asking                       askFlags
 	verdict                      bool
 	debug, quiet                 bool
 	willTopic, willPayload       string
@@ -49,7 +51,9 @@ func (f *connectFlags) register(c *cobra.Command) {
 	fs.SortFlags = false
 	fs.StringVar(&f.bundle, "bundle", "", "connect to the broker of this bundle, and verify it by attestation")
 	fs.StringVar(&f.attest, "attest", "", "attest to the broker, too: key file of a simulated TEE")
+	fs.DurationVar(&f.renewEvery, "renew-every", 12*time.Minute, "with --attest and -V mqttv311 or mqttv31: time after which to connect anew, before the broker finds the evidence too old")
 	fs.BoolVar(&f.verdict, "verdict", false, "print what was verified about the broker")
+	f.asking.register(fs)
 	fs.StringVarP(&f.host, "host", "h", "", "host of the broker (default: of the bundle, or localhost)")
 	fs.IntVarP(&f.port, "port", "p", 0, "port of the broker (default: of the bundle, or 1883, or 8883 with TLS)")
 	fs.StringVar(&f.unix, "unix", "", "connect to the Unix socket at this path, not to a host")
@@ -65,8 +69,6 @@ func (f *connectFlags) register(c *cobra.Command) {
 	fs.StringVarP(&f.sessionExpiry, "session-expiry-interval", "x", "", "seconds that the session outlives the connection; -1 or ∞: for ever (MQTT 5)")
 	fs.StringVar(&f.cafile, "cafile", "", "file with the certificates to trust; turns TLS on")
 	fs.BoolVar(&f.osCerts, "tls-use-os-certs", false, "trust the certificates of the system; turns TLS on")
-	fs.StringVar(&f.cert, "cert", "", "file with the client's certificate")
-	fs.StringVar(&f.key, "key", "", "file with the key of that certificate")
 	fs.BoolVar(&f.insecure, "insecure", false, "do not check that the certificate is for the host; for tests")
 	fs.StringVar(&f.willTopic, "will-topic", "", "topic of the will, sent if the connection is lost")
 	fs.StringVar(&f.willPayload, "will-payload", "", "payload of the will")
@@ -194,15 +196,24 @@ const dialTime = 30 * time.Second
 // connect opens the connection that the flags describe, verifies the broker if there is a bundle, and sends
 // CONNECT.
 func (f *connectFlags) connect(ctx context.Context, c *cobra.Command, o pubsub.Options) (pubsub.Client, error) {
-	conn, err := f.dial(ctx, c, o.Log)
-	if err != nil {
-		return nil, err
-	}
-	client, err := pubsub.Connect(ctx, conn, o)
+	client, err := f.open(ctx, c, o)
 	if errors.Is(err, pubsub.ErrNoConnack) {
 		return nil, withHint(err, f.noAnswerHint())
 	}
 	return client, err
+}
+
+// open connects, once, or as often as evidence must be shown by a client that has no AUTH.
+func (f *connectFlags) open(ctx context.Context, c *cobra.Command, o pubsub.Options) (pubsub.Client, error) {
+	dial := func(ctx context.Context) (net.Conn, error) { return f.dial(ctx, c, o.Log) }
+	if f.attest != "" && o.Version != pubsub.V5 && f.renewEvery > 0 {
+		return pubsub.Renew(ctx, f.renewEvery, dial, o)
+	}
+	conn, err := dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return pubsub.Connect(ctx, conn, o)
 }
 
 // noAnswerHint is what it mostly means if a broker ends a connection before CONNACK. One that does not accept a
@@ -236,8 +247,8 @@ func (f *connectFlags) dial(ctx context.Context, c *cobra.Command, log func(stri
 // checkTransport says which flags do not fit each other.
 func (f *connectFlags) checkTransport() error {
 	switch {
-	case f.bundle == "" && (f.verdict || f.attest != ""):
-		return errors.New("--verdict and --attest need a bundle: --bundle FILE")
+	case f.bundle == "" && (f.verdict || f.attest != "" || f.asking.carrier != ""):
+		return errors.New("--verdict, --attest and --carrier need a bundle: --bundle FILE")
 	case f.bundle != "" && (f.unix != "" || f.webSocket):
 		return errors.New("attested TLS goes over TCP alone: leave out --unix and --ws, or --bundle")
 	case f.unix != "" && (f.host != "" || f.port != 0 || f.secure()):
@@ -270,7 +281,7 @@ func (f *connectFlags) dialSocket(ctx context.Context, log func(string)) (net.Co
 }
 
 func (f *connectFlags) secure() bool {
-	return f.cafile != "" || f.cert != "" || f.osCerts || f.insecure
+	return f.cafile != "" || f.asking.cert != "" || f.osCerts || f.insecure
 }
 
 func (f *connectFlags) address(secure bool) string {
@@ -299,12 +310,12 @@ func (f *connectFlags) tlsConfig() (*tls.Config, error) {
 			return nil, fmt.Errorf("--cafile %s: there is no certificate in it", f.cafile)
 		}
 	}
-	if f.cert != "" {
-		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
-		if err != nil {
-			return nil, fmt.Errorf("--cert and --key: %w", err)
-		}
-		config.Certificates = []tls.Certificate{pair}
+	pair, err := f.asking.certificate()
+	if err != nil {
+		return nil, err
+	}
+	if pair != nil {
+		config.Certificates = []tls.Certificate{*pair}
 	}
 	if f.insecure {
 		checkChainOnly(config)

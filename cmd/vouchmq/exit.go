@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/pubsub"
 	"github.com/vouchmq/vouchmq/internal/admin"
 )
@@ -64,6 +65,8 @@ func outcomeOf(err error) outcome {
 		o = outcome{exitRefused, administrationHint(no)}
 	case isNetwork(err):
 		o = outcome{exitConnect, networkHint(err)}
+	case errors.As(err, new(refusedBundle)), errors.Is(err, client.ErrBundleExpired):
+		o.status = exitAttestation
 	case errors.As(err, &kind):
 		o = outcome{exitAttestation, attestationHint(kind)}
 	case errors.Is(err, errNoConnection), errors.Is(err, pubsub.ErrLost), errors.Is(err, pubsub.ErrNoConnack),

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/pubsub"
 )
 
@@ -30,6 +31,8 @@ func TestOutcomes(t *testing.T) {
 		"zero report data":      {attest.Errorf(attest.ErrZeroReportData, "x"), exitAttestation, true},
 		"read of a TLS stream":  {attest.Errorf(attest.ErrTLS, "x: %w", &net.OpError{Op: "read", Err: io.EOF}), exitAttestation, true},
 		"refusal by the broker": {&pubsub.Refusal{Reason: 0x87}, exitRefused, true},
+		"expired bundle":        {fmt.Errorf("x: %w", client.ErrBundleExpired), exitAttestation, false},
+		"refused bundle":        {explainBundle(fmt.Errorf("x: %w", client.ErrBundleRollback)), exitAttestation, false},
 		"time":                  {errTimeout, exitTimeout, false},
 		"own hint":              {withHint(errors.New("x"), "do y"), exitGeneral, true},
 	} {

@@ -13,6 +13,7 @@ import (
 func newInspect() *cobra.Command {
 	var bundlePath string
 	var asJSON bool
+	var asking askFlags
 	c := &cobra.Command{
 		Use:   "inspect [HOST:PORT] --bundle FILE",
 		Short: "See who runs there: platform, code, configuration, and the verdict of your bundle",
@@ -24,16 +25,17 @@ Exit status: 0 accepted; 1 wrong usage or another error; 2 nobody answers; 3 ref
 		Example: `  vouchmq inspect --bundle plant.bundle
   vouchmq inspect broker.example:8883 --bundle plant.bundle --json`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return inspect(c, args, bundlePath, asJSON) },
+		RunE: func(c *cobra.Command, args []string) error { return inspect(c, args, bundlePath, &asking, asJSON) },
 	}
 	helpWithoutShorthand(c)
 	c.Flags().StringVar(&bundlePath, "bundle", "", "the bundle to judge by")
+	asking.register(c.Flags())
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.MarkFlagRequired("bundle")
 	return c
 }
 
-func inspect(c *cobra.Command, args []string, bundlePath string, asJSON bool) error {
+func inspect(c *cobra.Command, args []string, bundlePath string, asking *askFlags, asJSON bool) error {
 	bundle, err := client.ReadBundle(bundlePath)
 	if err != nil {
 		return withHint(err, "ask the owner of the broker for a bundle; vouchmq serve writes one for a broker of your own")
@@ -44,6 +46,9 @@ func inspect(c *cobra.Command, args []string, bundlePath string, asJSON bool) er
 			return fmt.Errorf("%q is not HOST:PORT", args[0])
 		}
 		options.Address = args[0]
+	}
+	if err := asking.apply(&options); err != nil {
+		return err
 	}
 	report, err := client.Inspect(c.Context(), bundle, options)
 	if err != nil {

@@ -87,7 +87,8 @@ refused; 27 timeout.`,
 		readable := strings.ReplaceAll(err.Error(), `\x00`, " ") // see propertySeparator
 		return withHint(errors.New(readable), "see: "+c.CommandPath()+" --help")
 	})
-	root.AddCommand(newServe(), newConfig(), newPub(), newSub(), newInspect(), newVersion(), newDemo(), newBench(),
-		newStatus(), newClients(), newSubscriptions(), newRetained(), newReload(), newUnlock(), newLogLevel(), newPasswd(), newTPM())
+	root.AddCommand(newServe(), newGateway(), newConfig(), newPub(), newSub(), newInspect(), newVersion(), newDemo(), newBench(),
+		newStatus(), newClients(), newSubscriptions(), newRetained(), newReload(), newUnlock(), newLogLevel(), newPasswd(),
+		newCA(), newEnroll(), newBundle(), newTPM())
 	return root
 }

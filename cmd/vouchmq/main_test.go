@@ -87,13 +87,16 @@ func goCommand(args []string, env ...string) error {
 //	lose NAME                    end that process without a word
 //	status N COMMAND...          run a command and check its exit status; for cmp and such, stdout and stderr are as for exec
 //	change FILE                  write the program's module with one byte changed
-//	expand FILE                  replace $VARIABLES in a file; $program is the digest of the program
+//	expand FILE                  replace $VARIABLES in a file; $program is the digest of the program, $module that of its module
 //	makekey FILE VARIABLE        make a key of a simulated TEE; the variable is its digest, without sha384:
 //	await FILE                   wait until a file is there
 //	signal NAME FILE             send HUP or TERM to the broker that wrote the ready file
 //	address FILE LISTENER H P    set variables to host and port of a listener of that broker
 //	awaitline FILE REGEXP        wait until a line of a file matches
 //	port VARIABLE                set a variable to a port on which nothing listens
+//	setvar VARIABLE FILE         set a variable to what is in a file, such as stdout
+//	tamper FILE TO               copy a PEM file with one bit in its middle changed
+//	swapkey FILE TO              copy a certificate request with another key in place of its own
 func TestScripts(t *testing.T) { runScripts(t, "script") }
 
 // TestBench runs testdata/bench/*.txtar: measurements, which the other scripts would disturb if they ran beside them.
@@ -110,6 +113,7 @@ func runScripts(t *testing.T, folder string) {
 			"broker": cmdBroker, "halt": cmdHalt, "listen": cmdListen, "heard": cmdHeard, "lose": cmdLose, "status": cmdStatus,
 			"port": cmdPort, "change": cmdChange, "expand": cmdExpand, "makekey": cmdMakeKey, "await": cmdAwait,
 			"signal": cmdSignal, "address": cmdAddress, "awaitline": cmdAwaitLine,
+			"setvar": cmdSetVar, "tamper": cmdTamper, "swapkey": cmdSwapKey,
 		},
 	})
 }
@@ -121,6 +125,11 @@ func setup(e *testscript.Env) error {
 		return err
 	}
 	e.Setenv("program", attest.Sum(program).String())
+	module, err := os.ReadFile(filepath.Join(programFolder, "broker.wasm"))
+	if err != nil {
+		return err
+	}
+	e.Setenv("module", attest.Sum(module).String())
 	e.Setenv("PATH", programFolder+string(os.PathListSeparator)+e.Getenv("PATH")+":/usr/sbin")
 	e.Setenv(passwordEnv, "")
 	e.Values[processesKey{}] = &processes{brokers: map[string]*local.Broker{}, clients: map[string]*clientProcess{}}

@@ -52,6 +52,9 @@ limits, listeners and log level change without a connection being dropped; what 
 one stays. Changed certificate files are noticed without a signal. Look at the broker, and administer it, with: vouchmq
 status, clients, subscriptions, retained, log-level, reload.
 
+Where the configuration names an owner elsewhere, the broker needs a certificate of that owner: it waits until it has been
+enrolled. See: vouchmq enroll --help
+
 Each key of the configuration can also be set by a variable, such as VOUCHMQ_LOG__LEVEL=debug. A flag counts more than a
 variable, and a variable more than the file. See: vouchmq config --help
 
@@ -245,7 +248,10 @@ func (f *serveFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return explainSettings(err)
 	}
-	opened, err := f.open(told, c, sockets, log)
+	opened, err := f.openEnrolled(told, c, sockets, log)
+	if errors.As(err, new(interrupted)) {
+		return nil // nothing was open yet
+	}
 	if err != nil {
 		return explainSettings(err)
 	}
@@ -263,6 +269,9 @@ func (f *serveFlags) run(c *cobra.Command) error {
 		return err
 	}
 	writeBanner(c.ErrOrStderr(), ready, broker.Config(), opened.State)
+	asked := make(chan os.Signal, 4) // before anybody can know that there is a process to ask
+	signal.Notify(asked, syscall.SIGUSR1, syscall.SIGHUP)
+	defer signal.Stop(asked)
 	if f.readyFile != "" {
 		if err := ready.WriteFile(f.readyFile); err != nil {
 			return err
@@ -274,11 +283,14 @@ func (f *serveFlags) run(c *cobra.Command) error {
 		Reloaded: func(o *server.Opened) error { return rewriteBundle(broker, o, log) },
 	})
 	broker.OnReload(keeper.Reload)
-	return serveUntilSignal(c.Context(), c.OutOrStdout(), broker, keeper, systemd.Notifier{Log: log.Logger})
+	return serveUntilSignal(c.Context(), asked, c.OutOrStdout(), broker, keeper, systemd.Notifier{Log: log.Logger})
 }
 
 // rewriteBundle writes the bundle anew if what it pins has changed.
 func rewriteBundle(broker *server.Server, opened *server.Opened, log *logging) error {
+	if opened.State.Enrolment != nil {
+		return nil // bundles are the owner's
+	}
 	path, fresh, err := opened.State.WriteBundle(broker, time.Now())
 	if err == nil && fresh {
 		log.Warn("BUNDLE WRITTEN ANEW: what evidence claims has changed, and clients with the old bundle refuse this broker from now on", "bundle", path)
@@ -304,9 +316,14 @@ func explainStart(err error) error {
 
 // announce writes the bundle and gathers what others need to know of the running broker.
 func announce(broker *server.Server, state *server.State) (local.Ready, error) {
-	bundle, _, err := state.WriteBundle(broker, time.Now())
-	if err != nil {
-		return local.Ready{}, err
+	bundle, ca := "", state.Path(server.OwnerCAFile)
+	if state.Enrolment == nil {
+		var err error
+		if bundle, _, err = state.WriteBundle(broker, time.Now()); err != nil {
+			return local.Ready{}, err
+		}
+	} else {
+		ca = state.Enrolment.OwnerFile
 	}
 	r := local.Ready{
 		ServerPID: os.Getpid(),
@@ -314,7 +331,7 @@ func announce(broker *server.Server, state *server.State) (local.Ready, error) {
 		Module:    broker.Identity().Module.String(),
 		Listeners: map[string]string{},
 		Bundle:    bundle,
-		OwnerCA:   state.Path(server.OwnerCAFile),
+		OwnerCA:   ca,
 		ClientKey: state.Path(server.SimKeyFile),
 	}
 	for _, l := range broker.Config().Listeners {
@@ -335,7 +352,7 @@ func writeBanner(w io.Writer, r local.Ready, config server.Config, state *server
 		fmt.Fprintf(w, "  listener  %s: %s, %s\n", l.Name, r.Listeners[l.Name], inWords[l.Kind])
 	}
 	if r.Bundle == "" {
-		fmt.Fprintf(w, "  bundle    none: the owner says what clients demand of this broker\n  made now  %s\n\n", made(state))
+		fmt.Fprintf(w, "  bundle    the one that the owner signed\n  made now  %s\n\n", made(state))
 		return
 	}
 	fmt.Fprintf(w, "  bundle    %s\n  made now  %s\n\nTry, in other terminals:\n\n", r.Bundle, made(state))
@@ -379,8 +396,9 @@ func made(state *server.State) string {
 }
 
 // serveUntilSignal waits for the end of ctx and stops the broker. Until then it prints statistics whenever SIGUSR1 asks
-// for them, reloads the configuration at SIGHUP, watches certificates, and keeps the service manager informed.
-func serveUntilSignal(ctx context.Context, out io.Writer, broker *server.Server, keeper *server.Keeper, manager systemd.Notifier) error {
+// for them, reloads the configuration at SIGHUP, both of which come over asked, watches certificates, and keeps the service manager informed.
+func serveUntilSignal(ctx context.Context, asked <-chan os.Signal, out io.Writer, broker *server.Server, keeper *server.Keeper,
+	manager systemd.Notifier) error {
 	var tasks sync.WaitGroup
 	watching, cancel := context.WithCancel(ctx)
 	defer tasks.Wait()
@@ -390,7 +408,7 @@ func serveUntilSignal(ctx context.Context, out io.Writer, broker *server.Server,
 		manager.Watch(watching, func(ctx context.Context) error { _, err := broker.Stats(ctx); return err })
 	})
 	manager.Ready()
-	if err := handleSignals(ctx, out, broker, keeper, manager); err != nil {
+	if err := handleSignals(ctx, asked, out, broker, keeper, manager); err != nil {
 		return err
 	}
 	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1) // they would end the process in the middle of its farewell
@@ -399,10 +417,8 @@ func serveUntilSignal(ctx context.Context, out io.Writer, broker *server.Server,
 }
 
 // handleSignals does what signals ask for, until ctx ends.
-func handleSignals(ctx context.Context, out io.Writer, broker *server.Server, keeper *server.Keeper, manager systemd.Notifier) error {
-	asked := make(chan os.Signal, 4)
-	signal.Notify(asked, syscall.SIGUSR1, syscall.SIGHUP)
-	defer signal.Stop(asked)
+func handleSignals(ctx context.Context, asked <-chan os.Signal, out io.Writer, broker *server.Server, keeper *server.Keeper,
+	manager systemd.Notifier) error {
 	for {
 		select {
 		case s := <-asked:

@@ -21,12 +21,12 @@ var sampleConfig = Config{
 	},
 	Rules: []Rule{
 		{Who: []Condition{{Identity: "sensor"}, {User: "alice", Listener: "tls"}}, Publish: []string{"a/%c/#"}},
-		{Who: []Condition{{Anonymous: true}}, Publish: []string{"p"}, Subscribe: []string{"s/+", ""}},
+		{Who: []Condition{{Anonymous: true}}, Publish: []string{"p"}, Subscribe: []string{"s/+", ""}, Provenance: true},
 		{},
 	},
 }
 
-var samplePeer = Peer{Listener: "tls", Identities: []string{"sensor", "line 4"}, User: "alice", Address: "[::1]:4711", Authenticate: true}
+var samplePeer = Peer{Listener: "tls", Identities: []string{"sensor", "line 4"}, User: "alice", Address: "[::1]:4711", Platform: "sim", Module: "sha384:00", Authenticate: true}
 
 // numbered returns statistics in which every field has another value, so that a swap is seen.
 func numbered() (s Stats) {

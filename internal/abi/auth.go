@@ -31,6 +31,8 @@ type AuthAnswer struct {
 	User   string // who the client is, "" if it stays anonymous; with reason 0 only
 	Data   []byte // authentication data for the client, with a method only
 	Reason string // reason string for the client, "" is none
+	// Properties are user properties of the CONNACK or AUTH, name and value in turn; with reason 0 and a method only.
+	Properties []string
 }
 
 // AppendAuthRequest appends the encoding of a to b. Byte strings are encoded like strings: at most 65,535 bytes, as MQTT
@@ -53,12 +55,12 @@ func ReadAuthRequest(b []byte, a *AuthRequest) error {
 
 // AppendAuthAnswer appends the encoding of a to b.
 func AppendAuthAnswer(b []byte, a *AuthAnswer) []byte {
-	return appendString(appendBytes(appendString(b, a.User), a.Data), a.Reason)
+	return appendStrings(appendString(appendBytes(appendString(b, a.User), a.Data), a.Reason), a.Properties)
 }
 
 // ReadAuthAnswer reads what AppendAuthAnswer wrote. Nothing of a aliases b.
 func ReadAuthAnswer(b []byte, a *AuthAnswer) error {
 	r := reader{b: b}
-	a.User, a.Data, a.Reason = r.string(), r.bytes(), r.string()
+	a.User, a.Data, a.Reason, a.Properties = r.string(), r.bytes(), r.string(), r.strings()
 	return r.end("authentication answer")
 }

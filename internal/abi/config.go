@@ -75,11 +75,23 @@ type Condition struct {
 
 // Rule lets the peers that any of Who names publish to the topics, and subscribe to filters within the
 // filters, that it lists. %c, %u and %i stand for client id, user name and identity.
+//
+// With Provenance what an attested peer publishes by it is stamped, see ProvenancePrefix.
 type Rule struct {
-	Who       []Condition
-	Publish   []string
-	Subscribe []string
+	Who        []Condition
+	Publish    []string
+	Subscribe  []string
+	Provenance bool
 }
+
+// ProvenancePrefix begins the names of user properties that only the broker writes (in any case of letters): the core takes those
+// away that a client sends with a message or a will. Where a rule has Provenance, it adds those below.
+const (
+	ProvenancePrefix   = "vouchmq-"
+	ProvenanceIdentity = ProvenancePrefix + "publisher-identity" // of the policy, that the rule names the publisher by
+	ProvenancePlatform = ProvenancePrefix + "publisher-platform" // Peer.Platform
+	ProvenanceModule   = ProvenancePrefix + "publisher-module"   // Peer.Module
+)
 
 // Config is the data of EventConfigure.
 type Config struct {
@@ -94,6 +106,8 @@ type Peer struct {
 	Identities []string // of the policy, those that the peer's evidence holds for; the first names it
 	User       string   // authenticated user name, "" if there is none
 	Address    string   // for notes only
+	Platform   string   // of the TEE that the peer's evidence comes from, "" if it gave none
+	Module     string   // digest of the module that it runs, "" if it gave none
 	// Authenticate says that the core must ask the host, with EffectAuthenticate, before it accepts a CONNECT. Until
 	// the core has sent EffectProceed the host then hands over one packet only.
 	Authenticate bool
@@ -134,7 +148,7 @@ func appendRule(b []byte, r *Rule) []byte {
 		b = append(b, boolByte(w.Anonymous))
 		b = appendString(b, w.Listener)
 	}
-	return appendStrings(appendStrings(b, r.Publish), r.Subscribe)
+	return append(appendStrings(appendStrings(b, r.Publish), r.Subscribe), boolByte(r.Provenance))
 }
 
 // ReadConfig reads what AppendConfig wrote.
@@ -162,6 +176,7 @@ func readRule(r *reader) Rule {
 	}
 	rule.Publish = r.strings()
 	rule.Subscribe = r.strings()
+	rule.Provenance = r.byte() == 1
 	return rule
 }
 
@@ -170,7 +185,7 @@ func AppendPeer(b []byte, p *Peer) []byte {
 	b = appendString(b, p.Listener)
 	b = appendStrings(b, p.Identities)
 	b = appendString(b, p.User)
-	b = appendString(b, p.Address)
+	b = appendString(appendString(appendString(b, p.Address), p.Platform), p.Module)
 	return append(b, boolByte(p.Authenticate))
 }
 
@@ -180,7 +195,7 @@ func ReadPeer(b []byte, p *Peer) error {
 	p.Listener = r.string()
 	p.Identities = r.strings()
 	p.User = r.string()
-	p.Address = r.string()
+	p.Address, p.Platform, p.Module = r.string(), r.string(), r.string()
 	p.Authenticate = r.byte() == 1
 	return r.end("peer")
 }

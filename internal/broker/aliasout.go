@@ -49,8 +49,8 @@ func (c *Core) allowAliases(s *session, req *mqtt.Connect) {
 // aliasOf returns the alias that a session's client knows for a topic with that hash, or 0.
 func (c *Core) aliasOf(session uint32, topic []byte, topicHash uint32) uint16 {
 	hash := hashPair(c.seed, session, topicHash)
-	for i := c.byAliasOut.first(hash); i != none; i = c.byAliasOut.next(i, hash) {
-		a := c.aliasesOut.at(c.byAliasOut.ids[i])
+	for n := c.byAliasOut.first(hash); n != 0; n = c.byAliasOut.next(n, hash) {
+		a := c.aliasesOut.at(n)
 		if a.session == session && string(c.store.bytes(a.topic)) == string(topic) {
 			return a.alias
 		}
@@ -66,7 +66,7 @@ func (c *Core) useAlias(s *session, m *content) {
 // aliasIn returns the alias that a session's client knows for the topic of a route, or 0; open says that it may be
 // given one.
 func (c *Core) aliasIn(rt *route, id uint32, s *session) (alias uint16, open bool) {
-	if rt.serial == 0 || len(rt.name) <= minAliasTopic || s.conn == 0 {
+	if rt.number == 0 || len(rt.name) <= minAliasTopic || s.conn == 0 {
 		return 0, false
 	}
 	if s.aliasCount != 0 {
@@ -135,7 +135,7 @@ func (c *Core) setAliasOut(rt *route, id uint32, s *session) {
 	a.topic = c.store.keep(rt.name)
 	s.firstAlias = n
 	c.byAliasOut.insert(a.hash, n)
-	rt.quick.generation = 0
+	c.routes.quickOf(rt.number).generation = 0
 }
 
 // dropAliasesOut forgets what a client knows aliases for: its connection has ended [MQTT-3.3.2-7].

@@ -197,9 +197,8 @@ func TestAliasesGoTheShortWay(t *testing.T) {
 	}
 	send()
 	send()
-	rt := &b.core.routes.all[1]
-	if !rt.quick.usable || len(rt.quick.groups) != 1 || rt.quick.targets != 20 {
-		t.Errorf("usable %v, %d groups, %d targets", rt.quick.usable, len(rt.quick.groups), rt.quick.targets)
+	if q := b.core.routes.quickOf(1); q.room == 0 || q.groups != 1 || q.targets != 20 {
+		t.Errorf("room %d, %d groups, %d targets", q.room, q.groups, q.targets)
 	}
 	if n := testing.AllocsPerRun(1000, send); n != 0 {
 		t.Errorf("a message allocates %v times", n)

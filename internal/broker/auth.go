@@ -182,7 +182,7 @@ func (c *Core) letIn(p *connection, answer *abi.AuthAnswer) {
 	c.stats.Authenticated++
 	c.setUser(p, answer.User)
 	mqtt.ParseConnect(c.store.bytes(p.held), &c.connect) // cannot fail: it did not before
-	c.admit(p, &c.connect, answer.Data)
+	c.admit(p, &c.connect, answer)
 	if p.conn == conn {
 		c.releaseHeld(p)
 	}
@@ -224,11 +224,14 @@ func (c *Core) sendAuth(p *connection, reason mqtt.ReasonCode, answer *abi.AuthA
 		props.Has = props.Has.With(mqtt.PropAuthenticationData)
 		props.AuthenticationData = answer.Data
 	}
+	if reason == mqtt.Success {
+		c.sayToClient(props, answer.Properties)
+	}
 	c.explain(p, props, answer.Reason) // not to a client that wants none [MQTT-3.1.2-29]
 	if c.sendBounded(p, mqtt.AppendAuth(c.encoded[:0], reason, props)) {
 		return true
 	}
-	props.Has = props.Has.Without(mqtt.PropReasonString) // [MQTT-3.15.2-2]
+	props.Has = props.Has.Without(mqtt.PropReasonString).Without(mqtt.PropUserProperty) // [MQTT-3.15.2-2], [MQTT-3.15.2-3]
 	if c.sendBounded(p, mqtt.AppendAuth(c.encoded[:0], reason, props)) {
 		return true
 	}

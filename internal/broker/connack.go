@@ -95,10 +95,10 @@ func (c *Core) refer(props *mqtt.Properties, reference string) {
 }
 
 // accept answers a CONNECT with success.
-func (c *Core) accept(p *connection, req *mqtt.Connect, present, madeID bool, authData []byte) {
+func (c *Core) accept(p *connection, req *mqtt.Connect, present, madeID bool, answer *abi.AuthAnswer) {
 	s := c.sessions.at(p.session)
 	c.noteConnected(p, s, req, present)
-	c.fillConnack(p, req, c.store.bytes(s.clientID), madeID, authData)
+	c.fillConnack(p, req, c.store.bytes(s.clientID), madeID, answer)
 	c.connack.SessionPresent = present
 	c.sendConnack(p) // takesConnack has seen that it fits
 	if p.gated {
@@ -111,8 +111,8 @@ const smallestConnack = 5
 
 // takesConnack refuses a client whose maximum packet size is less than its CONNACK [MQTT-3.1.2-24]. All other packets
 // that have no list in them are smaller, or bounded when they are sent.
-func (c *Core) takesConnack(p *connection, req *mqtt.Connect, clientID []byte, madeID bool, authData []byte) bool {
-	c.fillConnack(p, req, clientID, madeID, authData)
+func (c *Core) takesConnack(p *connection, req *mqtt.Connect, clientID []byte, madeID bool, answer *abi.AuthAnswer) bool {
+	c.fillConnack(p, req, clientID, madeID, answer)
 	c.encoded = mqtt.AppendConnack(c.encoded[:0], p.version, &c.connack)
 	switch {
 	case uint32(len(c.encoded)) <= p.maxPacket:
@@ -126,7 +126,7 @@ func (c *Core) takesConnack(p *connection, req *mqtt.Connect, clientID []byte, m
 }
 
 // fillConnack prepares a CONNACK with success.
-func (c *Core) fillConnack(p *connection, req *mqtt.Connect, clientID []byte, madeID bool, authData []byte) {
+func (c *Core) fillConnack(p *connection, req *mqtt.Connect, clientID []byte, madeID bool, answer *abi.AuthAnswer) {
 	c.connack.SessionPresent, c.connack.Reason = false, mqtt.Success
 	props := &c.connack.Props
 	props.Reset()
@@ -134,7 +134,7 @@ func (c *Core) fillConnack(p *connection, req *mqtt.Connect, clientID []byte, ma
 		return
 	}
 	c.announce(props, req)
-	c.announceAuth(p, props, authData)
+	c.announceAuth(p, props, answer)
 	c.announceResponse(p, props, req, clientID)
 	if madeID { // [MQTT-3.2.2-16]
 		props.Has = props.Has.With(mqtt.PropAssignedClientIdentifier)
@@ -161,18 +161,19 @@ func (c *Core) announce(props *mqtt.Properties, req *mqtt.Connect) {
 	}
 }
 
-// announceAuth repeats the method of enhanced authentication, and adds its last data [MQTT-4.12.0-5]. A client that
-// has named no method is told none [MQTT-4.12.0-6].
-func (c *Core) announceAuth(p *connection, props *mqtt.Properties, data []byte) {
+// announceAuth repeats the method of enhanced authentication, and adds its last data [MQTT-4.12.0-5] and what else the
+// host says. A client that has named no method is told none [MQTT-4.12.0-6].
+func (c *Core) announceAuth(p *connection, props *mqtt.Properties, answer *abi.AuthAnswer) {
 	if p.method.size == 0 {
 		return
 	}
 	props.Has = props.Has.With(mqtt.PropAuthenticationMethod)
 	props.AuthenticationMethod = c.store.bytes(p.method)
-	if len(data) > 0 {
+	if len(answer.Data) > 0 {
 		props.Has = props.Has.With(mqtt.PropAuthenticationData)
-		props.AuthenticationData = data
+		props.AuthenticationData = answer.Data
 	}
+	c.sayToClient(props, answer.Properties)
 }
 
 // announceResponse tells a client that asks for it below which topic it may have answers [MQTT-3.1.2-28].

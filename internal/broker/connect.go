@@ -46,12 +46,13 @@ func (c *Core) connectClient(p *connection, frame []byte, req *mqtt.Connect) {
 	case method || p.gated:
 		c.beginAuth(p, frame, req)
 	default:
-		c.admit(p, req, nil)
+		c.admit(p, req, &abi.AuthAnswer{})
 	}
 }
 
-// admit gives a client its session, if the rules name it and there is room. authData is for its CONNACK.
-func (c *Core) admit(p *connection, req *mqtt.Connect, authData []byte) {
+// admit gives a client its session, if the rules name it and there is room. answer is what its CONNACK says of
+// its authentication.
+func (c *Core) admit(p *connection, req *mqtt.Connect, answer *abi.AuthAnswer) {
 	clientID, made := req.ClientID, len(req.ClientID) == 0
 	if made { // [MQTT-3.1.3-6], [MQTT-3.1.3-7]
 		clientID = c.makeClientID()
@@ -60,7 +61,7 @@ func (c *Core) admit(p *connection, req *mqtt.Connect, authData []byte) {
 		c.refuse(p, reason, text)
 		return
 	}
-	if !c.takesConnack(p, req, clientID, made, authData) {
+	if !c.takesConnack(p, req, clientID, made, answer) {
 		return
 	}
 	id, hash := c.findSession(clientID)
@@ -79,7 +80,7 @@ func (c *Core) admit(p *connection, req *mqtt.Connect, authData []byte) {
 	}
 	c.enter(id, p, req)
 	c.review(p)
-	c.accept(p, req, present, made, authData) // [MQTT-3.1.4-5]
+	c.accept(p, req, present, made, answer) // [MQTT-3.1.4-5]
 	c.drain(id)
 }
 
@@ -152,7 +153,7 @@ func (c *Core) enter(id uint32, p *connection, req *mqtt.Connect) {
 	p.lastSeen = c.now
 	c.watch(p)
 	if req.HasWill {
-		c.setWill(s, &req.Will)
+		c.setWill(p, s, &req.Will)
 	}
 	c.restartOutbound(s)
 	c.unparkScans(id)

@@ -12,7 +12,7 @@ type Core struct {
 	config      abi.Config
 	configured  bool
 	rulesSerial uint32 // changes whenever the rules do
-	judgements  uint64 // so far
+	judgements  uint64 // so far, see permits.go
 	reviewed    uint32 // slots whose connections have been looked at since then
 
 	batch    []byte
@@ -25,8 +25,11 @@ type Core struct {
 	sendAt    int      // where the send effect begins that can still grow; 0 is none
 	sendTo    abi.Conn // whom it is for
 	acks      []byte   // acknowledgements for the connection whose packets are being handled
+	rows      []byte   // effects that write those that come before them
+	lastRow   int      // how many bytes of rows lie before the last of them, an abi.EffectAcks, and one; 0 is none
 	work      uint32   // units of work done in this step
 	resume    uint32   // offset in the batch of the packets at which the last step stopped; 0 is none
+	plain     plainRun // the packets that quickRun is at
 	resumeNum uint32   // how many packets of that event are left
 
 	store            store
@@ -36,6 +39,8 @@ type Core struct {
 	heldBytes        int // of CONNECTs of clients that are being authenticated
 	sessions         slab[session]
 	byClientID       index
+	permits          slab[permits]
+	byFilters        index
 	subscriptions    slab[subscription]
 	bySessionAndNode index
 	groups           groups
@@ -73,6 +78,7 @@ type Core struct {
 	encoded     []byte
 	connack     mqtt.Connack
 	parting     mqtt.Properties // of an AUTH or a DISCONNECT
+	marked      []byte          // user properties, see provenance.go
 	text        []byte          // reason string, or response information
 	reference   []byte          // server reference
 	question    abi.Question
@@ -185,8 +191,10 @@ func (c *Core) busy() bool { return c.work >= c.config.Limits.StepWork }
 // handle handles an event. It returns false if it did only part of it and wants to be called again.
 func (c *Core) handle(e *abi.Event) bool {
 	switch e.Kind {
-	case abi.EventPackets:
+	case abi.EventPackets, abi.EventPublishes:
 		return c.packets(e)
+	case abi.EventAcks:
+		return c.acksInRow(e)
 	case abi.EventConfigure:
 		c.configure(e.Data)
 	case abi.EventOpen:
@@ -295,6 +303,11 @@ func (c *Core) endSend() { abi.EndEffect(c.out, c.sendAt) }
 
 // flushAcks sends the acknowledgements that were gathered for a connection.
 func (c *Core) flushAcks(to abi.Conn) {
+	if len(c.rows) > 0 {
+		c.sendAt = 0
+		c.out = append(c.out, c.rows...)
+		c.rows, c.lastRow = c.rows[:0], 0
+	}
 	if len(c.acks) == 0 {
 		return
 	}

@@ -20,9 +20,11 @@
 //
 // A step must not make garbage: as WebAssembly, Go's collector runs only when the module yields. All state
 // is therefore in pages of structs without pointers ([slab]), in hash tables of numbers ([index]) and in one
-// store of bytes ([store]); things refer to each other by number, and 0 is nobody.
+// store of bytes ([store]); things refer to each other by number, and 0 is nobody. None of these is ever made anew in a
+// larger size: they grow by a page, so that no step becomes long because there is much.
 //
 //	connection   what a network connection is: listener, identities, what its rules allow
+//	permits      what the rules allow, for all connections that may do the same
 //	session      what MQTT keeps for a client: subscriptions, messages in flight and in the queue, will
 //	node         a level of a topic; the nodes form the tree of filters and of retained messages
 //	subscription a session at a node, or in a group at that node

@@ -15,16 +15,32 @@ const (
 // hashBytes hashes b eight bytes at a time.
 func hashBytes(seed uint64, b []byte) uint32 {
 	h := seed ^ uint64(len(b))*hashMul2
-	for len(b) >= 8 {
-		h = mix(h ^ binary.LittleEndian.Uint64(b))
-		b = b[8:]
-	}
 	var tail uint64
-	for i := len(b) - 1; i >= 0; i-- {
-		tail = tail<<8 | uint64(b[i])
+	if last := len(b) - 8; last >= 0 {
+		for i := 0; i < last; i += 8 {
+			h = mix(h ^ binary.LittleEndian.Uint64(b[i:]))
+		}
+		tail = binary.LittleEndian.Uint64(b[last:]) // some of them once more
+	} else {
+		for _, ch := range b {
+			tail = tail<<8 | uint64(ch)
+		}
 	}
 	h = mix(h ^ tail)
 	return uint32(h ^ h>>32)
+}
+
+// sameBytes says whether a and b, which are as long, are the same. In WebAssembly it takes half the time of ==.
+func sameBytes(a, b []byte) bool {
+	last := len(a) - 8
+	if last < 0 || len(a) != len(b) {
+		return string(a) == string(b)
+	}
+	diff := binary.LittleEndian.Uint64(a[last:]) ^ binary.LittleEndian.Uint64(b[last:])
+	for i := 0; i < last; i += 8 {
+		diff |= binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:])
+	}
+	return diff == 0
 }
 
 // hashPair hashes two numbers.

@@ -25,8 +25,7 @@ type receivedID struct {
 // findReceived returns the number of a packet id in the table, or 0.
 func (c *Core) findReceived(session uint32, packetID uint16) (id, hash uint32) {
 	hash = hashPair(c.seed, session, uint32(packetID))
-	for i := c.byReceivedID.first(hash); i != none; i = c.byReceivedID.next(i, hash) {
-		id := c.byReceivedID.ids[i]
+	for id := c.byReceivedID.first(hash); id != 0; id = c.byReceivedID.next(id, hash) {
 		if r := c.received.at(id); r.session == session && r.packetID == packetID {
 			return id, hash
 		}
@@ -60,6 +59,29 @@ func (c *Core) addReceived(session uint32, packetID uint16) {
 	default:
 		c.addToTable(session, packetID)
 	}
+}
+
+// addReceivedRun remembers packet ids that follow each other, up to the first that is known already, and returns how many
+// it did.
+func (c *Core) addReceivedRun(session uint32, first uint16, count uint32) uint32 {
+	s := c.sessions.at(session)
+	r := &s.receivedRange
+	if behind := uint32(r.first) + uint32(r.count); s.firstReceived == 0 && (r.count == 0 || uint32(first) == behind) {
+		if r.count == 0 {
+			r.first = first
+		}
+		r.count += uint16(count)
+		s.receivedCount += count
+		return count
+	}
+	for k := range count {
+		id := first + uint16(k)
+		if c.isReceived(session, id) {
+			return k
+		}
+		c.addReceived(session, id)
+	}
+	return count
 }
 
 func (c *Core) addToTable(session uint32, packetID uint16) {

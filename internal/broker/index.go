@@ -1,116 +1,187 @@
 package broker
 
-// index is a hash table from hashes to numbers of elements: open addressing with linear probing. It does
-// not know keys; whoever looks something up compares the element that a number stands for with what it looks
-// for:
+// index is a hash table from hashes to numbers of elements of a slab, each of which is in it at most once. It does not
+// know keys; whoever looks something up compares the element that a number stands for with what it looks for:
 //
-//	for i := ix.first(hash); i != none; i = ix.next(i, hash) {
-//		if id := ix.ids[i]; matches(id) { ... }
+//	for id := ix.first(hash); id != 0; id = ix.next(id, hash) {
+//		if matches(id) { ... }
 //	}
+//
+// Elements whose hashes fall into one bucket form a chain. An element brings one bucket with it, and the chain that has
+// belonged there since is shared out (linear hashing, Litwin 1980): a million elements or ten, to add one moves only a
+// few. Buckets and links lie in pages that stay where they are, so that growing leaves nothing to the collector.
 type index struct {
-	hashes []uint32
-	ids    []uint32 // 0 is an empty place
-	mask   uint32
-	live   uint32
+	buckets []*[bucketPage]uint32 // the first element of each
+	links   []*[pageSize]link     // by the number of the element
+	used    []uint16              // how many links of each page are
+	held    uint32                // pages of links
+	count   uint32                // buckets in use
+	mask    uint32                // the smallest 1<<k - 1 that all their numbers fit into
+	live    uint32
+	moved   uint32 // elements that were moved so far, for tests
 }
 
-// none is what first and next return when there is nothing more.
-const none = ^uint32(0)
+// link is an element's place in its chain.
+type link struct {
+	hash uint32
+	next uint32 // 0 is the end
+}
 
-const minIndex = 64
+// bucketPage is how many buckets a page has.
+const (
+	bucketBits = 9
+	bucketPage = 1 << bucketBits
+)
 
-// first returns the first place whose hash is the one given.
+// first returns the first element with a hash, 0 if there is none.
 func (ix *index) first(hash uint32) uint32 {
 	if ix.live == 0 {
-		return none
+		return 0
 	}
-	return ix.scan(hash&ix.mask, hash)
+	return ix.scan(*ix.bucket(ix.bucketOf(hash)), hash)
 }
 
-// next returns the next place after i whose hash is the one given.
-func (ix *index) next(i, hash uint32) uint32 { return ix.scan((i+1)&ix.mask, hash) }
+// next returns the next element behind id with the same hash.
+func (ix *index) next(id, hash uint32) uint32 { return ix.scan(ix.link(id).next, hash) }
 
-func (ix *index) scan(i, hash uint32) uint32 {
-	for ix.ids[i] != 0 {
-		if ix.hashes[i] == hash {
-			return i
+func (ix *index) scan(id, hash uint32) uint32 {
+	for id != 0 {
+		l := ix.link(id)
+		if l.hash == hash {
+			return id
 		}
-		i = (i + 1) & ix.mask
+		id = l.next
 	}
-	return none
+	return 0
 }
+
+// bucketOf returns the number of the bucket of a hash: buckets that do not exist yet are still part of another.
+func (ix *index) bucketOf(hash uint32) uint32 {
+	b := hash & ix.mask
+	if b >= ix.count {
+		b &= ix.mask >> 1
+	}
+	return b
+}
+
+func (ix *index) bucket(b uint32) *uint32 { return &ix.buckets[b>>bucketBits][b&(bucketPage-1)] }
+
+func (ix *index) link(id uint32) *link { return &ix.links[id>>pageBits][id&(pageSize-1)] }
 
 // insert adds an element.
 func (ix *index) insert(hash, id uint32) {
-	if (ix.live+1)*4 > uint32(len(ix.ids))*3 {
+	if ix.live++; ix.live > ix.count {
 		ix.grow()
 	}
-	ix.place(hash, id)
-	ix.live++
-}
-
-func (ix *index) place(hash, id uint32) {
-	i := hash & ix.mask
-	for ix.ids[i] != 0 {
-		i = (i + 1) & ix.mask
+	page := id >> pageBits
+	for page >= uint32(len(ix.links)) {
+		ix.links, ix.used = append(ix.links, nil), append(ix.used, 0)
 	}
-	ix.hashes[i], ix.ids[i] = hash, id
+	if ix.links[page] == nil {
+		ix.links[page] = new([pageSize]link)
+		ix.held++
+	}
+	ix.used[page]++
+	first := ix.bucket(ix.bucketOf(hash))
+	*ix.link(id) = link{hash, *first}
+	*first = id
 }
 
-func (ix *index) grow() { ix.resize(uint32(max(minIndex, 2*len(ix.ids)))) }
-
-// resize makes the index one of n places, a power of two.
-func (ix *index) resize(n uint32) {
-	hashes, ids := ix.hashes, ix.ids
-	ix.hashes, ix.ids, ix.mask = make([]uint32, n), make([]uint32, n), n-1
-	for i, id := range ids {
-		if id != 0 {
-			ix.place(hashes[i], id)
+// grow adds a bucket, and gives it what it shares with another so far.
+func (ix *index) grow() {
+	b := ix.count
+	if b>>bucketBits == uint32(len(ix.buckets)) {
+		ix.buckets = append(ix.buckets, new([bucketPage]uint32))
+	}
+	if b > ix.mask {
+		ix.mask = 2*ix.mask + 1
+	}
+	ix.count++
+	if b == 0 {
+		return
+	}
+	to, from := ix.bucket(b), ix.bucket(b&(ix.mask>>1))
+	id := *from
+	*from = 0
+	for id != 0 {
+		l, place := ix.link(id), from
+		if l.hash&ix.mask == b {
+			place = to
 		}
+		next := l.next
+		l.next, *place = *place, id
+		id = next
+		ix.moved++
 	}
 }
 
 // remove takes out the element with that hash and number.
 func (ix *index) remove(hash, id uint32) {
-	for i := ix.first(hash); i != none; i = ix.next(i, hash) {
-		if ix.ids[i] == id {
-			ix.vacate(i)
+	if ix.live == 0 {
+		return
+	}
+	for at := ix.bucket(ix.bucketOf(hash)); *at != 0; at = &ix.link(*at).next {
+		if *at == id {
+			*at = ix.link(id).next
+			ix.used[id>>pageBits]--
 			ix.live--
 			return
 		}
 	}
 }
 
-// vacate empties place i and moves back the elements behind it that would no longer be found.
-func (ix *index) vacate(i uint32) {
-	for j := (i + 1) & ix.mask; ix.ids[j] != 0; j = (j + 1) & ix.mask {
-		home := ix.hashes[j] & ix.mask
-		if (j-home)&ix.mask >= (j-i)&ix.mask {
-			ix.hashes[i], ix.ids[i] = ix.hashes[j], ix.ids[j]
-			i = j
-		}
-	}
-	ix.ids[i] = 0
-}
+// hashOf returns the hash of an element that is in the index.
+func (ix *index) hashOf(id uint32) uint32 { return ix.link(id).hash }
 
 // size returns how many bytes the index takes.
-func (ix *index) size() uint64 { return 4 * uint64(cap(ix.hashes)+cap(ix.ids)) }
-
-// growth returns how many bytes more the next element takes.
-func (ix *index) growth() uint64 {
-	if (ix.live+1)*4 <= uint32(len(ix.ids))*3 {
-		return 0
-	}
-	return 8 * uint64(max(minIndex, len(ix.ids)))
+func (ix *index) size() uint64 {
+	return 4*bucketPage*uint64(len(ix.buckets)) + linkSize*pageSize*uint64(ix.held) +
+		pointerBytes*uint64(cap(ix.buckets)+cap(ix.links)) + 2*uint64(cap(ix.used))
 }
+
+const linkSize = 8
+
+// growth returns about how many bytes more the next element takes: those whose slab needs no other page need none here.
+func (ix *index) growth() (need uint64) {
+	if ix.live >= ix.count && ix.count>>bucketBits == uint32(len(ix.buckets)) {
+		need = 4 * bucketPage
+	}
+	if ix.live+2 >= ix.held*pageSize { // number 0 is nobody, and the root has no name
+		need += linkSize * pageSize
+	}
+	return need
+}
+
+// trimBuckets is how many buckets trim takes away at most, so that a step does not become long.
+const trimBuckets = 1 << 15
 
 // trim makes the index smaller if it is nearly empty.
 func (ix *index) trim() {
-	n := uint32(len(ix.ids))
-	for n > minIndex && ix.live*4 < n {
-		n /= 2
+	for i, n := range ix.used {
+		if n == 0 && ix.links[i] != nil {
+			ix.links[i] = nil
+			ix.held--
+		}
 	}
-	if n < uint32(len(ix.ids)) {
-		ix.resize(n)
+	for n := 0; n < trimBuckets && ix.count > bucketPage && ix.live*4 < ix.count; n++ {
+		ix.shrink()
+	}
+	for last := len(ix.buckets) - 1; last >= 0 && uint32(last)<<bucketBits >= ix.count; last-- {
+		ix.buckets[last] = nil
+		ix.buckets = ix.buckets[:last]
+	}
+}
+
+// shrink takes the last bucket away: grow the other way round.
+func (ix *index) shrink() {
+	ix.count--
+	from := ix.bucket(ix.count)
+	to := ix.bucket(ix.count & (ix.mask >> 1))
+	for *to != 0 {
+		to = &ix.link(*to).next
+	}
+	*to, *from = *from, 0
+	if ix.count <= ix.mask>>1+1 {
+		ix.mask >>= 1
 	}
 }

@@ -28,7 +28,7 @@ import (
 // memory returns how many bytes the tables of the core take.
 func (c *Core) memory() uint64 {
 	return c.store.size() + c.tree.nodes.size() + c.tree.children.size() +
-		c.sessions.size() + c.byClientID.size() + c.subscriptions.size() + c.bySessionAndNode.size() +
+		c.sessions.size() + c.byClientID.size() + c.subscriptions.size() + c.bySessionAndNode.size() + c.permits.size() + c.byFilters.size() +
 		c.messages.size() + c.deliveries.size() + c.received.size() + c.byReceivedID.size() +
 		c.groups.all.size() + c.groups.byName.size() + c.aliasesOut.size() + c.byAliasOut.size() + c.timers.size() +
 		c.routes.size() + c.connectionBytes() + c.scratchBytes()
@@ -54,7 +54,7 @@ const (
 
 // scratchBytes returns how many bytes batch, effects and scratch take.
 func (c *Core) scratchBytes() uint64 {
-	bytes := cap(c.batch) + cap(c.out) + cap(c.acks) + cap(c.head) + cap(c.encoded) + cap(c.reasons) + cap(c.clientID)
+	bytes := cap(c.batch) + cap(c.out) + cap(c.acks) + cap(c.rows) + cap(c.head) + cap(c.encoded) + cap(c.reasons) + cap(c.clientID)
 	numbers := cap(c.ids) + cap(c.nodes) + cap(c.nodesAhead) + cap(c.tree.here) + cap(c.tree.ahead) + cap(c.dropped) + cap(c.overflowed)
 	return uint64(bytes + 4*numbers + blockSize*cap(c.freed) + scanSize*(cap(c.scans)+cap(c.parked)) + 8*cap(c.limitsMet))
 }
@@ -140,7 +140,7 @@ func (t *tree) growth(topic []byte) uint64 {
 		}
 		if at == 0 {
 			missing = true
-			names = max(names, t.names.growth(len(level)))
+			names = max(names, t.nameGrowth(level))
 		}
 	}
 	if !missing {
@@ -226,6 +226,9 @@ func (c *Core) trim() {
 		return
 	}
 	c.trimAt = c.now + trimEvery
+	if ready := &c.routes.ready; ready.held > ready.live+most/64 {
+		c.dropRoutes()
+	}
 	if c.store.held > c.store.live+most/8 {
 		c.dropRoutes() // else the name of a topic might keep a chunk
 		c.store.trim(most / 64)
@@ -234,6 +237,8 @@ func (c *Core) trim() {
 	c.tree.children.trim()
 	c.sessions.trim()
 	c.byClientID.trim()
+	c.permits.trim()
+	c.byFilters.trim()
 	c.subscriptions.trim()
 	c.bySessionAndNode.trim()
 	c.groups.all.trim()
@@ -249,8 +254,9 @@ func (c *Core) trim() {
 
 // dropRoutes gives back all routes: they are made again as they are needed.
 func (c *Core) dropRoutes() {
-	if r := &c.routes; len(r.all) > 0 {
+	if r := &c.routes; r.count > 0 {
 		c.forgetRoutes()
-		r.all, r.lists, r.byTopic = nil, 0, index{}
+		r.pages, r.quick, r.count, r.lists, r.byTopic, r.ready = nil, nil, 0, 0, index{}, store{}
+		r.making, r.record = nil, nil
 	}
 }

@@ -28,8 +28,8 @@ func held(v reflect.Value) (size uint64) {
 		for i := range v.NumField() {
 			size += held(v.Field(i))
 		}
-	case reflect.Pointer:
-		if v.Type() == reflect.TypeFor[*connectionPage]() && !v.IsNil() {
+	case reflect.Pointer: // a page
+		if v.Type().Elem().Kind() == reflect.Array && !v.IsNil() {
 			size = uint64(v.Type().Elem().Size())
 		}
 	}

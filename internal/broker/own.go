@@ -26,5 +26,5 @@ func (c *Core) publishOwn(e *abi.Event) {
 	if m.retain {
 		c.setRetained(&m) // where there is no room it is published without being kept
 	}
-	c.distribute(&c.routes.all[c.routeTo(topic)], &m)
+	c.distribute(c.routes.at(c.routeTo(topic)), &m)
 }

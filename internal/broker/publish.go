@@ -56,16 +56,19 @@ func (c *Core) accepted(p *connection, m *content, req *mqtt.Publish) mqtt.Reaso
 
 // take hands a message to its receivers and says how it went.
 func (c *Core) take(p *connection, m *content) mqtt.ReasonCode {
-	id, reason := c.permittedRoute(p, m.topic)
+	id, stamp, reason := c.permittedRoute(p, m.topic)
 	if reason != mqtt.Success {
 		return reason
+	}
+	if m.props != nil || stamp != nil {
+		m.props = c.mark(m.props, stamp, &c.publish.Props)
 	}
 	if m.retain {
 		if reason := c.setRetained(m); reason != mqtt.Success && !c.goesOn(m) {
 			return reason
 		}
 	}
-	if c.distribute(&c.routes.all[id], m) == 0 {
+	if c.distribute(c.routes.at(id), m) == 0 {
 		return mqtt.NoMatchingSubscribers
 	}
 	return mqtt.Success
@@ -125,25 +128,29 @@ func (c *Core) answerOld(p *connection, qos uint8, packetID uint16, reason mqtt.
 }
 
 // permittedRoute returns the route of a topic that a connection publishes to, if the rules allow it. The answer is
-// remembered with the connection: most clients publish to a few topics again and again.
-func (c *Core) permittedRoute(p *connection, topic []byte) (route uint32, reason mqtt.ReasonCode) {
+// remembered with the connection: most clients publish to a few topics again and again. Where messages are to be stamped it
+// is not, so that none of them goes the short way.
+func (c *Core) permittedRoute(p *connection, topic []byte) (route uint32, stamp []byte, reason mqtt.ReasonCode) {
 	c.rejudge(p)
 	c.trimRoutes()
 	if id := c.knownRoute(p, topic); id != 0 {
-		c.refresh(&c.routes.all[id])
-		return id, mqtt.Success
+		c.refresh(c.routes.at(id))
+		return id, nil, mqtt.Success
 	}
 	if c.badTopic(topic) {
 		c.metBy(abi.LimitTopic, p)
-		return 0, mqtt.TopicNameInvalid
+		return 0, nil, mqtt.TopicNameInvalid
 	}
-	if !c.mayPublish(p, topic) {
+	stamp, ok := c.permitToPublish(p, topic)
+	if !ok {
 		c.deny(p)
-		return 0, mqtt.NotAuthorized
+		return 0, nil, mqtt.NotAuthorized
 	}
 	id := c.routeTo(topic)
-	p.recent[recentOf(topic)] = recent{route: id, serial: c.routes.all[id].serial}
-	return id, mqtt.Success
+	if stamp == nil {
+		p.recent[recentOf(topic)] = recent{hash: hashBytes(c.seed, topic), route: id, serial: c.routes.quickOf(id).serial}
+	}
+	return id, stamp, mqtt.Success
 }
 
 // recentOf returns where a connection remembers a topic.

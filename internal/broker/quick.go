@@ -14,36 +14,50 @@ import (
 // made, and publishing is copying them and writing the numbers: once for a whole run of packets that differ in their
 // payloads only.
 //
-// The shape of this file is forced by speed: as WebAssembly every call and every access costs several times what
-// it does natively (see BenchmarkPublish and the engine's BenchmarkStep), so one function takes a whole run of
-// packets and calls nothing but the comparison of topics and the copying of bytes. What it does not recognise it
-// leaves to the long way, which does the same for all packets.
+// The shape of this file is forced by speed. As WebAssembly every call costs several times what it does natively, and so
+// does every jump, the more the more variables a function has, for Go compiles a jump into a table of all places that one
+// may come from (see the engine's BenchmarkStep and BenchmarkTopics). So a whole run of packets is taken at once, what a
+// function needs to know of it stands in memory, in plainRun, and functions are small and without many branches.
+// What is not recognised is left to the long way, which does the same for all packets.
 
-// quickGroup is a delivery to all sessions of a route that get the same bytes, ready but for the numbers.
-type quickGroup struct {
-	effect  []byte // the whole effect
-	sample  uint32 // number of one of its matches
-	alias   uint16 // of the topic, 0 is none
-	fixed   uint32 // the remaining length of the packet less that of the payload
-	lengths uint32 // how many bytes the remaining length takes in effect
-}
-
-// quick is what the short way needs to know of a route.
+// quick is what the short way needs to know of a route. It is a cache line: with ten thousand topics, what a message costs
+// is for the most part how many lines of memory it touches.
 type quick struct {
 	generation uint32 // of the subscriptions and
 	presence   uint32 // of the connections when this was made
-	groups     []quickGroup
-	usable     bool
-	limit      uint32 // the largest payload that all receivers take, and whose packet's length takes two bytes
-	targets    uint32 // in all groups
+	serial     uint32 // tells apart the topics that had this number; 0 is none
+	name       uint32 // size of the topic
+	judged     uint64 // the judgement by which a connection may publish to it, the last that was asked; 0 is none
+	record     block  // the topic, and behind it
+	effects    uint32 // so many bytes of effects, ready but for the numbers
+	room       uint32 // payloads must be smaller: all receivers take them, and the packet's length takes two bytes
+	groups     uint32 // effects
+	targets    uint32 // in all effects
 	missing    uint32 // receivers that take nothing now
+}
+
+// quickSize is how many bytes a quick takes in memory.
+const quickSize = 64
+
+// nameOf returns the topic of a route.
+func (r *routes) nameOf(q *quick) []byte {
+	return r.ready.chunks[q.record.chunk-1][q.record.at : q.record.at+q.name]
+}
+
+// effectsOf returns the effects of a route.
+func (r *routes) effectsOf(q *quick) []byte {
+	at := q.record.at + q.name
+	return r.ready.chunks[q.record.chunk-1][at : at+q.effects]
 }
 
 // Offsets in an effect of the numbers that are filled in.
 const (
 	quickSource  = 4
+	quickData    = 8 // size of what follows the header
 	quickOffset  = abi.EffectHeaderSize + 4
-	quickSize    = abi.EffectHeaderSize + 8
+	quickPayload = abi.EffectHeaderSize + 8
+	quickStride  = abi.EffectHeaderSize + 12
+	quickCount   = abi.EffectHeaderSize + 16
 	quickHeadLen = abi.EffectHeaderSize + 20
 	quickHead    = abi.EffectHeaderSize + abi.DeliverHeaderSize
 	quickLength  = quickHead + 1 // of the packet, behind its first byte
@@ -56,76 +70,132 @@ func (c *Core) quickRun(p *connection, at, end uint32) (next, handled uint32) {
 	if p.session == 0 || p.rulesSerial != c.rulesSerial || c.longWay || c.routes.large() {
 		return at, 0
 	}
-	batch, out := c.batch[:end], c.out
-	limit := c.config.Limits.StepWork
-	extra := uint32(0) // bytes between topic and payload
-	if p.version == mqtt.V5 {
-		extra = 1
-	}
-	for c.work < limit && end-at >= 8 && batch[at] == publishPlain {
-		length, i := uint32(batch[at+1]), at+2
-		if length >= 0x80 {
-			length = length&0x7F | uint32(batch[i])<<7
-			i++
-			if length >= 1<<14 {
-				break
-			}
-		}
-		stop := i + length
-		topicEnd := i + 2 + uint32(batch[i])<<8 + uint32(batch[i+1])
-		if stop > end || topicEnd+extra > stop || topicEnd == i+2 || extra == 1 && batch[topicEnd] != 0 {
-			break
-		}
-		id := c.knownRoute(p, batch[i+2:topicEnd])
+	r := &c.plain
+	for c.work < c.config.Limits.StepWork && c.readPlain(p, at, end) {
+		id := c.knownRoute(p, c.batch[r.topicAt:r.topicEnd])
 		if id == 0 {
 			break
 		}
-		rt := &c.routes.all[id]
-		if rt.quick.generation != c.generation || rt.quick.presence != c.presence {
-			c.fillQuick(rt)
+		q := c.routes.quickOf(id)
+		if q.generation != c.generation || q.presence != c.presence {
+			c.fillQuick(id)
 		}
-		payloadAt := topicEnd + extra
-		size := stop - payloadAt
-		if !rt.quick.usable || size > rt.quick.limit {
+		if r.size >= q.room {
 			break
 		}
-		for k := range rt.quick.groups {
-			rt.quick.groups[k].prepare(p.conn, size)
+		if end-r.stop >= r.stride {
+			c.countPlain(q, end)
 		}
-		// The packets behind it that have the same header and topic, byte for byte.
-		header, total := batch[at:payloadAt], stop-at
-		fit := 1 + (limit-min(c.work, limit))*quickly/(rt.quick.targets+1)
-		n := uint32(1)
-		for at += total; n < fit && end-at >= total && sameStart(batch[at:at+total], header); at += total {
-			n++
+		if q.effects > 0 {
+			c.appendReady(p.conn, q)
 		}
-		for k := range rt.quick.groups {
-			out = rt.quick.groups[k].appendRun(out, n, payloadAt, total)
-		}
-		handled += n
-		c.work += 1 + n*(1+rt.quick.targets)/quickly
-		c.stats.Sent += uint64(n) * uint64(rt.quick.targets)
-		c.stats.DroppedQoS0 += uint64(n) * uint64(rt.quick.missing)
+		at += r.count * r.stride
+		handled += r.count
+		c.account(q, r.count)
 	}
 	if handled > 0 {
 		c.sendAt = 0
 	}
-	c.out = out
 	c.stats.Received += uint64(handled)
 	return at, handled
+}
+
+// account counts n messages of the short way.
+func (c *Core) account(q *quick, n uint32) {
+	c.work += 1 + n*(1+q.targets)/quickly
+	c.stats.Sent += uint64(n) * uint64(q.targets)
+	c.stats.DroppedQoS0 += uint64(n) * uint64(q.missing)
+}
+
+// plainRun is a run of PUBLISH packets in the batch that differ in their payloads only.
+type plainRun struct {
+	start     uint32 // offset of the first packet
+	topicAt   uint32
+	topicEnd  uint32
+	payloadAt uint32 // of the first packet
+	stop      uint32 // end of the first packet
+	size      uint32 // of each payload
+	stride    uint32 // from one packet to the next
+	count     uint32
+}
+
+// readPlain reads the packet at an offset into c.plain, and says whether it is one for the short way.
+func (c *Core) readPlain(p *connection, at, end uint32) bool {
+	if end-at < 8 || c.batch[at] != publishPlain {
+		return false
+	}
+	b := c.batch[at:end]
+	length, i := uint32(b[1]), uint32(2)
+	if length >= 0x80 {
+		length = length&0x7F | uint32(b[2])<<7
+		if i = 3; length >= 1<<14 {
+			return false
+		}
+	}
+	stop := i + length
+	topicEnd := i + 2 + uint32(b[i])<<8 + uint32(b[i+1])
+	payload := topicEnd
+	if p.version == mqtt.V5 {
+		payload++ // the length of the properties
+	}
+	if stop > uint32(len(b)) || payload > stop || topicEnd == i+2 || payload != topicEnd && b[topicEnd] != 0 {
+		return false
+	}
+	c.plain = plainRun{at, at + i + 2, at + topicEnd, at + payload, at + stop, stop - payload, stop, 1}
+	return true
+}
+
+// countPlain counts the packets behind that in c.plain which have the same header and topic, byte for byte.
+func (c *Core) countPlain(q *quick, end uint32) {
+	r, batch := &c.plain, c.batch[:end]
+	// A first look that costs little. All headers of batches and events are longer than eight bytes.
+	if binary.LittleEndian.Uint64(batch[r.payloadAt-8:]) != binary.LittleEndian.Uint64(batch[r.payloadAt-8+r.stride:]) {
+		return
+	}
+	limit := c.config.Limits.StepWork
+	fit := 1 + (limit-min(c.work, limit))*quickly/(q.targets+1)
+	header := batch[r.start:r.payloadAt]
+	for at := r.stop; r.count < fit && end-at >= r.stride && sameStart(batch[at:], header); at += r.stride {
+		r.count++
+	}
 }
 
 // quickly is how many deliveries of the short way are one unit of work.
 const quickly = 8
 
-// appendRun appends the effect for n payloads that follow each other at a distance.
-func (g *quickGroup) appendRun(out []byte, n, payloadAt, distance uint32) []byte {
-	at := len(out)
-	out = append(out, g.effect...)
-	binary.LittleEndian.PutUint32(out[at+quickOffset:], payloadAt)
-	abi.SetRun(out, at, n, distance)
-	return out
+// appendReady appends the effects of a route for the packets in c.plain.
+func (c *Core) appendReady(source abi.Conn, q *quick) {
+	r, start := &c.plain, len(c.out)
+	c.out = append(c.out, c.routes.effectsOf(q)...)
+	for rest := c.out[start:]; len(rest) > 0; {
+		e := (*readyEffect)(rest)
+		remaining := binary.LittleEndian.Uint32(e[quickHeadLen:]) - 2 + r.size
+		if e[quickLength] >= 0x80 {
+			remaining--
+		}
+		switch {
+		case (remaining < 0x80) != (e[quickLength] < 0x80):
+			c.out = c.out[:start]
+			c.reshape(q, r.size)
+			c.appendReady(source, q)
+			return
+		case remaining < 0x80:
+			e[quickLength] = byte(remaining)
+		default:
+			e[quickLength] = byte(remaining) | 0x80
+			e[quickLength+1] = byte(remaining >> 7)
+		}
+		binary.LittleEndian.PutUint32(e[quickSource:], uint32(source))
+		binary.LittleEndian.PutUint32(e[quickOffset:], r.payloadAt)
+		binary.LittleEndian.PutUint32(e[quickPayload:], r.size)
+		binary.LittleEndian.PutUint32(e[quickStride:], r.stride)
+		binary.LittleEndian.PutUint32(e[quickCount:], r.count)
+		rest = rest[abi.EffectHeaderSize+binary.LittleEndian.Uint32(e[quickData:]):]
+	}
 }
+
+// readyEffect is the beginning of an effect, up to the length of the packet. An array needs no look at its bounds.
+type readyEffect [quickLength + 2]byte
 
 // sameStart says whether b begins with header. It does without a call, and looks at eight bytes at a time.
 func sameStart(b, header []byte) bool {
@@ -141,44 +211,50 @@ func sameStart(b, header []byte) bool {
 	return diff == 0
 }
 
-// prepare fills in the numbers that are the same for packets of one connection and size.
-func (g *quickGroup) prepare(source abi.Conn, size uint32) {
-	remaining := g.fixed + size
-	if (remaining < 0x80) != (g.lengths == 1) {
-		g.setLengthBytes(3 - g.lengths)
-	}
-	if g.lengths == 1 {
-		g.effect[quickLength] = byte(remaining)
-	} else {
-		g.effect[quickLength] = byte(remaining) | 0x80
-		g.effect[quickLength+1] = byte(remaining >> 7)
-	}
-	binary.LittleEndian.PutUint32(g.effect[quickSource:], uint32(source))
-	binary.LittleEndian.PutUint32(g.effect[quickSize:], size)
-}
-
 // maxRemaining is the largest remaining length that two bytes can hold.
 const maxRemaining = 1<<14 - 1
 
+// quickGroup is a delivery to all sessions of a route that get the same bytes, while it is made.
+type quickGroup struct {
+	effect []byte // the whole effect
+	sample uint32 // number of one of its matches
+	alias  uint16 // of the topic, 0 is none
+	fixed  uint32 // the remaining length of the packet less that of the payload
+}
+
+// quickGroupSize is how many bytes a quickGroup takes in memory.
+const quickGroupSize = 40
+
 // fillQuick makes the effects of a route ready.
-func (c *Core) fillQuick(rt *route) {
+func (c *Core) fillQuick(id uint32) {
+	rt, q := c.routes.at(id), c.routes.quickOf(id)
 	c.refresh(rt)
-	q := &rt.quick
 	q.generation, q.presence = c.generation, c.presence
-	q.groups, q.usable, q.limit, q.targets, q.missing = q.groups[:0], true, maxRemaining, 0, 0
-	if len(rt.groups) > 0 { // who gets it is chosen for each message
-		q.usable = false
-		return
+	q.targets, q.missing = 0, 0
+	c.routes.making = c.routes.making[:0]
+	room := c.makeGroups(rt, q)
+	if room == 0 {
+		q.targets, q.missing, c.routes.making = 0, 0, c.routes.making[:0]
+	}
+	q.room = room
+	c.keepGroups(rt, q)
+}
+
+// makeGroups makes the effects of a route, and returns how large payloads must not be: 0 if who gets a message, or what,
+// is to be found out for each.
+func (c *Core) makeGroups(rt *route, q *quick) (room uint32) {
+	if len(rt.groups) > 0 {
+		return 0
 	}
 	c.work += uint32(len(rt.matches))
+	room = maxRemaining + 1
 	group := -1
 	for i := range rt.matches {
 		m := &rt.matches[i]
 		s := c.sessions.at(m.session)
 		switch {
 		case m.whose != everybodys: // who gets it depends on who sends it
-			q.groups, q.usable = q.groups[:0], false
-			return
+			return 0
 		case s.conn == 0:
 			continue
 		case s.blocked:
@@ -190,25 +266,77 @@ func (c *Core) fillQuick(rt *route) {
 		if m.form&formAlias != 0 {
 			var free bool
 			if alias, free = c.aliasIn(rt, m.session, s); free { // the next message sets it
-				q.groups, q.usable = q.groups[:0], false
-				return
+				return 0
 			}
 		}
-		if group < 0 || q.groups[group].alias != alias || !rt.sameBytes(m, q.groups[group].sample) {
+		if group < 0 || c.routes.making[group].alias != alias || !rt.sameBytes(m, c.routes.making[group].sample) {
 			group = c.quickGroupOf(rt, uint32(i), alias)
 		}
-		g := &q.groups[group]
+		g := &c.routes.making[group]
 		if g.fixed > maxRemaining || s.maxPacket < g.fixed+3 { // not even an empty payload
-			q.groups, q.usable = q.groups[:0], false
-			return
+			return 0
 		}
 		g.effect = abi.AppendTarget(g.effect, s.conn, 0)
 		q.targets++
-		q.limit = min(q.limit, maxRemaining-g.fixed, s.maxPacket-g.fixed-3)
+		room = min(room, maxRemaining-g.fixed+1, s.maxPacket-g.fixed-2)
 	}
-	for i := range q.groups {
-		abi.EndDeliver(q.groups[i].effect, 0)
+	return room
+}
+
+// keepGroups makes the record of a route of its topic and of the effects that were made.
+func (c *Core) keepGroups(rt *route, q *quick) {
+	r := &c.routes
+	r.record = append(r.record[:0], rt.name...)
+	for i := range r.making {
+		abi.EndDeliver(r.making[i].effect, 0)
+		r.record = append(r.record, r.making[i].effect...)
 	}
+	q.groups = uint32(len(r.making))
+	c.keepRecord(q)
+}
+
+// keepRecord replaces the record of a route by what is in c.routes.record.
+func (c *Core) keepRecord(q *quick) {
+	r := &c.routes
+	if uint32(len(r.record)) != q.record.size {
+		r.ready.release(q.record)
+		q.record = r.ready.alloc(uint32(len(r.record)))
+	}
+	copy(r.ready.bytes(q.record), r.record)
+	q.effects = uint32(len(r.record)) - q.name
+}
+
+// reshape makes each effect of a route have as many bytes for the remaining length of the packet as it takes with a
+// payload of so many bytes.
+func (c *Core) reshape(q *quick, size uint32) {
+	r := &c.routes
+	r.record = append(r.record[:0], r.nameOf(q)...)
+	for rest := r.effectsOf(q); len(rest) > 0; {
+		n := abi.EffectHeaderSize + binary.LittleEndian.Uint32(rest[quickData:])
+		e := rest[:n]
+		rest = rest[n:]
+		at := len(r.record)
+		r.record = append(r.record, e[:quickLength]...)
+		lengths := uint32(1)
+		if e[quickLength] >= 0x80 {
+			lengths = 2
+		}
+		fixed := binary.LittleEndian.Uint32(e[quickHeadLen:]) - 1 - lengths
+		wanted := lengthOf(fixed + size)
+		r.record = append(r.record, []byte{0x80, 0}[2-wanted:]...)
+		r.record = append(r.record, e[quickLength+lengths:]...)
+		binary.LittleEndian.PutUint32(r.record[at+quickHeadLen:], 1+wanted+fixed)
+		abi.EndDeliver(r.record, at)
+	}
+	c.keepRecord(q)
+}
+
+// lengthOf returns how many bytes a remaining length takes, which is not more than maxRemaining.
+func lengthOf(remaining uint32) uint32 {
+	if remaining < 0x80 {
+		return 1
+	}
+	return 2
 }
 
 // sameBytes says whether a match gets the same bytes as match number i if the message is of QoS 0: then the granted
@@ -220,23 +348,24 @@ func (rt *route) sameBytes(m *match, i uint32) bool {
 
 // quickGroupOf returns the number of the group of match i, and makes it if there is none.
 func (c *Core) quickGroupOf(rt *route, i uint32, alias uint16) int {
-	q, m := &rt.quick, &rt.matches[i]
-	for k := range q.groups {
-		if q.groups[k].alias == alias && rt.sameBytes(m, q.groups[k].sample) {
+	r, m := &c.routes, &rt.matches[i]
+	for k := range r.making {
+		if r.making[k].alias == alias && rt.sameBytes(m, r.making[k].sample) {
 			return k
 		}
 	}
-	if len(q.groups) < cap(q.groups) { // keep the slice of a group that was here before
-		q.groups = q.groups[:len(q.groups)+1]
+	n := len(r.making)
+	if n < cap(r.making) { // keep the slice of a group that was here before
+		r.making = r.making[:n+1]
 	} else {
-		q.groups = append(q.groups, quickGroup{})
+		r.making = append(r.making, quickGroup{})
 	}
 	c.buildHead(&content{topic: rt.name, alias: alias}, versionOf(m.form), 0, false, rt.idsOf(*m))
-	g := &q.groups[len(q.groups)-1]
-	g.sample, g.alias, g.lengths = i, alias, lengthBytes(c.head)
-	g.fixed = uint32(len(c.head)) - 1 - g.lengths
+	g := &r.making[n]
+	g.sample, g.alias = i, alias
+	g.fixed = uint32(len(c.head)) - 1 - lengthBytes(c.head)
 	g.effect, _ = abi.BeginDeliver(g.effect[:0], 0, 0, 0, abi.Ref{}, c.head)
-	return len(q.groups) - 1
+	return n
 }
 
 // lengthBytes returns how many bytes the remaining length of a packet takes.
@@ -246,16 +375,4 @@ func lengthBytes(packet []byte) uint32 {
 		n++
 	}
 	return n
-}
-
-// setLengthBytes makes room for a remaining length of n bytes in a group's effect.
-func (g *quickGroup) setLengthBytes(n uint32) {
-	from := quickLength + g.lengths
-	g.effect = append(g.effect, 0)
-	size := len(g.effect) - 1 + int(n) - int(g.lengths)
-	copy(g.effect[quickLength+n:], g.effect[from:len(g.effect)-1])
-	g.effect = g.effect[:size]
-	g.lengths = n
-	binary.LittleEndian.PutUint32(g.effect[quickHeadLen:], 1+n+g.fixed)
-	abi.EndDeliver(g.effect, 0)
 }

@@ -335,7 +335,7 @@ func (t *tree) appendChildren(to []uint32, id uint32) []uint32 {
 	n := t.nodes.at(id)
 	for child := n.child; child != 0; {
 		ch := t.nodes.at(child)
-		name := t.names.bytes(ch.name)
+		name := t.nameOf(ch)
 		hidden := id == root && len(name) > 0 && name[0] == '$' // [MQTT-4.7.2-1]
 		if child != n.plus && child != n.pound && !hidden {
 			to = append(to, child)

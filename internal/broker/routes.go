@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
@@ -21,13 +20,10 @@ type route struct {
 	name       []byte // its bytes
 	hash       uint32
 	generation uint32 // of the subscriptions when matches was made
-	serial     uint32 // tells apart the topics that had this number
+	number     uint32 // its own; 0 is not remembered
 	matches    []match
 	ids        []uint32 // subscription identifiers of the matches
 	groups     []uint32 // shared subscriptions that match, of which one member each gets the message
-	quick      quick
-
-	judged uint64 // the judgement by which a connection may publish to the topic, the last that was asked; 0 is none
 }
 
 // match is a session that gets messages of a route.
@@ -80,15 +76,37 @@ func formOf(s *session, o options) uint8 {
 
 // routes holds the routes and finds them by topic.
 type routes struct {
-	all     []route // number 0 is for topics that are not remembered
+	pages   []*[pageSize]route
+	quick   []*[pageSize]quick // of each route
+	count   uint32             // numbers in use; number 0 is for topics that are not remembered
 	byTopic index
+	ready   store // records of the short way, see quick.go
+	making  []quickGroup
+	record  []byte
 	serial  uint32
+	oldest  uint32   // the number that was forgotten last; those behind it are the oldest
 	seen    []uint16 // parts of the hashes of topics that were published to of late, at places that other parts give
 	names   int      // bytes of all names
-	most    int      // bound of names and lists together
+	most    int      // bound of names, lists and records together
 	lists   int      // bytes of all lists of receivers, and of those that are kept for routes to come
 	nodes   []uint32 // scratch: the nodes whose filters match
 	sorted  []match  // scratch of groupByForm
+}
+
+// at returns the route with a number.
+func (r *routes) at(id uint32) *route { return &r.pages[id>>pageBits][id&(pageSize-1)] }
+
+// quickOf returns what the short way needs of the route with a number.
+func (r *routes) quickOf(id uint32) *quick { return &r.quick[id>>pageBits][id&(pageSize-1)] }
+
+// next takes the next number.
+func (r *routes) next() uint32 {
+	id := r.count
+	if id>>pageBits == uint32(len(r.pages)) {
+		r.pages, r.quick = append(r.pages, new([pageSize]route)), append(r.quick, new([pageSize]quick))
+	}
+	r.count++
+	return id
 }
 
 // routeTo returns the number of the route of a topic, up to date.
@@ -96,15 +114,14 @@ func (c *Core) routeTo(topic []byte) uint32 {
 	c.trimRoutes()
 	hash := hashBytes(c.seed, topic)
 	r := &c.routes
-	for i := r.byTopic.first(hash); i != none; i = r.byTopic.next(i, hash) {
-		id := r.byTopic.ids[i]
-		if string(r.all[id].name) == string(topic) {
-			c.refresh(&r.all[id])
+	for id := r.byTopic.first(hash); id != 0; id = r.byTopic.next(id, hash) {
+		if rt := r.at(id); string(rt.name) == string(topic) {
+			c.refresh(rt)
 			return id
 		}
 	}
-	if len(r.all) == 0 {
-		r.all = append(r.all, route{})
+	if r.count == 0 {
+		r.next()
 	}
 	if r.seen == nil {
 		r.seen = make([]uint16, numSeen)
@@ -120,25 +137,25 @@ func (c *Core) routeTo(topic []byte) uint32 {
 // The permits of the connection must be up to date. The route may not be.
 func (c *Core) knownRoute(p *connection, topic []byte) uint32 {
 	recent, r := &p.recent[recentOf(topic)], &c.routes
-	if recent.serial != 0 && int(recent.route) < len(r.all) {
-		if rt := &r.all[recent.route]; rt.serial == recent.serial && string(rt.name) == string(topic) {
+	hash := hashBytes(c.seed, topic)
+	if recent.hash == hash && recent.route < r.count {
+		q := r.quickOf(recent.route)
+		if q.serial == recent.serial && q.serial != 0 && sameBytes(r.nameOf(q), topic) {
 			return recent.route
 		}
 	}
-	hash := hashBytes(c.seed, topic)
-	for i := r.byTopic.first(hash); i != none; i = r.byTopic.next(i, hash) {
-		id := r.byTopic.ids[i]
-		rt := &r.all[id]
-		if string(rt.name) != string(topic) {
+	for id := r.byTopic.first(hash); id != 0; id = r.byTopic.next(id, hash) {
+		q := r.quickOf(id)
+		if !sameBytes(r.nameOf(q), topic) {
 			continue
 		}
-		if rt.judged != p.judged {
-			if c.badTopic(topic) || !c.mayPublish(p, topic) {
+		if q.judged != p.judged {
+			if c.badTopic(topic) || !c.mayPublishUnstamped(p, topic) {
 				return 0
 			}
-			rt.judged = p.judged
+			q.judged = p.judged
 		}
-		recent.route, recent.serial = id, rt.serial
+		recent.hash, recent.route, recent.serial = hash, id, q.serial
 		return id
 	}
 	return 0
@@ -150,7 +167,7 @@ const numSeen = maxRoutes
 
 // passingRoute fills route 0 for a topic. It is good until the next call.
 func (c *Core) passingRoute(topic []byte) uint32 {
-	rt := &c.routes.all[0]
+	rt := c.routes.at(0)
 	rt.name = topic
 	c.fill(rt)
 	return 0
@@ -158,41 +175,61 @@ func (c *Core) passingRoute(topic []byte) uint32 {
 
 func (c *Core) addRoute(topic []byte, hash uint32) uint32 {
 	r := &c.routes
-	if len(r.all) > r.mostRoutes() {
-		c.forgetRoutes()
-	}
-	id := uint32(len(r.all))
-	if len(r.all) < cap(r.all) { // keep the slices of a route that was here before
-		r.all = r.all[:id+1]
-	} else {
-		r.all = append(r.all, route{})
-	}
+	id := c.nextRoute()
 	r.serial++
 	r.names += len(topic)
 	r.byTopic.insert(hash, id)
-	rt := &r.all[id]
-	rt.topic, rt.hash, rt.serial = c.store.keep(topic), hash, r.serial
+	rt := r.at(id) // with the slices of a route that was here before
+	rt.topic, rt.hash, rt.number = c.store.keep(topic), hash, id
 	rt.name = c.store.bytes(rt.topic)
-	rt.quick.generation, rt.judged = 0, 0
+	*r.quickOf(id) = quick{serial: r.serial, record: r.ready.keep(topic), name: uint32(len(topic))}
 	c.fill(rt)
 	return id
 }
 
-// forgetRoutes makes room by forgetting all routes.
+// nextRoute returns the number for another route: when there are as many as may be, that of the oldest, which is forgotten.
+func (c *Core) nextRoute() uint32 {
+	if r := &c.routes; r.count <= r.mostRoutes() {
+		return r.next()
+	}
+	return c.forgetOldest()
+}
+
+// forgetOldest forgets the route that was made first, and returns its number.
+func (c *Core) forgetOldest() uint32 {
+	r := &c.routes
+	if r.oldest++; r.oldest >= r.count {
+		r.oldest = 1
+	}
+	c.forgetRoute(r.oldest)
+	return r.oldest
+}
+
+// forgetRoute forgets a route, but for its slices, which another may use.
+func (c *Core) forgetRoute(id uint32) {
+	r := &c.routes
+	rt, q := r.at(id), r.quickOf(id)
+	if q.serial == 0 {
+		return
+	}
+	r.byTopic.remove(rt.hash, id)
+	r.names -= len(rt.name)
+	c.store.release(rt.topic)
+	r.ready.release(q.record)
+	rt.topic, rt.name, *q = block{}, nil, quick{}
+}
+
+// forgetRoutes forgets all routes.
 func (c *Core) forgetRoutes() {
 	r := &c.routes
-	for i := 1; i < len(r.all); i++ {
-		c.store.release(r.all[i].topic)
-		r.all[i].serial, r.all[i].name = 0, nil
+	for id := uint32(1); id < r.count; id++ {
+		c.forgetRoute(id)
 	}
-	r.all = r.all[:1]
-	clear(r.byTopic.ids)
-	r.byTopic.live = 0
-	r.names = 0
+	r.count, r.oldest = 1, 0
 }
 
 // large says whether the routes occupy more than they should.
-func (r *routes) large() bool { return r.names+r.lists > r.most }
+func (r *routes) large() bool { return r.names+r.lists+int(r.ready.live) > r.most }
 
 // bound sets how much routes may occupy: they are made for QoS 0 too, which no limit refuses, so that they get a
 // sixteenth of the memory that the core may take; 0 is no bound.
@@ -204,25 +241,48 @@ func (r *routes) bound(memory uint32) {
 }
 
 // mostRoutes is how many topics may be remembered.
-func (r *routes) mostRoutes() int { return min(maxRoutes, r.most/routeBytes) }
+func (r *routes) mostRoutes() uint32 { return min(maxRoutes, uint32(r.most/routeBytes)) }
 
-// routeBytes is about what a route takes besides its name and lists, with its place in the index.
-const routeBytes = 256
+// Sizes of a route, and about what it takes besides its name, lists and record, with its place in the index.
+const (
+	routeSize  = 128
+	routeBytes = 256
+)
 
 // size returns how many bytes the routes take, but for the names, which are in the store.
 func (r *routes) size() uint64 {
-	return uint64(cap(r.all)*routeBytes) + uint64(r.lists) + r.byTopic.size() + 4*uint64(cap(r.nodes)) + matchSize*uint64(cap(r.sorted))
+	making := cap(r.record) + quickGroupSize*cap(r.making)
+	for _, g := range r.making[:cap(r.making)] {
+		making += cap(g.effect)
+	}
+	return pageSize*(routeSize+quickSize)*uint64(len(r.pages)) + pointerBytes*uint64(cap(r.pages)+cap(r.quick)) + uint64(r.lists) +
+		r.byTopic.size() + r.ready.size() + uint64(making) + 2*uint64(cap(r.seen)) + 4*uint64(cap(r.nodes)) + matchSize*uint64(cap(r.sorted))
 }
 
-// trimRoutes forgets all routes, and the slices that are kept for others, if they have become too large.
+// trimmed is how many routes are forgotten at a time: a step must not become long.
+const trimmed = 64
+
+// trimRoutes forgets the oldest routes, with their slices, if they have become too large; and all if what records of other
+// sizes have left behind has.
 func (c *Core) trimRoutes() {
 	r := &c.routes
 	if !r.large() {
 		return
 	}
-	c.forgetRoutes()
-	clear(r.all[:cap(r.all)])
-	r.lists = 0
+	c.forgetLists(0)
+	for n := 0; n < trimmed && r.large(); n++ {
+		c.forgetLists(c.forgetOldest())
+	}
+	if r.ready.held > r.ready.live+uint64(r.most) {
+		c.dropRoutes()
+	}
+}
+
+// forgetLists lets go the slices of a route that is forgotten.
+func (c *Core) forgetLists(id uint32) {
+	rt := c.routes.at(id)
+	c.routes.lists -= rt.listBytes()
+	*rt = route{}
 }
 
 // refresh brings a route up to date.
@@ -259,10 +319,8 @@ func (c *Core) fill(rt *route) {
 	c.work += uint32(len(rt.matches) + len(rt.groups))
 }
 
-// listBytes is how many bytes the lists of a route take, with the targets of its ready effects.
-func (rt *route) listBytes() int {
-	return cap(rt.matches)*(matchSize+abi.TargetSize) + 4*(cap(rt.ids)+cap(rt.groups))
-}
+// listBytes is how many bytes the lists of a route take.
+func (rt *route) listBytes() int { return cap(rt.matches)*matchSize + 4*(cap(rt.ids)+cap(rt.groups)) }
 
 // addMatches adds the subscriptions of a node and returns which forms they have, as a set of bits.
 func (c *Core) addMatches(rt *route, sub uint32) (forms int) {

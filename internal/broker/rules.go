@@ -9,22 +9,22 @@ import (
 )
 
 // The permits of a connection are the filters of all rules that name its peer, in order, with the variables
-// filled in: kind u8, size u16, filter.
+// filled in: kind u8, size u16, filter. Before filters of kind permitStamped there is what stamps their messages, in place
+// of a filter.
 const (
 	permitPublish   = 1
 	permitSubscribe = 2
+	permitStamped   = 3 // to publish with provenance
+	permitStamp     = 4 // see appendStamp
 )
 
 // judge finds out what the rules allow a connection, and says whether any rule names it at all.
 func (c *Core) judge(p *connection, clientID []byte) (named bool) {
-	c.store.release(p.permits)
-	p.permits = block{}
 	p.rulesSerial = c.rulesSerial
-	c.judgements++
-	p.judged = c.judgements
 	p.recent = [numRecent]recent{}
 	var peer abi.Peer
 	if abi.ReadPeer(c.store.bytes(p.peer), &peer) != nil {
+		c.dropPermits(p)
 		return false
 	}
 	encoded := c.encoded[:0]
@@ -36,11 +36,15 @@ func (c *Core) judge(p *connection, clientID []byte) (named bool) {
 		}
 		named = true
 		v := variables{clientID: clientID, user: peer.User, identity: identity}
-		encoded = appendPermits(encoded, permitPublish, rule.Publish, &v)
+		kind := byte(permitPublish)
+		if rule.Provenance && len(peer.Identities) > 0 {
+			kind, encoded = permitStamped, appendStamp(encoded, identity, &peer)
+		}
+		encoded = appendPermits(encoded, kind, rule.Publish, &v)
 		encoded = appendPermits(encoded, permitSubscribe, rule.Subscribe, &v)
 	}
 	c.encoded = encoded
-	p.permits = c.store.keep(encoded)
+	c.takePermits(p, encoded)
 	return named
 }
 
@@ -142,15 +146,32 @@ func harmless(value []byte) bool {
 
 // mayPublish says whether the rules let a connection publish to a topic.
 func (c *Core) mayPublish(p *connection, topic []byte) bool {
+	_, ok := c.permitToPublish(p, topic)
+	return ok
+}
+
+// mayPublishUnstamped says whether they do, and ask for no stamp on what is published.
+func (c *Core) mayPublishUnstamped(p *connection, topic []byte) bool {
+	stamp, ok := c.permitToPublish(p, topic)
+	return ok && stamp == nil
+}
+
+// permitToPublish says whether the rules let a connection publish to a topic, and with which stamp: encoded user
+// properties, nil if there is none. The stamp is valid until the permits change.
+func (c *Core) permitToPublish(p *connection, topic []byte) (stamp []byte, ok bool) {
 	var kind byte
-	var filter []byte
-	for b := c.store.bytes(p.permits); len(b) > 0; {
-		kind, filter, b = nextPermit(b)
-		if kind == permitPublish && mqtt.Match(filter, topic) {
-			return true
+	var filter, latest []byte
+	for b := c.filtersOf(p); len(b) > 0; {
+		switch kind, filter, b = nextPermit(b); {
+		case kind == permitStamp:
+			latest = filter
+		case kind == permitPublish && mqtt.Match(filter, topic):
+			return nil, true
+		case kind == permitStamped && mqtt.Match(filter, topic):
+			return latest, true
 		}
 	}
-	return false
+	return nil, false
 }
 
 // maySubscribe says whether the rules let a connection subscribe to a filter: all that it matches must be allowed. For
@@ -160,7 +181,7 @@ func (c *Core) maySubscribe(p *connection, filter []byte) bool {
 	c.rejudge(p)
 	var kind byte
 	var allowed []byte
-	for b := c.store.bytes(p.permits); len(b) > 0; {
+	for b := c.filtersOf(p); len(b) > 0; {
 		kind, allowed, b = nextPermit(b)
 		if kind == permitSubscribe && mqtt.Covers(allowed, filter) {
 			return true

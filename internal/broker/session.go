@@ -61,8 +61,7 @@ type session struct {
 // findSession returns the session of a client id, or 0.
 func (c *Core) findSession(clientID []byte) (id, hash uint32) {
 	hash = hashBytes(c.seed, clientID)
-	for i := c.byClientID.first(hash); i != none; i = c.byClientID.next(i, hash) {
-		id := c.byClientID.ids[i]
+	for id := c.byClientID.first(hash); id != 0; id = c.byClientID.next(id, hash) {
 		if string(c.store.bytes(c.sessions.at(id).clientID)) == string(clientID) {
 			return id, hash
 		}

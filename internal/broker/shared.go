@@ -48,8 +48,7 @@ const firstMembers = 4
 func (c *Core) findGroup(node uint32, name []byte) uint32 {
 	hash := c.hashGroup(node, name)
 	ix := &c.groups.byName
-	for i := ix.first(hash); i != none; i = ix.next(i, hash) {
-		id := ix.ids[i]
+	for id := ix.first(hash); id != 0; id = ix.next(id, hash) {
 		if g := c.groups.all.at(id); g.node == node && string(c.store.bytes(g.name)) == string(name) {
 			return id
 		}

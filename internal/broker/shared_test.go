@@ -235,7 +235,7 @@ func (c *Core) checkGroups() error {
 	var members, waiting uint32
 	for id := uint32(1); id < c.subscriptions.next; id++ {
 		sub := c.subscriptions.at(id)
-		if sub.group == 0 || slices.Contains(c.subscriptions.free, id) {
+		if sub.group == 0 {
 			continue
 		}
 		g, s := c.groups.all.at(sub.group), c.sessions.at(sub.session)

@@ -42,8 +42,8 @@ func TestIndexAgainstMap(t *testing.T) {
 		probe := 1 + r.Uint32N(2000)
 		hash, in = model[probe]
 		found := false
-		for i := ix.first(hash); i != none; i = ix.next(i, hash) {
-			found = found || ix.ids[i] == probe
+		for id := ix.first(hash); id != 0; id = ix.next(id, hash) {
+			found = found || id == probe
 		}
 		if found != in {
 			t.Fatalf("element %d: found %v, want %v", probe, found, in)
@@ -194,7 +194,7 @@ func TestTreeAgainstMatch(t *testing.T) {
 // pathOf returns the filter that ends at a node.
 func (c *Core) pathOf(id uint32) string {
 	n := c.tree.nodes.at(id)
-	name := string(c.store.bytes(n.name))
+	name := string(c.tree.nameOf(n))
 	if n.parent == root {
 		return name
 	}

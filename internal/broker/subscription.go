@@ -8,7 +8,6 @@ type subscription struct {
 	node       uint32
 	group      uint32 // see shared.go; 0 if it is not shared
 	place      uint32 // among the members of the group
-	hash       uint32
 	identifier uint32 // subscription identifier, 0 is none
 	next       uint32 // at the node, if it is not shared
 	previous   uint32
@@ -27,8 +26,7 @@ func (o options) retainAsPublished() bool { return o&8 != 0 }
 // findSubscription returns the subscription of a session at a node, in a group there unless that is 0, or 0.
 func (c *Core) findSubscription(session, node, group uint32) (id, hash uint32) {
 	hash = hashPair(c.seed^uint64(group)*hashMul2, session, node)
-	for i := c.bySessionAndNode.first(hash); i != none; i = c.bySessionAndNode.next(i, hash) {
-		id := c.bySessionAndNode.ids[i]
+	for id := c.bySessionAndNode.first(hash); id != 0; id = c.bySessionAndNode.next(id, hash) {
 		if s := c.subscriptions.at(id); s.session == session && s.node == node && s.group == group {
 			return id, hash
 		}
@@ -56,7 +54,7 @@ func (c *Core) addSubscription(session uint32, filter []byte, opts options, iden
 	}
 	_, hash := c.findSubscription(session, node, group)
 	id, sub := c.subscriptions.alloc()
-	sub.session, sub.node, sub.group, sub.hash, sub.options, sub.identifier = session, node, group, hash, opts, identifier
+	sub.session, sub.node, sub.group, sub.options, sub.identifier = session, node, group, opts, identifier
 	c.bySessionAndNode.insert(hash, id)
 	c.linkSubscription(id, sub, sess)
 	return true, mqtt.ReasonCode(opts.qos())
@@ -171,7 +169,7 @@ func (c *Core) dropSubscription(id uint32) {
 	sess := c.sessions.at(sub.session)
 	c.unchain(id, sub, sess)
 	sess.subscriptions--
-	c.bySessionAndNode.remove(sub.hash, id)
+	c.bySessionAndNode.remove(c.bySessionAndNode.hashOf(id), id)
 	if sub.group != 0 {
 		c.removeMember(id, sub)
 	} else {

@@ -8,8 +8,7 @@ const root = 1
 // node is one level of a topic name or filter. The path from the root to a node spells a filter, or the
 // name of a retained message's topic.
 type node struct {
-	name     block
-	hash     uint32
+	name     label
 	parent   uint32
 	child    uint32 // the first of the children, in no order that means anything
 	next     uint32 // sibling
@@ -38,14 +37,18 @@ func (t *tree) init(names *store) {
 
 // childOf returns the child of a node with that name, or 0.
 func (t *tree) childOf(parent uint32, level []byte) uint32 {
-	hash := hashBytes(t.seed^uint64(parent)*hashMul1, level)
-	for i := t.children.first(hash); i != none; i = t.children.next(i, hash) {
-		id := t.children.ids[i]
-		if n := t.nodes.at(id); n.parent == parent && string(t.names.bytes(n.name)) == string(level) {
+	hash := t.hashOf(parent, level)
+	for id := t.children.first(hash); id != 0; id = t.children.next(id, hash) {
+		if n := t.nodes.at(id); n.parent == parent && string(t.nameOf(n)) == string(level) {
 			return id
 		}
 	}
 	return 0
+}
+
+// hashOf returns the hash of the child of a node with that name.
+func (t *tree) hashOf(parent uint32, level []byte) uint32 {
+	return hashBytes(t.seed^uint64(parent)*hashMul1, level)
 }
 
 // find returns the node of a topic name or filter, or 0.
@@ -65,7 +68,7 @@ func (t *tree) appendPath(b []byte, id uint32) []byte {
 	if n.parent != root {
 		b = append(t.appendPath(b, n.parent), '/')
 	}
-	return append(b, t.names.bytes(n.name)...)
+	return append(b, t.nameOf(n)...)
 }
 
 // ensure returns the node of a topic name or filter, and makes it if there is none.
@@ -85,10 +88,9 @@ func (t *tree) ensure(topic []byte) uint32 {
 
 func (t *tree) addChild(parent uint32, level []byte) uint32 {
 	id, n := t.nodes.alloc()
-	n.name = t.names.keep(level)
-	n.hash = hashBytes(t.seed^uint64(parent)*hashMul1, level)
+	t.setName(n, level)
 	n.parent = parent
-	t.children.insert(n.hash, id)
+	t.children.insert(t.hashOf(parent, level), id)
 	p := t.nodes.at(parent)
 	n.next, p.child = p.child, id
 	if n.next != 0 {
@@ -112,14 +114,14 @@ func (t *tree) prune(id uint32) {
 		}
 		parent := n.parent
 		t.unlink(id, n)
-		t.names.release(n.name)
+		t.dropName(n)
 		t.nodes.release(id)
 		id = parent
 	}
 }
 
 func (t *tree) unlink(id uint32, n *node) {
-	t.children.remove(n.hash, id)
+	t.children.remove(t.children.hashOf(id), id)
 	p := t.nodes.at(n.parent)
 	if n.previous != 0 {
 		t.nodes.at(n.previous).next = n.next

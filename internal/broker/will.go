@@ -4,8 +4,8 @@ import (
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
-// setWill keeps the will of a CONNECT (3.1.2.5).
-func (c *Core) setWill(s *session, w *mqtt.Will) {
+// setWill keeps the will of a CONNECT (3.1.2.5), which the rules allow.
+func (c *Core) setWill(p *connection, s *session, w *mqtt.Will) {
 	m := content{topic: w.Topic, qos: w.QoS, retain: w.Retain}
 	s.willDelay = 0
 	if has := w.Props.Has; has != 0 {
@@ -15,6 +15,8 @@ func (c *Core) setWill(s *session, w *mqtt.Will) {
 		w.Props.Has &= mqtt.ForwardProperties
 		m.props = &w.Props
 	}
+	stamp, _ := c.permitToPublish(p, w.Topic)
+	m.props = c.mark(m.props, stamp, &w.Props)
 	s.will = c.createMessage(&m, w.Payload)
 	c.messages.at(s.will).users = 1
 }
@@ -42,6 +44,6 @@ func (c *Core) publishWill(id uint32) {
 	if m.retain {
 		c.setRetained(&m) // where there is no room it is published without being kept
 	}
-	c.distribute(&c.routes.all[c.routeTo(m.topic)], &m)
+	c.distribute(c.routes.at(c.routeTo(m.topic)), &m)
 	c.giveUp(will)
 }

@@ -28,12 +28,12 @@ var ScriptLimits = abi.Limits{
 //	options methods=SCRAM,x response-prefix=reply/%c server-reference=b:1883 check-payload failure-80
 //	options shared=sticky overflow=drop-oldest
 //	                                    replaces all options, see setOptions
-//	rule identity=x user=y anonymous listener=z publish a/# b subscribe c/+
+//	rule provenance identity=x user=y anonymous listener=z publish a/# b subscribe c/+
 //	                                    replaces "everybody may do everything"; several make a list, and
 //	                                    several of the words of who, separated by "or", several conditions
 //	apply                               gives the core limits, options and rules again, in the middle of a script
 //	at 12.5s                            lets time pass until 12.5 seconds after the beginning
-//	client a: open listener=tls identity=x,y user=u authenticate v5
+//	client a: open listener=tls identity=x,y user=u platform=p module=m authenticate v5
 //	                                    connects the network only (the version is for reading answers to raw
 //	                                    packets); connect does it too if it has not been done
 //	client a: connect v5 clean-start client-id=x keep-alive=10 will=t will-payload=x will-qos=1 will-retain ...
@@ -42,7 +42,7 @@ var ScriptLimits = abi.Limits{
 //	client a: puback last               "last" is the packet id of the PUBLISH that was expected last
 //	client a: lost                      the network connection ends
 //	host a: blocked                     also unblocked, synced, "disconnect 0x98", "bad-packet 0x95"
-//	host a: accept user=u data=d reason=r
+//	host a: accept user=u data=d reason=r property=k:v
 //	                                    answers the question who a is; also "continue data=d", "refuse 0x87
 //	                                    reason=r", and what a host should not say: "answers 5 raw=00ff"
 //	host: publish $SYS/x qos1 retain payload=1
@@ -252,7 +252,7 @@ func (s *Script) addRule(w *words) error {
 	if !s.ruled { // the first of a list
 		s.ruled, s.rules = true, nil
 	}
-	rule := abi.Rule{Who: []abi.Condition{{}}}
+	rule := abi.Rule{Who: []abi.Condition{{}}, Provenance: w.flag("provenance")}
 	var to *[]string
 	for _, word := range w.list {
 		name, value, _ := strings.Cut(word, "=")
@@ -342,6 +342,8 @@ func (s *Script) open(c *scriptClient, w *words) error {
 		peer.Identities = strings.Split(v, ",")
 	}
 	peer.User, _ = w.value("user")
+	peer.Platform, _ = w.value("platform")
+	peer.Module, _ = w.value("module")
 	if len(w.list) > 0 {
 		version, err := parseVersion(w.next("the version"))
 		if err != nil {
@@ -425,6 +427,9 @@ func (w *words) authAnswer() (data []byte, reason uint32, ok bool) {
 	a.Data = w.payload(v)
 	v, _ = w.value("reason")
 	a.Reason = string(w.payload(v))
+	if v, ok := w.value("property"); ok {
+		a.Properties = strings.SplitN(v, ":", 2)
+	}
 	return abi.AppendAuthAnswer(nil, &a), reason, true
 }
 

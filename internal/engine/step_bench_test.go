@@ -63,7 +63,7 @@ func benchStep(b *testing.B, f Factory, qos byte, subscribers int) {
 	b.ReportAllocs()
 	for b.Loop() {
 		s.begin()
-		s.event(abi.EventPackets, 1, benchPackets, packets)
+		s.packets(1, packets)
 		effects := s.run()
 		if qos > 0 {
 			s.acknowledge(effects, qos, releases)
@@ -77,23 +77,28 @@ func benchStep(b *testing.B, f Factory, qos byte, subscribers int) {
 func (s *stepper) setUp(qos byte, subscribers int) {
 	limits := abi.Limits{
 		MaxPacketSize: 1 << 20, MaxInflight: 1024, ReceiveMaximum: 1024, MaxQueued: 1 << 16, MaxQueuedBytes: 64 << 20,
-		MaxSessions: 1024, MaxSubscriptions: 8, MaxMemory: 512 << 20, ConnectTimeout: 10_000, StallTimeout: 1000, StepWork: 1 << 20,
+		MaxSessions: 1024, MaxSubscriptions: 1 << 16, MaxTopicLevels: 8, MaxMemory: 512 << 20, ConnectTimeout: 10_000, StallTimeout: 1000, StepWork: 1 << 20,
 	}
 	s.begin()
 	s.event(abi.EventConfigure, 0, 0, abi.AppendConfig(nil, &abi.Config{Limits: limits, Rules: []abi.Rule{{
 		Who: []abi.Condition{{Anonymous: true}}, Publish: []string{"#"}, Subscribe: []string{"#"},
 	}}}))
 	for i := 1; i <= subscribers+1; i++ {
-		s.event(abi.EventOpen, abi.Conn(i), 0, abi.AppendPeer(nil, &abi.Peer{Listener: "bench"}))
-		s.event(abi.EventPackets, abi.Conn(i), 1, mqtt.AppendConnect(nil, &mqtt.Connect{
-			Version: mqtt.V311, CleanStart: true, ClientID: fmt.Appendf(nil, "client %d", i),
-		}))
+		s.connect(i)
 		if i > 1 {
 			s.event(abi.EventPackets, abi.Conn(i), 1,
 				mqtt.AppendSubscribe(nil, mqtt.V311, 1, nil, []mqtt.Filter{{Topic: []byte(benchTopic), QoS: qos}}))
 		}
 	}
 	s.run()
+}
+
+// connect lets client i come.
+func (s *stepper) connect(i int) {
+	s.event(abi.EventOpen, abi.Conn(i), 0, abi.AppendPeer(nil, &abi.Peer{Listener: "bench"}))
+	s.event(abi.EventPackets, abi.Conn(i), 1, mqtt.AppendConnect(nil, &mqtt.Connect{
+		Version: mqtt.V311, CleanStart: true, ClientID: fmt.Appendf(nil, "client %d", i),
+	}))
 }
 
 func (s *stepper) begin() {
@@ -103,6 +108,15 @@ func (s *stepper) begin() {
 
 func (s *stepper) event(kind abi.EventKind, conn abi.Conn, arg uint32, data []byte) {
 	s.batch = abi.AppendEvent(s.batch, kind, conn, arg, data)
+}
+
+// packets hands over benchPackets packets as the transport does.
+func (s *stepper) packets(conn abi.Conn, packets []byte) {
+	var p abi.Portion
+	for left := benchPackets; left > 0; {
+		packets, left = abi.NextPortion(packets, left, abi.ShortestRun, &p)
+		s.event(p.Kind, conn, p.Arg, p.Data)
+	}
 }
 
 func (s *stepper) run() []byte {
@@ -141,10 +155,10 @@ func (s *stepper) acknowledge(effects []byte, qos byte, releases []byte) {
 		}
 	}
 	s.begin()
-	s.event(abi.EventPackets, 2, benchPackets, acks)
+	s.packets(2, acks)
 	if qos == 2 {
-		s.event(abi.EventPackets, 1, benchPackets, releases)
-		s.event(abi.EventPackets, 2, benchPackets, last)
+		s.packets(1, releases)
+		s.packets(2, last)
 	}
 	s.run()
 }

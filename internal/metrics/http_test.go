@@ -59,6 +59,8 @@ func TestScrape(t *testing.T) {
 		`vouchmq_attestation_info{config="c",engine="native",module="sha384:00",runtime="r",tee="sim"} 1`,
 		`vouchmq_attestation_simulated 1`,
 		`vouchmq_start_time_seconds 1.7e+09`,
+		`vouchmq_certificate_expiry_time_seconds 1.7000108e+09`,
+		`vouchmq_certificate_renewal_due 1`,
 		`vouchmq_core_responding 1`,
 		`vouchmq_sessions 5`,
 		`vouchmq_messages_dropped_total{reason="backlog"} 8`,

@@ -32,13 +32,14 @@ func sample() Snapshot {
 			Connections: 3, Sessions: 5, Subscriptions: 7, Shared: 2, Retained: 11, Queued: 13, Received: 60, Sent: 120, DroppedQoS0: 1,
 			DroppedQueue: 2, Expired: 4, MessageBytes: 1000, Memory: 5000,
 		},
-		Engine:    engine.Metrics{Kind: "native", StepTime: 3 * time.Second, Restarts: 1, Memory: 65536},
-		Transport: transport.Stats{Connections: 4, Accepted: 9, DroppedQoS0: 8},
-		Traffic:   &Traffic{PacketsIn: 100, PacketsOut: 200, BytesIn: 300, BytesOut: 400},
-		Guard:     map[string]uint64{"failures": 6},
-		LockedOut: 1,
-		Limits:    map[string]uint64{"connections": 21, "memory": 1},
-		Facts:     Facts{Version: "v1", Go: "go1", Started: started, TEE: "sim", Simulated: true, Module: "sha384:00", Config: "c", Runtime: "r"},
+		Engine:       engine.Metrics{Kind: "native", StepTime: 3 * time.Second, Restarts: 1, Memory: 65536},
+		Transport:    transport.Stats{Connections: 4, Accepted: 9, DroppedQoS0: 8},
+		Traffic:      &Traffic{PacketsIn: 100, PacketsOut: 200, BytesIn: 300, BytesOut: 400},
+		Guard:        map[string]uint64{"failures": 6},
+		LockedOut:    1,
+		Limits:       map[string]uint64{"connections": 21, "memory": 1},
+		Certificates: &Certificates{Expiry: started.Add(3 * time.Hour), Renewal: started.Add(90 * time.Second)},
+		Facts:        Facts{Version: "v1", Go: "go1", Started: started, TEE: "sim", Simulated: true, Module: "sha384:00", Config: "c", Runtime: "r"},
 	}
 	s.Core.LimitsMet[abi.LimitMemory] = 2
 	s.Engine.StepTimes[3], s.Engine.StepTimes[5], s.Engine.StepTimes[31] = 10, 20, 1

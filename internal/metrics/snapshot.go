@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/engine"
 	"github.com/vouchmq/vouchmq/internal/transport"
@@ -21,7 +22,16 @@ type Snapshot struct {
 	Guard     map[string]uint64 // what the guard of the listeners and the authentication counted, by the event's name
 	LockedOut uint64            // addresses that are locked out now
 	Limits    map[string]uint64 // times that a limit of the host was met, by its name; those of the core are in Core
+	Quotes    attest.BatchStats // of the broker's own evidence
 	Facts     Facts
+
+	Certificates *Certificates // nil if none is in use
+}
+
+// Certificates are those that listeners show.
+type Certificates struct {
+	Expiry  time.Time // of the first to expire
+	Renewal time.Time // from when on the first of them should be renewed
 }
 
 // Traffic is what went over all connections since the broker started.

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
@@ -38,7 +40,7 @@ func traffic(name, help string, read func(t *Traffic) uint64) metric {
 // table lists all metrics but the histogram of step times. docs/metrics.md explains each.
 func table() []metric {
 	var all []metric
-	for _, part := range [][]metric{facts(), connections(), sessions(), messages(), refusals(), core()} {
+	for _, part := range [][]metric{facts(), quotes(), connections(), sessions(), messages(), refusals(), core()} {
 		all = append(all, part...)
 	}
 	return all
@@ -56,7 +58,29 @@ func facts() []metric {
 			func(s *Snapshot) float64 { return oneIf(s.Facts.Simulated) }),
 		gauge("vouchmq_start_time_seconds", "When the broker started, in seconds of the Unix clock.",
 			func(s *Snapshot) float64 { return float64(s.Facts.Started.UnixMilli()) / 1e3 }),
+		certificate("vouchmq_certificate_expiry_time_seconds", "When the first of the certificates in use expires, in seconds of the Unix clock.",
+			func(_ time.Time, c *Certificates) float64 { return float64(c.Expiry.Unix()) }),
+		certificate("vouchmq_certificate_renewal_due", "1 if two thirds of the time of a certificate in use are over.",
+			func(now time.Time, c *Certificates) float64 { return oneIf(!now.Before(c.Renewal)) }),
 	}
+}
+
+func quotes() []metric {
+	return []metric{
+		counter("vouchmq_quotes_total", "Quotes that the TEE made.", func(s *Snapshot) uint64 { return s.Quotes.Quotes }),
+		counter("vouchmq_quotes_failed_total", "Quotes that the TEE could not make.", func(s *Snapshot) uint64 { return s.Quotes.Failures }),
+		counter("vouchmq_evidence_total", "Evidence that the broker made; many share a quote.", func(s *Snapshot) uint64 { return s.Quotes.Evidence }),
+		gauge("vouchmq_quote_largest_batch", "Evidence that one quote served, at most.", func(s *Snapshot) float64 { return float64(s.Quotes.Largest) }),
+	}
+}
+
+// certificate is a gauge that is there only if there are certificates.
+func certificate(name, help string, read func(now time.Time, c *Certificates) float64) metric {
+	return metric{name, prometheus.GaugeValue, help, nil, func(s *Snapshot, put put) {
+		if s.Certificates != nil {
+			put(read(s.At, s.Certificates))
+		}
+	}}
 }
 
 func oneIf(b bool) float64 {

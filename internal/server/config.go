@@ -55,6 +55,8 @@ type Listener struct {
 	Insecure bool
 	// RequireEvidence refuses clients of an Attested listener that do not attest.
 	RequireEvidence bool
+	Reveal          atls.Reveal      // who may see the evidence of an Attested listener; "" is atls.RevealFirst
+	P1WithoutECH    bool             // attest to carrier p1 in clear, too: see atls.ServerConfig
 	Certificate     *tls.Certificate // in place of that of the Config; nil is that
 	MinTLS          uint16           // in place of that of the Config; 0 is that
 	Clients         *ClientCA        // certificates of clients; nil: none are asked for
@@ -64,6 +66,9 @@ type Listener struct {
 
 // plain reports whether what goes over the listener can be read on the way.
 func (l *Listener) plain() bool { return l.Kind == TCP || l.Kind == WS }
+
+// authenticated reports whether evidence is for clients with a certificate only.
+func (l *Listener) authenticated() bool { return l.Reveal == atls.RevealAuthenticated }
 
 func (l *Listener) certificate(c *Config) tls.Certificate {
 	if l.Certificate != nil {
@@ -113,6 +118,22 @@ type Config struct {
 	// the policy decides.
 	Authentication *auth.Config
 	Guard          guard.Config // what becomes of those who guess passwords
+	Attestation    Attestation
+
+	batcher *attest.Batcher // of Attester, for all listeners; nil if there is no Attester
+}
+
+// Defaults of a broker with settings.
+const (
+	DefaultReattest = 15 * time.Minute
+	DefaultGrace    = time.Minute
+)
+
+// Attestation says when connections that attest must do so again. Where Reattest is 0 they need not, and keep the evidence
+// of the configuration that they were opened under.
+type Attestation struct {
+	Reattest time.Duration // between two rounds, give or take a fifth
+	Grace    time.Duration // beyond that, and after a change of what the broker's evidence claims
 }
 
 // DefaultLimits returns limits for a broker that strangers can reach.
@@ -120,10 +141,10 @@ func DefaultLimits() abi.Limits {
 	return abi.Limits{
 		MaxPacketSize:     1 << 20,
 		MaxInflight:       1024,
-		ReceiveMaximum:    256,
+		ReceiveMaximum:    512,
 		TopicAliasMaximum: 64,
 		MaxAliasesOut:     16,
-		MaxQueued:         10_000,
+		MaxQueued:         32_768,
 		MaxQueuedBytes:    16 << 20,
 		MaxRetained:       100_000,
 		MaxRetainedBytes:  128 << 20,
@@ -162,6 +183,18 @@ func (c Config) withDefaults() Config {
 	c.Limits.Transport.MaxPacketSize = int(c.Limits.Core.MaxPacketSize)
 	c.Listeners = slices.Clone(c.Listeners)
 	return c
+}
+
+// shareQuotes has all listeners share quotes, with those of the configuration before, which is nil at the start.
+func (c *Config) shareQuotes(before *attest.Batcher) {
+	switch {
+	case c.Attester == nil:
+		c.batcher = nil
+	case before == nil:
+		c.batcher = attest.NewBatcher(c.Attester)
+	default:
+		c.batcher = before.With(c.Attester)
+	}
 }
 
 // tablesPart is the part of a module's memory that the core's tables may take. The rest is for its collector, which needs
@@ -221,8 +254,11 @@ func (l *Listener) check(c *Config) error {
 	if err := l.checkAddress(); err != nil {
 		return err
 	}
-	if l.RequireEvidence && l.Kind != Attested {
-		return fmt.Errorf("only a listener of kind %s can require evidence", Attested)
+	if (l.RequireEvidence || l.authenticated() || l.P1WithoutECH) && l.Kind != Attested {
+		return fmt.Errorf("only a listener of kind %s can require evidence, reveal it to some, or attest without ECH", Attested)
+	}
+	if l.authenticated() && l.Clients == nil {
+		return fmt.Errorf("to reveal evidence to clients with a certificate only, it needs the CA of those")
 	}
 	switch l.Kind {
 	case TCP, WS:
@@ -262,7 +298,7 @@ func (l *Listener) checkTLS(c *Config) error {
 func (c *Config) coreConfig() []byte {
 	config := abi.Config{Limits: c.Limits.Core, Options: c.Options}
 	for _, r := range c.Policy.Rules() {
-		rule := abi.Rule{Publish: r.Publish, Subscribe: r.Subscribe}
+		rule := abi.Rule{Publish: r.Publish, Subscribe: r.Subscribe, Provenance: r.Provenance}
 		for _, w := range r.Who {
 			rule.Who = append(rule.Who, abi.Condition{
 				Identity: w.Identity, User: w.User, Anonymous: w.Anonymous, Listener: w.Listener,
@@ -289,6 +325,9 @@ type canonicalListener struct {
 	Name            string `cbor:"name"`
 	Kind            string `cbor:"kind"`
 	RequireEvidence bool   `cbor:"require_evidence"`
+	// Only there if they are not as by default.
+	Authenticated bool `cbor:"reveal_authenticated,omitempty"`
+	P1WithoutECH  bool `cbor:"p1_without_ech,omitempty"`
 }
 
 // Canonical returns what of the configuration is attested, in deterministic CBOR: service, owner's key,
@@ -300,7 +339,7 @@ func (c *Config) Canonical() ([]byte, error) {
 		Listeners: []canonicalListener{}, Policy: policyDigest[:],
 	}
 	for _, l := range c.Listeners {
-		canonical.Listeners = append(canonical.Listeners, canonicalListener{l.Name, string(l.Kind), l.RequireEvidence})
+		canonical.Listeners = append(canonical.Listeners, canonicalListener{l.Name, string(l.Kind), l.RequireEvidence, l.authenticated(), l.P1WithoutECH})
 	}
 	slices.SortFunc(canonical.Listeners, func(a, b canonicalListener) int { return strings.Compare(a.Name, b.Name) })
 	b, err := dcbor.Encode(canonical)

@@ -85,9 +85,9 @@ func Development(o DevelopmentOptions) (Config, *State, error) {
 
 // Configure gives a configuration the keys, the certificate and the simulated TEE of the folder.
 func (s *State) Configure(c *Config) {
-	c.OwnerKey = attest.Sum(s.Owner.Certificate().RawSubjectPublicKeyInfo)
+	c.OwnerKey = attest.Sum(s.OwnerCertificate().RawSubjectPublicKeyInfo)
 	c.Certificate = s.Certificate
-	c.ECHKeys = []*atls.ECHKey{s.ECH}
+	c.ECHKeys = s.ECHKeys
 	c.Attester = sim.NewAttester(s.Sim, c.Runtime) // unless there is a real one
 	c.Registry = client.Drivers()
 }
@@ -185,7 +185,7 @@ func (s *State) bundle(broker *Server, now time.Time) (*client.Bundle, error) {
 	}
 	return &client.Bundle{
 		Service: s.Service, Addresses: attestedAddresses(broker), OwnerCA: s.Owner.Certificate(),
-		ECHConfigList: atls.ECHConfigList(s.ECH), Policy: p, Serial: 1, IssuedAt: now,
+		ECHConfigList: atls.ECHConfigList(s.ECHKeys...), Policy: p, Serial: 1, IssuedAt: now,
 	}, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/tpm"
@@ -31,6 +32,8 @@ func Defaults() settings.File {
 		Limits: defaultFileLimits(),
 		MQTT:   settings.MQTT{Shared: "round_robin"},
 		TPM:    settings.TPM{Device: tpm.Device, Bank: "sha256"},
+
+		Attestation: settings.Attestation{Reattest: DefaultReattest, Grace: DefaultGrace},
 	}
 }
 
@@ -55,8 +58,9 @@ func defaultFileLimits() settings.Limits {
 		MaxTopicBytes: d.MaxTopicBytes, MaxKeepAlive: d.MaxKeepAlive, MaxSessionExpiry: d.MaxSessionExpiry,
 		MaxMemory: d.MaxMemory, MaxModuleMemory: d.MaxModuleMemory,
 		ConnectTimeout: milliseconds(d.ConnectTimeout), StallTimeout: milliseconds(d.StallTimeout),
-		MaxConnections: t.MaxConnections, MaxHandshakes: t.MaxHandshakes, HandshakeTimeout: t.HandshakeTimeout,
-		SoftBacklog: t.SoftBacklog, HardBacklog: t.HardBacklog, FlushTimeout: t.FlushTimeout,
+		MaxConnections: t.MaxConnections, MaxHandshakes: t.MaxHandshakes, MaxHandshakesPerAddress: t.MaxHandshakesPerAddress,
+		HandshakeTimeout: t.HandshakeTimeout,
+		SoftBacklog:      t.SoftBacklog, HardBacklog: t.HardBacklog, FlushTimeout: t.FlushTimeout,
 	}
 }
 
@@ -77,8 +81,9 @@ func limitsOf(l *settings.Limits) Limits {
 		},
 		Complete: true,
 		Transport: transport.Limits{
-			MaxConnections: l.MaxConnections, MaxHandshakes: l.MaxHandshakes, HandshakeTimeout: l.HandshakeTimeout,
-			SoftBacklog: l.SoftBacklog, HardBacklog: l.HardBacklog, StallAfter: l.StallTimeout, FlushTimeout: l.FlushTimeout,
+			MaxConnections: l.MaxConnections, MaxHandshakes: l.MaxHandshakes, MaxHandshakesPerAddress: l.MaxHandshakesPerAddress,
+			HandshakeTimeout: l.HandshakeTimeout,
+			SoftBacklog:      l.SoftBacklog, HardBacklog: l.HardBacklog, StallAfter: l.StallTimeout, FlushTimeout: l.FlushTimeout,
 		},
 	}
 }
@@ -131,9 +136,9 @@ func Open(s *settings.Settings, o Opening) (*Opened, error) {
 	if err := work.problems.Err(); err != nil {
 		return nil, err
 	}
-	state, err := OpenState(work.path(s.State), s.Service, s.PublicName, o.Now)
+	state, err := work.state()
 	if err != nil {
-		return nil, work.fail("state", err)
+		return nil, err
 	}
 	if config.Runtime, err = work.runtime(); err != nil {
 		return nil, err
@@ -148,7 +153,7 @@ func Open(s *settings.Settings, o Opening) (*Opened, error) {
 		}
 	}
 	opened := &Opened{Config: config, State: state, Settings: s, opening: o}
-	opened.Watched = append(work.watched, state.Path(BrokerCertFile), state.Path(BrokerKeyFile))
+	opened.Watched = append(work.watched, state.watched()...)
 	return opened, nil
 }
 
@@ -171,7 +176,7 @@ func (o *opener) fixed() {
 		differs bool
 	}{
 		{"service", before.Service != now.Service}, {"public_name", before.PublicName != now.PublicName},
-		{"state", before.State != now.State}, {"tee", before.TEE != now.TEE}, {"tpm", !reflect.DeepEqual(before.TPM, now.TPM)}, {"engine", before.Engine != now.Engine},
+		{"state", before.State != now.State}, {"owner", before.Owner != now.Owner}, {"tee", before.TEE != now.TEE}, {"tpm", !reflect.DeepEqual(before.TPM, now.TPM)}, {"engine", before.Engine != now.Engine},
 		{"memory", before.Memory != now.Memory}, {"log.redact", before.Log.Redact != now.Log.Redact},
 		{"log.access", before.Log.Access != now.Log.Access}, {"metrics", before.Metrics != now.Metrics},
 		{"admin", before.Admin != now.Admin}, {"sys", before.Sys != now.Sys},
@@ -209,7 +214,7 @@ func (o *Opened) Warn(log *slog.Logger) {
 }
 
 // Refresh reads keys, certificates and revocation lists anew; all else is as it was. Nothing is made.
-func (o *Opened) Refresh() (Config, error) {
+func (o *Opened) Refresh(now time.Time) (Config, error) {
 	work := &opener{settings: o.Settings, opening: o.opening}
 	config := o.Config
 	config.Listeners = nil
@@ -217,16 +222,17 @@ func (o *Opened) Refresh() (Config, error) {
 	if err := work.problems.Err(); err != nil {
 		return Config{}, err
 	}
-	pair, err := loadPair(o.State.Path(BrokerCertFile), o.State.Path(BrokerKeyFile))
-	if err != nil {
+	if err := o.State.refresh(&config, now); err != nil {
 		return Config{}, work.fail("state", err)
 	}
-	config.Certificate = pair
 	return config, nil
 }
 
-// renew issues the certificate of the state folder anew if it is time.
+// renew issues the certificate of the state folder anew if it is time, and can be done here.
 func (o *Opened) renew(now time.Time) error {
+	if o.State.Enrolment != nil {
+		return nil // the owner issues, see requestRenewal
+	}
 	if now.Add(renewBefore).Before(o.Config.Certificate.Leaf.NotAfter) {
 		return nil
 	}
@@ -279,6 +285,7 @@ func (o *opener) config() Config {
 		Service: f.Service, Limits: limitsOf(&f.Limits), Options: optionsOf(f), Engine: Engine(f.Engine), Module: o.opening.Module,
 		MemoryLimit: f.Memory, ShutdownTimeout: max(f.Shutdown, time.Millisecond), Log: o.opening.Log, LevelVar: o.opening.Level, Sockets: o.opening.Sockets,
 	}
+	config.Attestation = Attestation{Reattest: f.Attestation.Reattest, Grace: f.Attestation.Grace}
 	_ = config.Level.UnmarshalText([]byte(f.Log.Level)) // was checked
 	config.Sight = o.sight()
 	o.logins(&config)
@@ -367,6 +374,7 @@ func (o *opener) listeners(config *Config) {
 func (o *opener) listener(path string, f *settings.Listener) Listener {
 	l := Listener{
 		Name: f.Name, Kind: Kind(f.Kind), Address: f.Address, RequireEvidence: f.RequireEvidence, Insecure: f.Insecure, Settings: *f,
+		Reveal: atls.Reveal(f.Reveal), P1WithoutECH: f.P1WithoutECH,
 	}
 	if mode, err := f.Permissions(); err == nil {
 		l.Mode = fs.FileMode(mode)
@@ -398,6 +406,10 @@ func (o *opener) listener(path string, f *settings.Listener) Listener {
 
 // checkState looks at what is in the state folder already.
 func (o *opener) checkState() {
+	if o.settings.Owner != "" {
+		o.checkEnrolment()
+		return
+	}
 	state := &State{Dir: o.path(o.settings.State)}
 	if _, err := os.Stat(state.Path(BrokerCertFile)); err != nil {
 		return // it will be made

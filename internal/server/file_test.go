@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/internal/server"
 	"github.com/vouchmq/vouchmq/internal/server/settings"
 )
@@ -112,6 +113,9 @@ func TestConfigurationIsChecked(t *testing.T) {
 		{"plain beyond this machine", func(c *server.Config) { c.Listeners[0].Address = ":0" }, "insecure: true"},
 		{"socket of systemd", func(c *server.Config) { c.Listeners[0].Address = "systemd:mqtt" }, "FileDescriptorName=mqtt"},
 		{"evidence over TCP", func(c *server.Config) { c.Listeners[0].RequireEvidence = true }, "only a listener of kind attested"},
+		{"nobody to reveal to", func(c *server.Config) { c.Listeners[1].Reveal = atls.RevealAuthenticated }, "needs the CA"},
+		{"nothing to reveal", func(c *server.Config) { c.Listeners[0].Reveal = atls.RevealAuthenticated }, "only a listener of kind attested"},
+		{"in clear over TCP", func(c *server.Config) { c.Listeners[0].P1WithoutECH = true }, "only a listener of kind attested"},
 		{"no certificate", func(c *server.Config) { c.Certificate.Certificate = nil }, "certificate"},
 		{"no TEE", func(c *server.Config) { c.Attester = nil }, "TEE"},
 		{"no module", func(c *server.Config) { c.Engine = "" }, "make module"},
@@ -156,6 +160,7 @@ func TestCanonicalConfiguration(t *testing.T) {
 	for name, change := range map[string]func(*server.Config){
 		"address": func(c *server.Config) { c.Listeners[0].Address = "10.0.0.1:99" },
 		"order":   func(c *server.Config) { c.Listeners[0], c.Listeners[1] = c.Listeners[1], c.Listeners[0] },
+		"default": func(c *server.Config) { c.Listeners[1].Reveal = atls.RevealFirst },
 		"log":     func(c *server.Config) { c.Log = slog.New(slog.NewTextHandler(io.Discard, nil)) },
 	} {
 		if digest(change) != same {
@@ -169,6 +174,8 @@ func TestCanonicalConfiguration(t *testing.T) {
 		"listener": func(c *server.Config) { c.Listeners = c.Listeners[1:] },
 		"evidence": func(c *server.Config) { c.Listeners[1].RequireEvidence = true },
 		"kind":     func(c *server.Config) { c.Listeners[1].Kind = server.TLS },
+		"reveal":   func(c *server.Config) { c.Listeners[1].Reveal = atls.RevealAuthenticated },
+		"ECH":      func(c *server.Config) { c.Listeners[1].P1WithoutECH = true },
 	} {
 		if digest(change) == same {
 			t.Errorf("%s does not change the digest", name)

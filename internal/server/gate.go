@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,7 +24,8 @@ const (
 // gate secures the connections of one listener. Each handshake is by what is in force when it begins, so that a reload
 // needs no new socket.
 type gate struct {
-	now atomic.Pointer[terms]
+	now   atomic.Pointer[terms]
+	watch *watch // over the connections that must attest again in time
 }
 
 // terms are what a gate lets in by.
@@ -34,12 +34,18 @@ type terms struct {
 	policy          *policy.Policy
 	clients         *ClientCA // nil: certificates of clients are not asked for
 	requireEvidence bool
+	authenticated   bool // evidence is for clients with a certificate only
 	clock           func() time.Time
+	config          attest.Digest // that the broker's evidence claims
+	attestation     Attestation
 }
 
 // terms makes the terms of a listener. That includes trial evidence, so that what cannot work is found here.
 func (c *Config) terms(ctx context.Context, l *Listener, identity attest.Identity) (*terms, error) {
-	t := &terms{policy: c.Policy, clients: l.Clients, requireEvidence: l.RequireEvidence, clock: c.Clock}
+	t := &terms{
+		policy: c.Policy, clients: l.Clients, requireEvidence: l.RequireEvidence, authenticated: l.authenticated(), clock: c.Clock,
+		config: identity.Config, attestation: c.Attestation,
+	}
 	config := atls.ServerConfig{
 		Service: c.Service, Certificate: l.certificate(c), MinVersion: c.MinTLS,
 		HandshakeTimeout: c.Limits.Transport.HandshakeTimeout, Now: c.Clock,
@@ -48,12 +54,14 @@ func (c *Config) terms(ctx context.Context, l *Listener, identity attest.Identit
 		config.MinVersion = l.MinTLS
 	}
 	if l.Kind == Attested {
-		config.Attester, config.ECHKeys, config.Identity = c.Attester, c.ECHKeys, identity
+		config.Batcher, config.ECHKeys, config.Identity = c.batcher, c.ECHKeys, identity
+		config.EvidenceTimeout = max(c.Attester.Platform().Patience(), c.Policy.Patience())
 		config.RequireClientEvidence = l.RequireEvidence
 		config.Clients = c.appraiser(l)
+		config.Reveal, config.P1WithoutECH = l.Reveal, l.P1WithoutECH
 	}
 	if l.Clients != nil {
-		config.ClientAuth, config.ClientCAs, config.VerifyOrdinary = l.Clients.auth(), l.Clients.pool(), t.verifyOrdinary
+		config.ClientAuth, config.ClientCAs, config.VerifyConnection = l.Clients.auth(), l.Clients.pool(), t.verifyCertificates
 	}
 	var err error
 	t.tls, err = atls.NewServer(ctx, config)
@@ -69,8 +77,8 @@ func (c *Config) appraiser(l *Listener) *policy.Appraiser {
 	return policy.NewAppraiser(c.Policy, c.Registry)
 }
 
-// verifyOrdinary looks for revocation once the chain has been verified.
-func (t *terms) verifyOrdinary(state tls.ConnectionState) error {
+// verifyCertificates looks for revocation once the chain has been verified.
+func (t *terms) verifyCertificates(state tls.ConnectionState) error {
 	if len(state.VerifiedChains) == 0 {
 		return nil // without a certificate, where none is required
 	}
@@ -90,7 +98,10 @@ func (g *gate) handshake(ctx context.Context, socket net.Conn) (transport.Secure
 		secured.User = t.clients.user(peer.Certificates[0])
 	}
 	user := secured.User
-	secured.Recheck = func() uint32 { return g.now.Load().recheck(peer, user) }
+	if conn.CanReattest() {
+		return g.stand(t, conn, secured), nil
+	}
+	secured.Recheck = func() (uint32, error) { return g.now.Load().recheck(peer, user), nil }
 	return secured, nil
 }
 
@@ -102,29 +113,22 @@ func explainRevoked(err error) error {
 	return err
 }
 
-// recheck says, with a reason code, whether a peer that was let in by other terms would be let in by these: 0 if so.
+// recheck says, with a reason code, whether a peer that was let in by other terms would be let in by these: 0 if so. What
+// its evidence says is judged in standing.
 func (t *terms) recheck(peer *atls.Peer, user string) uint32 {
-	if peer.Attested {
-		return t.recheckEvidence(peer)
-	}
-	if t.requireEvidence {
+	if t.requireEvidence && !peer.Attested {
 		return reasonNotAuthorized
 	}
-	if peer.Carrier != atls.Ordinary {
-		return 0
+	if peer.Carrier != atls.Ordinary && len(peer.Certificates) == 0 {
+		return t.recheckUnshown()
 	}
 	return t.recheckCertificates(peer, user)
 }
 
-// recheckEvidence judges what the evidence said anew. Who has come to be somebody else must connect again, since the
-// core knows who it is from the beginning of the connection.
-func (t *terms) recheckEvidence(peer *atls.Peer) uint32 {
-	verdict := t.policy.Judge(peer.Verdict.Facts)
-	switch {
-	case !verdict.Accepted:
+// recheckUnshown is about clients with a bundle that were not asked for a certificate.
+func (t *terms) recheckUnshown() uint32 {
+	if t.authenticated {
 		return reasonNotAuthorized
-	case !slices.Equal(verdict.Identities, peer.Identities):
-		return reasonAdministrative
 	}
 	return 0
 }

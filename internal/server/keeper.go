@@ -13,6 +13,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/vouchmq/vouchmq/internal/server/enrolment"
 	"github.com/vouchmq/vouchmq/internal/server/settings"
 )
 
@@ -42,6 +43,8 @@ type Keeper struct {
 	seen   [sha256.Size]byte // of the watched files that are in force
 	failed [sha256.Size]byte // of those that could not be used, and have been complained of
 	warned time.Time         // when certificates were last looked at
+
+	renewal enrolment.Renewal // for a broker whose owner is elsewhere
 }
 
 // NewKeeper returns a keeper. Run makes it watch.
@@ -54,7 +57,9 @@ func NewKeeper(config KeeperConfig) *Keeper {
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Keeper{config: config, opened: config.Opened, seen: fingerprint(config.Opened.Watched)}
+	k := &Keeper{config: config, opened: config.Opened, seen: fingerprint(config.Opened.Watched)}
+	k.renewal.Folder = config.Opened.State.Enrolment
+	return k
 }
 
 // Reload reads everything anew and puts it in force. If anything is wrong with it, all stays as it is; the error, which
@@ -114,6 +119,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	quiet := time.NewTimer(time.Hour)
 	defer quiet.Stop()
 	k.warnDaily()
+	k.askRenewal(ctx)
 	for k.follow(watcher); ctx.Err() == nil; {
 		select {
 		case <-ctx.Done():
@@ -127,7 +133,32 @@ func (k *Keeper) Run(ctx context.Context) {
 			k.follow(watcher) // folders may have come
 			k.Look(ctx)
 			k.warnDaily()
+			k.askRenewal(ctx)
 		}
+	}
+}
+
+// renewalTimeout is for making evidence, for which the slowest devices take half a minute.
+const renewalTimeout = time.Minute
+
+// askRenewal writes a request to the owner when two thirds of the certificate's time are over.
+func (k *Keeper) askRenewal(ctx context.Context) {
+	if k.renewal.Folder == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, renewalTimeout) // a reload waits for it
+	defer cancel()
+	config := &k.opened.Config
+	leaf := config.Certificate.Leaf
+	made, err := k.renewal.Ask(ctx, leaf, config.Attester, k.config.Server.Identity(), k.config.Now())
+	switch file := k.renewal.Folder.Path(enrolment.RequestFile); {
+	case err != nil:
+		k.config.Log.Error("request for the renewal of the certificate could not be made", "error", err)
+	case made:
+		k.config.Log.Warn("CERTIFICATE IS DUE FOR RENEWAL: have the owner sign the request (vouchmq ca sign), and install what comes back "+
+			"(vouchmq enroll --install); connections stay", "request", file, "expires", leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 }
 
@@ -154,11 +185,12 @@ func (k *Keeper) watched() []string {
 func (k *Keeper) Look(ctx context.Context) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.opened.takeDelivered(k.config.Now())
 	seen := fingerprint(k.opened.Watched)
 	if seen == k.seen {
 		return
 	}
-	config, err := k.opened.Refresh()
+	config, err := k.opened.Refresh(k.config.Now())
 	if err == nil {
 		err = k.config.Server.Refresh(ctx, config)
 	}

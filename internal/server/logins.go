@@ -2,7 +2,9 @@ package server
 
 import (
 	"fmt"
+	"slices"
 
+	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/internal/auth"
 	"github.com/vouchmq/vouchmq/internal/guard"
 	"github.com/vouchmq/vouchmq/internal/transport"
@@ -19,6 +21,7 @@ type logins struct {
 // that there are then become an option of the core.
 func (s *Server) prepareLogins(config *Config) error {
 	if config.Authentication == nil {
+		config.offer(nil)
 		return nil
 	}
 	if err := config.Guard.Check(); err != nil {
@@ -31,16 +34,27 @@ func (s *Server) prepareLogins(config *Config) error {
 	if err := l.authenticator.Reload(*config.Authentication); err != nil {
 		return fmt.Errorf("authentication: %w", err)
 	}
-	config.Options.Methods = l.authenticator.Methods()
+	config.offer(l.authenticator.Methods())
 	return l.guard.Reload(config.Guard) // was checked
 }
 
 // keepLogins leaves everything as it is, for a configuration with the same logins as that in force.
 func (s *Server) keepLogins(config *Config) error {
 	if s.logins.authenticator != nil {
-		config.Options.Methods = s.logins.authenticator.Methods()
+		config.offer(s.logins.authenticator.Methods())
+		return nil
 	}
+	config.offer(nil)
 	return nil
+}
+
+// offer makes methods of enhanced authentication an option of the core, and that of re-attestation where there is a
+// listener for it.
+func (c *Config) offer(methods []string) {
+	c.Options.Methods = slices.Clone(methods)
+	if slices.ContainsFunc(c.Listeners, func(l Listener) bool { return l.Kind == Attested }) {
+		c.Options.Methods = append(c.Options.Methods, atls.ReattestMethod)
+	}
 }
 
 func (l *logins) make(config *Config) (err error) {
@@ -52,7 +66,7 @@ func (l *logins) make(config *Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("authentication: %w", err)
 	}
-	config.Options.Methods = l.authenticator.Methods()
+	config.offer(l.authenticator.Methods())
 	return nil
 }
 

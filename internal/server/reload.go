@@ -48,6 +48,7 @@ func (s *Server) reload(ctx context.Context, config Config, logins func(*Config)
 	if err := errors.Join(config.check(), fixed(&old, &config)); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
+	config.shareQuotes(old.batcher)
 	identity, err := config.Identity()
 	if err != nil {
 		return err
@@ -175,11 +176,14 @@ func (s *Server) commit(old, config *Config, c *change) error {
 		config.LevelVar.Set(config.Level)
 	}
 	s.mu.Lock()
+	before := s.identity
 	s.config, s.identity = *config, c.identity
 	s.mu.Unlock()
 	err = errors.Join(err, s.closeRemoved(config, c), s.open(config, c))
 	ended := s.transport.Recheck()
+	s.announceConfig(before, config, c)
 	s.logCertificates(old, config)
+	s.warnInClear(old, config)
 	s.log.Info("configuration is in force", "changed", differences(old, config), "config", attestedDigest(c.identity), "ended", ended)
 	if len(later) > 0 {
 		s.log.Warn("LIMITS THAT TAKE A RESTART have changed; the old ones stay until then", "limits", later)
@@ -200,7 +204,7 @@ func (s *Server) swapTerms(config *Config, c *change) {
 			l.gate.now.Store(t)
 		default:
 			left := *l.gate.now.Load()
-			left.policy = config.Policy
+			left.policy, left.attestation = config.Policy, config.Attestation
 			l.gate.now.Store(&left)
 		}
 	}
@@ -244,7 +248,7 @@ func (s *Server) open(config *Config, c *change) error {
 		s.mu.Lock()
 		l := s.listeners[o.listener.Name]
 		if l == nil || l.kind != o.listener.Kind {
-			l = newListener(o.listener.Kind, c.terms[o.listener.Name])
+			l = newListener(o.listener.Kind, c.terms[o.listener.Name], &s.watch)
 			s.listeners[o.listener.Name] = l
 		}
 		socket, err := s.transport.Listen(o.socket, s.listenConfig(config, o.listener, l))
@@ -259,10 +263,10 @@ func (s *Server) open(config *Config, c *change) error {
 	return errors.Join(errs...)
 }
 
-func newListener(kind Kind, t *terms) *listener {
+func newListener(kind Kind, t *terms, w *watch) *listener {
 	l := &listener{kind: kind}
 	if t != nil {
-		l.gate = new(gate)
+		l.gate = &gate{watch: w}
 		l.gate.now.Store(t)
 	}
 	return l
@@ -280,6 +284,7 @@ func differences(old, config *Config) []string {
 	note("limits", old.Limits != config.Limits)
 	note("options", !sameOptions(old, config))
 	note("authentication", !reflect.DeepEqual(old.Authentication, config.Authentication))
+	note("attestation", old.Attestation != config.Attestation)
 	note("guard", !reflect.DeepEqual(old.Guard, config.Guard))
 	note("log level", old.Level != config.Level)
 	note("certificate", !slices.EqualFunc(old.Certificate.Certificate, config.Certificate.Certificate, bytes.Equal))

@@ -23,7 +23,20 @@ func sameOptions(a, b *Config) bool { return reflect.DeepEqual(a.Options, b.Opti
 // same reports whether two listeners let in the same way, revocation lists included.
 func (l *Listener) same(other *Listener) bool {
 	return reflect.DeepEqual(l.Settings, other.Settings) && l.Address == other.Address && l.RequireEvidence == other.RequireEvidence &&
+		l.authenticated() == other.authenticated() && l.P1WithoutECH == other.P1WithoutECH &&
 		l.Mode == other.Mode && l.MinTLS == other.MinTLS && bytes.Equal(l.leaf(), other.leaf()) && reflect.DeepEqual(l.Clients, other.Clients)
+}
+
+// warnInClear says of which listeners names and nonces can be seen, if that was not so before. old may be nil.
+func (s *Server) warnInClear(old, config *Config) {
+	for i := range config.Listeners {
+		l := &config.Listeners[i]
+		if !l.P1WithoutECH || old != nil && old.listener(l.Name) != nil && old.listener(l.Name).P1WithoutECH {
+			continue
+		}
+		s.log.Warn("ATTESTATION WITHOUT ENCRYPTED CLIENT HELLO is allowed on listener "+l.Name+": of clients that use it all on the way "+
+			"see the service, the nonce, and that they ask for evidence; leave out p1_without_ech if all clients can do ECH", "listener", l.Name)
+	}
 }
 
 // leaf returns the certificate of the listener's own in DER, nil if it has none.

@@ -42,6 +42,7 @@ type Server struct {
 	questions questions
 	sight     sight
 	logins    logins
+	watch     watch
 }
 
 // listener is what belongs to the name of a listener. It stays when the listener is closed, for its connections.
@@ -65,7 +66,9 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	if err := config.check(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	config.shareQuotes(nil)
 	s := &Server{config: config, log: config.Log, listeners: map[string]*listener{}}
+	s.watch.clock = config.Clock
 	s.sight.started, s.sight.stopped = time.Now(), make(chan struct{})
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.release())
@@ -103,6 +106,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.logCertificates(nil, &s.config)
+	s.warnInClear(nil, &s.config)
 	if err := s.open(&s.config, change); err != nil {
 		return err
 	}
@@ -243,6 +247,7 @@ func logged(err error) slog.Value {
 // release ends whatever has been started.
 func (s *Server) release() error {
 	errs := []error{s.stopSight()}
+	s.watch.stop()
 	if s.engine != nil {
 		errs = append(errs, s.transport.Close())
 		s.engine.Close()

@@ -50,6 +50,12 @@ var engines = []server.Engine{server.Native, server.Wasm}
 // start starts a development broker on free ports.
 func start(t testing.TB, kind server.Engine, change func(*server.DevelopmentOptions)) *rig {
 	t.Helper()
+	return startConfigured(t, kind, change, func(*server.Config) {})
+}
+
+// startConfigured is start with a configuration that is changed after it was made.
+func startConfigured(t testing.TB, kind server.Engine, change func(*server.DevelopmentOptions), configure func(*server.Config)) *rig {
+	t.Helper()
 	log := &testLog{t: t}
 	o := server.DevelopmentOptions{
 		Dir: t.TempDir(), Plain: "127.0.0.1:0", Attested: "127.0.0.1:0", Engine: kind, Now: time.Now(),
@@ -65,6 +71,7 @@ func start(t testing.TB, kind server.Engine, change func(*server.DevelopmentOpti
 	if err != nil {
 		t.Fatal(err)
 	}
+	configure(&config)
 	s, err := server.Start(context.Background(), config)
 	if err != nil {
 		t.Fatal(err)

@@ -9,10 +9,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/admin"
 	"github.com/vouchmq/vouchmq/internal/httpd"
 	"github.com/vouchmq/vouchmq/internal/metrics"
+	"github.com/vouchmq/vouchmq/internal/server/enrolment"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
 
@@ -128,8 +130,36 @@ func (s *Server) Snapshot(ctx context.Context) (metrics.Snapshot, error) {
 	return metrics.Snapshot{
 		At: time.Now(), Core: stats.Core, Engine: stats.Engine, Transport: stats.Transport, Facts: s.facts(),
 		Traffic: &metrics.Traffic{PacketsIn: f.PacketsIn, PacketsOut: f.PacketsOut, BytesIn: f.BytesIn, BytesOut: f.BytesOut},
-		Limits:  limitsOfTransport(&stats.Transport), Guard: guarded, LockedOut: locked,
+		Limits:  limitsOfTransport(&stats.Transport), Guard: guarded, LockedOut: locked, Certificates: s.certificates(), Quotes: s.quotes(),
 	}, nil
+}
+
+// quotes is what was counted of quotes, nothing if the broker does not attest.
+func (s *Server) quotes() attest.BatchStats {
+	if b := s.Config().batcher; b != nil {
+		return b.Stats()
+	}
+	return attest.BatchStats{}
+}
+
+// certificates says until when those in use are good, nil if there are none.
+func (s *Server) certificates() *metrics.Certificates {
+	config := s.Config()
+	_, inUse := config.inUse()
+	var c *metrics.Certificates
+	for _, leaf := range inUse {
+		renewal := enrolment.RenewalTime(leaf)
+		if c == nil {
+			c = &metrics.Certificates{Expiry: leaf.NotAfter, Renewal: renewal}
+		}
+		if leaf.NotAfter.Before(c.Expiry) {
+			c.Expiry = leaf.NotAfter
+		}
+		if renewal.Before(c.Renewal) {
+			c.Renewal = renewal
+		}
+	}
+	return c
 }
 
 // guardEvents names what the guard counted, as metrics show it, and how many addresses are locked out now. The guard is
@@ -148,6 +178,7 @@ func (s *Server) guardEvents(t *transport.Stats) (events map[string]uint64, lock
 func limitsOfTransport(t *transport.Stats) map[string]uint64 {
 	return map[string]uint64{
 		"connections": t.Refused, "connect_rate": t.RefusedRate, "address_connections": t.RefusedAddress, "message_rate": t.Slowed,
+		"handshakes": t.CrowdedOut, "address_handshakes": t.CrowdedOutOfAddress,
 	}
 }
 

@@ -60,7 +60,8 @@ func TestSightOfARunningBroker(t *testing.T) {
 	r, c, level := startSighted(t)
 	url := "http://" + r.MetricsAddr()
 	status, body := get(t, url+"/metrics")
-	for _, want := range []string{`vouchmq_build_info{`, `version="v-test"`, `tee="sim"`, "vouchmq_attestation_simulated 1", "vouchmq_core_responding 1"} {
+	for _, want := range []string{`vouchmq_build_info{`, `version="v-test"`, `tee="sim"`, "vouchmq_attestation_simulated 1", "vouchmq_core_responding 1",
+		"vouchmq_quote_largest_batch 1"} {
 		if status != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("status %d, no %s", status, want)
 		}
@@ -133,5 +134,25 @@ func TestSightThatMakesNoSense(t *testing.T) {
 			t.Errorf("%s: the broker starts", name)
 			s.Shutdown(context.Background())
 		}
+	}
+}
+
+// A reload goes on with the same TEE: what was counted of quotes stays, and no second quote is made beside one.
+func TestQuotesAreCountedOverReloads(t *testing.T) {
+	r := start(t, server.Native, nil)
+	quotes := func() uint64 {
+		s, err := r.Snapshot(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Quotes.Quotes
+	}
+	before := quotes()
+	if err := r.Reload(t.Context(), r.Config()); err != nil {
+		t.Fatal(err)
+	}
+	works(t, r, "attested")
+	if after := quotes(); before == 0 || after < before+2 {
+		t.Errorf("%d quotes before, %d after: one more is for the trial, one for the connection", before, after)
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	"github.com/vouchmq/vouchmq/internal/atomicfile"
+	"github.com/vouchmq/vouchmq/internal/server/enrolment"
 )
 
 // Names of files in a state folder.
@@ -35,17 +37,18 @@ const (
 	renewBefore  = 30 * 24 * time.Hour // a leaf that expires sooner is issued anew
 )
 
-// State is a folder with the keys and certificates of a broker whose owner trusts the machine it runs on: for
-// development, since whoever reads the folder can pretend to be this broker.
+// State is a folder with the keys and certificates of a broker. Its owner may be elsewhere, see package enrolment. Else the
+// folder has an owner CA of its own: for development, since whoever reads it can pretend to be this broker.
 type State struct {
 	Dir         string
 	Service     string
 	PublicName  string
-	Owner       *owner.CA
+	Owner       *owner.CA // nil if the owner is elsewhere
 	Certificate tls.Certificate
-	ECH         *atls.ECHKey
+	ECHKeys     []*atls.ECHKey // newest first
 	Sim         *sim.Key
-	Made        []string // names of files that were missing or expired, and have been made
+	Enrolment   *enrolment.Folder // nil if the folder has an owner CA of its own
+	Made        []string          // names of files that were missing or expired, and have been made
 }
 
 // OpenState reads a state folder and makes what is missing in it, with mode 0600.
@@ -65,6 +68,14 @@ func OpenState(dir, service, publicName string, now time.Time) (*State, error) {
 	return s, nil
 }
 
+// OwnerCertificate returns the certificate of the owner CA.
+func (s *State) OwnerCertificate() *x509.Certificate {
+	if s.Enrolment != nil {
+		return s.Enrolment.Owner
+	}
+	return s.Owner.Certificate()
+}
+
 // Path returns the path of a file in the folder.
 func (s *State) Path(name string) string { return filepath.Join(s.Dir, name) }
 
@@ -79,11 +90,7 @@ func (s *State) read(name string) ([]byte, error) {
 
 // write makes a file anew, whole or not at all.
 func (s *State) write(name string, content []byte) error {
-	temporary := s.Path(name) + ".new"
-	if err := os.WriteFile(temporary, content, 0o600); err != nil {
-		return err
-	}
-	if err := os.Rename(temporary, s.Path(name)); err != nil {
+	if err := atomicfile.Replace(s.Path(name), content, atomicfile.Secret); err != nil {
 		return err
 	}
 	s.Made = append(s.Made, name)
@@ -125,17 +132,20 @@ func (s *State) openECH(time.Time) error {
 		return err
 	}
 	if b != nil {
-		if s.ECH, err = atls.ParseECHKey(b); err != nil {
+		key, err := atls.ParseECHKey(b)
+		if err != nil {
 			return fmt.Errorf("%s: %w", ECHKeyFile, err)
 		}
-		if s.ECH.PublicName() == s.PublicName {
+		if s.ECHKeys = []*atls.ECHKey{key}; key.PublicName() == s.PublicName {
 			return nil
 		}
 	}
-	if s.ECH, err = atls.NewECHKey(s.PublicName, 1); err != nil {
+	key, err := atls.NewECHKey(s.PublicName, 1)
+	if err != nil {
 		return err
 	}
-	return s.write(ECHKeyFile, s.ECH.Marshal())
+	s.ECHKeys = []*atls.ECHKey{key}
+	return s.write(ECHKeyFile, key.Marshal())
 }
 
 func (s *State) openSim(time.Time) error {

@@ -82,7 +82,7 @@ func (r *measured) dial(t *testing.T, entry map[string][]string) (*client.Verdic
 	state := r.opened.State
 	bundle := &client.Bundle{
 		Service: state.Service, Addresses: []string{r.broker.Addr("secure").String()}, OwnerCA: state.Owner.Certificate(),
-		ECHConfigList: atls.ECHConfigList(state.ECH), Policy: p, Serial: 1, IssuedAt: time.Now(),
+		ECHConfigList: atls.ECHConfigList(state.ECHKeys...), Policy: p, Serial: 1, IssuedAt: time.Now(),
 	}
 	conn, verdict, err := client.Dial(t.Context(), bundle, client.Options{})
 	if err == nil {

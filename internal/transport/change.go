@@ -4,13 +4,13 @@ import (
 	"github.com/vouchmq/vouchmq/internal/abi"
 )
 
-// SetLimits changes the limits that can be changed while connections are open: MaxPacketSize, MaxConnections and
-// MaxHandshakes. It returns the names of others that differ, which take a new transport.
+// SetLimits changes the limits that can be changed while connections are open: MaxPacketSize, MaxConnections,
+// MaxHandshakes and MaxHandshakesPerAddress. It returns the names of others that differ, which take a new transport.
 func (t *Transport) SetLimits(l Limits) (fixed []string) {
 	l = l.withDefaults()
 	t.maxPacketSize.Store(int64(l.MaxPacketSize))
 	t.table.setLimit(l.MaxConnections)
-	t.handshakes.setLimit(l.MaxHandshakes)
+	t.handshakes.setLimits(l.MaxHandshakes, l.MaxHandshakesPerAddress)
 	for _, f := range []struct {
 		name    string
 		differs bool
@@ -41,12 +41,6 @@ func (t *table) most() int {
 	return t.limit
 }
 
-func (h *handshakes) setLimit(limit int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.limit = limit
-}
-
 // Recheck asks of every connection whether it would still be let in, and has the core end those that would not. What
 // lets in must have been changed before. It returns how many are ended.
 func (t *Transport) Recheck() (ended int) {
@@ -61,7 +55,7 @@ func (t *Transport) Recheck() (ended int) {
 
 // admitted notes how to ask whether the connection would still be let in. A change since its handshake began, which may
 // have passed it by, is made up for: either Recheck finds what is stored here, or the count has grown.
-func (c *conn) admitted(recheck func() uint32, before uint32) {
+func (c *conn) admitted(recheck func() (uint32, error), before uint32) {
 	if recheck == nil {
 		return
 	}
@@ -77,10 +71,10 @@ func (c *conn) review() bool {
 	if recheck == nil {
 		return false
 	}
-	reason := (*recheck)()
+	reason, why := (*recheck)()
 	if reason == 0 {
 		return false
 	}
-	c.log.Warn("connection would not be let in any more, and is ended")
+	c.log.Warn("connection would not be let in any more, and is ended", "why", why)
 	return c.transport.engine.PostNow(abi.EventDisconnect, c.id, c.epoch.Load(), reason, nil)
 }

@@ -20,7 +20,9 @@ func (r *recorder) PostNow(kind abi.EventKind, _ abi.Conn, _, arg uint32, _ []by
 	return true
 }
 
-func answer(reason uint32) func() uint32 { return func() uint32 { return reason } }
+func answer(reason uint32) func() (uint32, error) {
+	return func() (uint32, error) { return reason, nil }
+}
 
 func TestRecheckEndsWhoWouldNotBeLetIn(t *testing.T) {
 	engine := new(recorder)

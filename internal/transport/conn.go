@@ -35,8 +35,10 @@ type conn struct {
 	pace      *pace     // nil if it may send as fast as it can
 	since     time.Time // when it was accepted
 	log       *slog.Logger
-	recheck   atomic.Pointer[func() uint32] // of Secured, nil until the core knows the connection
-	gone      chan struct{}                 // closed when the connection is aborted or its pump has ended
+	recheck   atomic.Pointer[func() (uint32, error)] // of Secured, nil until the core knows the connection
+	gone      chan struct{}                          // closed when the connection is aborted or its pump has ended
+
+	handshake *handshake // nil if there was none to make
 
 	// Flow control of a source: the target that its pump waits for before it posts more.
 	slowest atomic.Pointer[conn]
@@ -136,15 +138,31 @@ func (c *conn) append(p *publishes, from, to uint32, packetID uint16) {
 func (c *conn) send(b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	size := c.size() + len(b)
-	if c.closing || size > c.transport.limits.SoftBacklog && !c.admit(1, size) {
-		return
+	if out := c.roomToSend(len(b)); out != nil {
+		out.b = append(out.b, b...)
+		whole, _ := cut(b, mqtt.MaxPacketSize)
+		c.packetsOut += uint64(whole.packets)
+		c.publishesOut += uint64(whole.publishes)
 	}
-	out := c.room(len(b))
-	out.b = append(out.b, b...)
-	whole, _ := cut(b, mqtt.MaxPacketSize)
-	c.packetsOut += uint64(whole.packets)
-	c.publishesOut += uint64(whole.publishes)
+}
+
+// sendAcks appends acknowledgements whose packet ids follow each other.
+func (c *conn) sendAcks(first []byte, count int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if out := c.roomToSend(count * abi.AckSize); out != nil {
+		out.b = abi.AppendAcks(out.b, first, count)
+		c.packetsOut += uint64(count)
+	}
+}
+
+// roomToSend returns the pending buffer with room for size more bytes, or nil if they are not to be written. c.mu is held.
+func (c *conn) roomToSend(size int) *buffer {
+	all := c.size() + size
+	if c.closing || all > c.transport.limits.SoftBacklog && !c.admit(1, all) {
+		return nil
+	}
+	return c.room(size)
 }
 
 // admit decides what becomes of a packet that would make a large backlog. c.mu is held.
@@ -250,6 +268,13 @@ func (c *conn) abortLocked(cause error) {
 	_ = c.socket.Close() // its error is of no use to anybody
 }
 
+// abortedFor reports whether the connection was aborted, and for that cause.
+func (c *conn) abortedFor(cause error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dead && c.cause == cause
+}
+
 // postNow tells the core what happened to the connection.
 func (c *conn) postNow(kind abi.EventKind) {
 	c.transport.engine.PostNow(kind, c.id, c.epoch.Load(), 0, nil)
@@ -280,6 +305,13 @@ func (c *conn) finish(cause error) {
 		return
 	}
 	c.log.Debug("connection ended")
+}
+
+// where returns the address of the client, for those who do not run the connection.
+func (c *conn) where() netip.AddrPort {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.address
 }
 
 // setAddress is for a connection whose proxy has told whose it is.

@@ -40,11 +40,13 @@ func (e *entrance) admit(socket net.Conn) {
 		return
 	}
 	c.log = e.log.With("conn", uint32(c.id), "address", addressText(c.address))
-	leave := func() {}
 	if e.config.hasHandshake() {
-		leave = t.handshakes.enter(c) // here, so that they are in the order of their coming
+		c.handshake = t.handshakes.enter(c) // here, so that they are in the order of their coming
+		if e.config.Proxy == nil {
+			t.handshakes.count(c.handshake, c.address.Addr())
+		}
 	}
-	t.tasks.Go(func() { e.serve(c, leave) })
+	t.tasks.Go(func() { e.serve(c) })
 	if t.isClosed() {
 		c.abort(nil) // Close may have looked at the table before this connection was in it
 	}
@@ -97,18 +99,34 @@ func (e *entrance) refused(counter *atomic.Uint64, level slog.Level, text string
 	}
 }
 
-// serve is the life of a connection. leave is to be called when the handshake is over.
-func (e *entrance) serve(c *conn, leave func()) {
+// crowdOut ends a handshake to make room for another.
+func (e *entrance) crowdOut(oldest *conn) {
+	oldest.abort(errCrowdedOut)
+	e.refused(&e.transport.counters.crowdedOut, slog.LevelWarn, "too many handshakes at a time: ending the oldest", "address", addressText(oldest.where()))
+}
+
+// crowdOutOfAddress ends a handshake to make room for another of the same address.
+func (e *entrance) crowdOutOfAddress(oldest *conn) {
+	oldest.abort(errCrowdedOut)
+	e.refused(&e.transport.counters.crowdedOutOfAddress, slog.LevelWarn, "an address has too many handshakes at a time: ending its oldest",
+		"address", addressText(oldest.where()))
+}
+
+// serve is the life of a connection.
+func (e *entrance) serve(c *conn) {
 	rechecks := e.transport.rechecks.Load()
 	secured, err := e.establish(c)
-	leave()
+	if c.handshake != nil {
+		e.transport.handshakes.leave(c.handshake)
+	}
 	if err != nil {
 		e.failed(c, err)
 		return
 	}
 	c.stream = secured.Stream
 	peer := abi.Peer{Listener: e.config.Name, Address: addressText(c.address), Identities: secured.Identities, User: secured.User}
-	peer.Authenticate = e.setAuth(c, &peer)
+	peer.Platform, peer.Module = secured.Platform, secured.Module
+	peer.Authenticate = e.setAuth(c, &peer, secured.Login)
 	epoch, ok := e.transport.engine.Open(c.id, abi.AppendPeer(nil, &peer))
 	if !ok {
 		c.abort(nil)
@@ -175,9 +193,13 @@ func (q quiet) Unwrap() error { return q.error }
 // failed ends a connection that the core never heard of.
 func (e *entrance) failed(c *conn, err error) {
 	c.abort(nil)
-	if errors.As(err, new(quiet)) {
+	switch {
+	case errors.As(err, new(quiet)):
 		c.log.Debug("connection ended before its handshake", "cause", err)
-	} else {
+	case c.abortedFor(errCrowdedOut): // which has been logged, not every time
+		e.transport.counters.failedHandshakes.Add(1)
+		c.log.Debug("handshake ended", "cause", errCrowdedOut)
+	default:
 		e.transport.counters.failedHandshakes.Add(1)
 		c.log.Warn("handshake failed", "error", printable([]byte(err.Error())))
 	}
@@ -186,6 +208,7 @@ func (e *entrance) failed(c *conn, err error) {
 
 // forget frees what a connection occupies besides its memory. It is the last thing that happens to it.
 func (c *conn) forget() {
+	c.closeLogin()
 	c.transport.table.remove(c)
 	c.entrance.guests.leave(c.guest)
 }

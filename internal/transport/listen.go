@@ -33,9 +33,14 @@ type Secured struct {
 	Stream     net.Conn // what MQTT is read from and written to; CloseWrite is used if it has one
 	Identities []string // of the policy, that the peer's evidence holds for
 	User       string   // authenticated user name, "" if there is none
-	// Recheck says, with an MQTT 5 reason code, whether the peer would still be let in; 0 if it would. It is asked
-	// after a change of what lets in, see Transport.Recheck. nil: always.
-	Recheck func() uint32
+	Platform   string   // of the TEE that the evidence comes from, "" if there was none
+	Module     string   // digest of the peer's module, "" if there was no evidence
+	// Recheck says, with an MQTT 5 reason code, whether the peer would still be let in; 0 if it would, or why not. It is
+	// asked after a change of what lets in, see Transport.Recheck, and by Client.Review. nil: always.
+	Recheck func() (reason uint32, why error)
+	// Login adds methods of enhanced authentication of the connection's own to the login of the listener, which is nil if
+	// clients need not log in. nil: there are none.
+	Login func(c Client, listener Login) Login
 }
 
 // Handshake secures a connection that has just been accepted, until ctx ends. After an error the transport

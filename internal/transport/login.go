@@ -2,13 +2,16 @@ package transport
 
 import (
 	"context"
+	"io"
+	"log/slog"
 	"net/netip"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
-// Login authenticates the client of one connection, step by step.
+// Login authenticates the client of one connection, step by step. One that is an io.Closer is closed when the connection
+// has ended; a step may still be about to return then.
 type Login interface {
 	// Step answers a request of the core. It is called by one goroutine at a time and may take long; ctx ends with
 	// the connection, and Step must then return soon. The password in r is wiped afterwards.
@@ -21,6 +24,8 @@ type Client struct {
 	Address    netip.AddrPort // not valid for Unix sockets
 	User       string         // that the handshake has authenticated, "" if there is none
 	Identities []string       // of the policy, that the peer's evidence holds for
+	Log        *slog.Logger   // of the connection
+	Review     func()         // asks Secured.Recheck now, and ends the connection if it would not be let in any more
 }
 
 // auth is the part of a connection that only those have whose clients must log in.
@@ -31,18 +36,36 @@ type auth struct {
 }
 
 // setAuth prepares the login of c's client, and says whether it must log in.
-func (e *entrance) setAuth(c *conn, peer *abi.Peer) bool {
-	if e.config.Login == nil {
-		return false
+func (e *entrance) setAuth(c *conn, peer *abi.Peer, own func(Client, Login) Login) (must bool) {
+	client := Client{
+		Listener: peer.Listener, Address: c.address, User: peer.User, Identities: peer.Identities,
+		Log: c.log, Review: func() { c.review() },
 	}
-	login := e.config.Login(Client{Listener: peer.Listener, Address: c.address, User: peer.User, Identities: peer.Identities})
+	var login Login
+	if e.config.Login != nil {
+		login = e.config.Login(client)
+	}
+	must = login != nil
+	if own != nil {
+		login = own(client, login)
+	}
 	if login == nil {
 		return false
 	}
 	c.mu.Lock() // somebody may abort the connection
 	defer c.mu.Unlock()
-	c.auth = &auth{login: login, gate: gate{credit: true}}
-	return true
+	c.auth = &auth{login: login, gate: gate{credit: true, open: !must}}
+	return must
+}
+
+// closeLogin tells the login that the connection has ended.
+func (c *conn) closeLogin() {
+	if c.auth == nil {
+		return
+	}
+	if closer, ok := c.auth.login.(io.Closer); ok {
+		_ = closer.Close() // nothing depends on it any more
+	}
 }
 
 // authenticate runs one step of the login. data is an abi.AuthRequest. The engine's goroutine calls it.

@@ -81,6 +81,7 @@ func (e *entrance) meetProxy(c *conn) (net.Conn, proxyHeader, error) {
 		c.log = e.log.With("conn", uint32(c.id), "address", addressText(header.address), "proxy", addressText(c.address))
 		c.setAddress(header.address)
 	}
+	e.transport.handshakes.count(c.handshake, c.address.Addr())
 	if !e.greet(c) {
 		return nil, header, errNotAdmitted
 	}

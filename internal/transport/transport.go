@@ -1,9 +1,11 @@
 package transport
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,16 +17,19 @@ import (
 
 // Limits bound what connections may use. A zero field is its default.
 type Limits struct {
-	MaxPacketSize     int           // bytes of the largest packet that is accepted; 1 MiB
-	MaxConnections    int           // connections and handshakes together; 65,536, at most 16,777,215
-	MaxHandshakes     int           // handshakes at a time, beyond which the oldest is ended; 1,024
-	HandshakeTimeout  time.Duration // 10 s
-	SoftBacklog       int           // bytes that a connection has still to write at which its sources are slowed; 256 KiB
-	HardBacklog       int           // bytes beyond which QoS 0 is dropped; 16 MiB, at least twice MaxPacketSize
-	StallAfter        time.Duration // time without progress after which nobody waits for a connection any more; 1 s
-	FlushTimeout      time.Duration // time to write what is left before a connection is closed; 5 s
-	FarewellTimeout   time.Duration // time for the other side to close after us; 2 s
-	acceptBackoffBase time.Duration
+	MaxPacketSize  int // bytes of the largest packet that is accepted; 1 MiB
+	MaxConnections int // connections and handshakes together; 65,536, at most 16,777,215
+	MaxHandshakes  int // handshakes at a time, beyond which the oldest is ended; 1,024
+	// MaxHandshakesPerAddress is how many of them one IPv4 address, or one /64 of IPv6, may have, beyond which the oldest
+	// of that address is ended; 256.
+	MaxHandshakesPerAddress int
+	HandshakeTimeout        time.Duration // 10 s
+	SoftBacklog             int           // bytes that a connection has still to write at which its sources are slowed; 256 KiB
+	HardBacklog             int           // bytes beyond which QoS 0 is dropped; 16 MiB, at least twice MaxPacketSize
+	StallAfter              time.Duration // time without progress after which nobody waits for a connection any more; 1 s
+	FlushTimeout            time.Duration // time to write what is left before a connection is closed; 5 s
+	FarewellTimeout         time.Duration // time for the other side to close after us; 2 s
+	acceptBackoffBase       time.Duration
 }
 
 // DefaultLimits returns the limits of a transport that is told nothing else.
@@ -34,6 +39,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.MaxPacketSize, 1<<20)
 	setDefault(&l.MaxConnections, 1<<16)
 	setDefault(&l.MaxHandshakes, 1024)
+	setDefault(&l.MaxHandshakesPerAddress, 256)
 	setDefault(&l.HandshakeTimeout, 10*time.Second)
 	setDefault(&l.SoftBacklog, 256<<10)
 	setDefault(&l.HardBacklog, 16<<20)
@@ -118,26 +124,29 @@ type Transport struct {
 // counters is what a transport has counted.
 type counters struct {
 	accepted, refused, failedHandshakes                     atomic.Uint64
+	crowdedOut, crowdedOutOfAddress                         atomic.Uint64
 	refusedRate, refusedAddress, refusedAdmit, refusedProxy atomic.Uint64
 	droppedQoS0, stalled, overflowed, slowed                atomic.Uint64
 }
 
 // Stats is what a transport has counted since it started, and holds now.
 type Stats struct {
-	Connections      int    // now, without handshakes
-	Handshakes       int    // now
-	Accepted         uint64 // connections that came
-	Refused          uint64 // because there were too many
-	RefusedRate      uint64 // because they came too fast
-	RefusedAddress   uint64 // because their address had too many
-	RefusedAdmit     uint64 // because their address was locked out
-	RefusedProxy     uint64 // because they came from no trusted proxy
-	FailedHandshakes uint64
-	DroppedQoS0      uint64 // messages to one receiver each, because its backlog was too large
-	Stalled          uint64 // times that a connection stopped reading
-	Overflowed       uint64 // connections that were closed because they did not read
-	Slowed           uint64 // times that a connection was read more slowly because it sent faster than it may
-	Figures          Figures
+	Connections         int    // now, without handshakes
+	Handshakes          int    // now
+	Accepted            uint64 // connections that came
+	Refused             uint64 // because there were too many
+	RefusedRate         uint64 // because they came too fast
+	RefusedAddress      uint64 // because their address had too many
+	RefusedAdmit        uint64 // because their address was locked out
+	RefusedProxy        uint64 // because they came from no trusted proxy
+	FailedHandshakes    uint64
+	CrowdedOut          uint64 // of these, ended because there were too many at a time
+	CrowdedOutOfAddress uint64 // of these, ended because their address had too many at a time
+	DroppedQoS0         uint64 // messages to one receiver each, because its backlog was too large
+	Stalled             uint64 // times that a connection stopped reading
+	Overflowed          uint64 // connections that were closed because they did not read
+	Slowed              uint64 // times that a connection was read more slowly because it sent faster than it may
+	Figures             Figures
 }
 
 // New makes a transport. Start must be called before Listen.
@@ -157,7 +166,8 @@ func New(config Config) *Transport {
 	}
 	t.maxPacketSize.Store(int64(t.limits.MaxPacketSize))
 	t.table.init(t.limits.MaxConnections)
-	t.handshakes.limit = t.limits.MaxHandshakes
+	t.handshakes.byAddress = map[netip.Addr]*list.List{}
+	t.handshakes.setLimits(t.limits.MaxHandshakes, t.limits.MaxHandshakesPerAddress)
 	t.crowd.came = make(chan struct{}, 1)
 	return t
 }
@@ -172,20 +182,22 @@ func (t *Transport) Start(e Engine) {
 // Stats returns what has been counted.
 func (t *Transport) Stats() Stats {
 	return Stats{
-		Connections:      t.table.count(),
-		Handshakes:       t.handshakes.count(),
-		Accepted:         t.counters.accepted.Load(),
-		Refused:          t.counters.refused.Load(),
-		RefusedRate:      t.counters.refusedRate.Load(),
-		RefusedAddress:   t.counters.refusedAddress.Load(),
-		RefusedAdmit:     t.counters.refusedAdmit.Load(),
-		RefusedProxy:     t.counters.refusedProxy.Load(),
-		FailedHandshakes: t.counters.failedHandshakes.Load(),
-		DroppedQoS0:      t.counters.droppedQoS0.Load(),
-		Stalled:          t.counters.stalled.Load(),
-		Overflowed:       t.counters.overflowed.Load(),
-		Slowed:           t.counters.slowed.Load(),
-		Figures:          t.table.figures(),
+		Connections:         t.table.count(),
+		Handshakes:          t.handshakes.size(),
+		Accepted:            t.counters.accepted.Load(),
+		Refused:             t.counters.refused.Load(),
+		RefusedRate:         t.counters.refusedRate.Load(),
+		RefusedAddress:      t.counters.refusedAddress.Load(),
+		RefusedAdmit:        t.counters.refusedAdmit.Load(),
+		RefusedProxy:        t.counters.refusedProxy.Load(),
+		FailedHandshakes:    t.counters.failedHandshakes.Load(),
+		CrowdedOut:          t.counters.crowdedOut.Load(),
+		CrowdedOutOfAddress: t.counters.crowdedOutOfAddress.Load(),
+		DroppedQoS0:         t.counters.droppedQoS0.Load(),
+		Stalled:             t.counters.stalled.Load(),
+		Overflowed:          t.counters.overflowed.Load(),
+		Slowed:              t.counters.slowed.Load(),
+		Figures:             t.table.figures(),
 	}
 }
 

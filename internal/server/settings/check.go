@@ -44,9 +44,7 @@ func (s *Settings) checkListener(path string, l *Listener) {
 	if l.Address != "" {
 		s.checkAddress(path, l)
 	}
-	if l.RequireEvidence && l.Kind != KindAttested {
-		s.wrong(join(path, "require_evidence"), "only a listener of kind %s can require evidence", KindAttested)
-	}
+	s.checkEvidence(path, l)
 	if l.WebSocket != nil && !l.OverWebSocket() {
 		s.wrong(join(path, "websocket"), "it is for listeners of kind %s and %s, and this is of kind %s", KindWS, KindWSS, l.Kind)
 	}
@@ -59,6 +57,26 @@ func (s *Settings) checkListener(path string, l *Listener) {
 	s.checkPair(join(path, "tls"), l.TLS)
 	if l.ProxyProtocol != nil && len(l.ProxyProtocol.From) == 0 {
 		s.wrong(join(path, "proxy_protocol.from"), "it names no network, so nobody could connect")
+	}
+}
+
+// checkEvidence looks at what only attested listeners can have.
+func (s *Settings) checkEvidence(path string, l *Listener) {
+	authenticated := l.Reveal == RevealAuthenticated
+	if l.Kind == KindAttested {
+		if authenticated && l.ClientCertificates == nil {
+			s.wrong(join(path, "reveal"), "%s needs client_certificates: the CA of those who may see evidence", l.Reveal)
+		}
+		return
+	}
+	if l.RequireEvidence {
+		s.wrong(join(path, "require_evidence"), "only a listener of kind %s can require evidence", KindAttested)
+	}
+	if authenticated {
+		s.wrong(join(path, "reveal"), "only a listener of kind %s has evidence to reveal", KindAttested)
+	}
+	if l.P1WithoutECH {
+		s.wrong(join(path, "p1_without_ech"), "only a listener of kind %s attests", KindAttested)
 	}
 }
 

@@ -13,7 +13,8 @@ import (
 type File struct {
 	Service    string        `yaml:"service" required:"true" doc:"name of the service, which certificate and clients know the broker by"`
 	PublicName string        `yaml:"public_name" doc:"what observers of attested connections see in place of the service"`
-	State      string        `yaml:"state" doc:"folder of keys and certificates; what is missing in it is made"`
+	State      string        `yaml:"state" doc:"folder of keys and certificates; what is missing in it is made, but for the certificate of an owner elsewhere"`
+	Owner      string        `yaml:"owner" doc:"file of the owner CA's certificate (PEM): the broker asks that owner for its certificate, see vouchmq enroll; without it the state folder has an owner CA of its own, for development"`
 	Policy     string        `yaml:"policy" required:"true" doc:"file that says who is who, and who may do what"`
 	TEE        string        `yaml:"tee" required:"true" enum:"sim|tpm|nitro|auto" doc:"the TEE to attest with: the simulated one, which protects nothing; the TPM of the machine; the AWS Nitro enclave that it runs in; or the one that is found, and never the simulated one"`
 	TPM        TPM           `yaml:"tpm" doc:"what is attested with a TPM"`
@@ -30,6 +31,8 @@ type File struct {
 	Authentication *auth.Config `yaml:"authentication" doc:"who is let in; without it clients are who their certificate or their evidence says, or nobody, and the policy decides"`
 	Guard          guard.Config `yaml:"guard" doc:"what becomes of addresses whose logins fail"`
 
+	Attestation Attestation `yaml:"attestation" doc:"when connections that attest must do so again"`
+
 	Metrics metrics.Config    `yaml:"metrics" doc:"measurements for Prometheus, and health"`
 	Admin   admin.Config      `yaml:"admin" doc:"administration from the same machine"`
 	Sys     metrics.SysConfig `yaml:"sys" doc:"statistics as messages below $SYS"`
@@ -42,6 +45,12 @@ type TPM struct {
 	PCRs        []uint32 `yaml:"pcrs" max:"23" doc:"numbers of the PCRs that are quoted; none given are 0 to 7 and 14, which has the digest of the module"`
 	Certificate string   `yaml:"certificate" doc:"file that vouchmq tpm certify has made (PEM); without it a policy names the key of the TPM"`
 	EventLog    string   `yaml:"event_log" doc:"file of the firmware's event log, to be sent along, such as /sys/kernel/security/tpm0/binary_bios_measurements"`
+}
+
+// Attestation says when connections that attest must do so again.
+type Attestation struct {
+	Reattest time.Duration `yaml:"reattest" min:"0s" max:"24h" doc:"time between two rounds of a connection, give or take a fifth; 0: none is demanded, and evidence counts as long as the connection stands"`
+	Grace    time.Duration `yaml:"grace" min:"1s" max:"1h" doc:"time beyond that until a connection is ended; and after a change of what the broker attests, until its clients have seen the new evidence or are ended"`
 }
 
 // Log says what is logged, and how.

@@ -23,14 +23,15 @@ type Limits struct {
 	MaxMemory         uint32 `yaml:"max_memory" min:"1" doc:"bytes of messages and names that the core keeps; beyond it new ones are refused (0x97)"`
 	MaxModuleMemory   uint32 `yaml:"max_module_memory" doc:"bytes of all tables of the core; beyond them new work is refused; 0, or more than a third of memory, is a third of memory"`
 
-	ConnectTimeout   time.Duration `yaml:"connect_timeout" min:"1ms" max:"24h" doc:"time from the connection to CONNECT"`
-	StallTimeout     time.Duration `yaml:"stall_timeout" min:"1ms" max:"24h" doc:"time without progress after which a receiver no longer slows publishers"`
-	MaxConnections   int           `yaml:"max_connections" min:"1" max:"16777215" doc:"connections and handshakes together"`
-	MaxHandshakes    int           `yaml:"max_handshakes" min:"1" max:"16777215" doc:"TLS handshakes at a time, beyond which the oldest is ended"`
-	HandshakeTimeout time.Duration `yaml:"handshake_timeout" min:"1ms" max:"24h" doc:"time for a TLS handshake; takes a restart"`
-	SoftBacklog      int           `yaml:"soft_backlog" min:"1024" max:"1073741824" doc:"bytes that wait for one connection at which its publishers are slowed; takes a restart"`
-	HardBacklog      int           `yaml:"hard_backlog" min:"1024" max:"1073741824" doc:"bytes that wait for one connection at which QoS 0 is dropped; takes a restart"`
-	FlushTimeout     time.Duration `yaml:"flush_timeout" min:"1ms" max:"24h" doc:"time to write what is left when a connection is closed; takes a restart"`
+	ConnectTimeout          time.Duration `yaml:"connect_timeout" min:"1ms" max:"24h" doc:"time from the connection to CONNECT"`
+	StallTimeout            time.Duration `yaml:"stall_timeout" min:"1ms" max:"24h" doc:"time without progress after which a receiver no longer slows publishers"`
+	MaxConnections          int           `yaml:"max_connections" min:"1" max:"16777215" doc:"connections and handshakes together"`
+	MaxHandshakes           int           `yaml:"max_handshakes" min:"1" max:"16777215" doc:"TLS handshakes at a time, beyond which the oldest is ended"`
+	MaxHandshakesPerAddress int           `yaml:"max_handshakes_per_address" min:"1" max:"16777215" doc:"TLS handshakes at a time of one IPv4 address, or of one /64 of IPv6, beyond which its oldest is ended"`
+	HandshakeTimeout        time.Duration `yaml:"handshake_timeout" min:"1ms" max:"24h" doc:"time for a TLS handshake; takes a restart"`
+	SoftBacklog             int           `yaml:"soft_backlog" min:"1024" max:"1073741824" doc:"bytes that wait for one connection at which its publishers are slowed; takes a restart"`
+	HardBacklog             int           `yaml:"hard_backlog" min:"1024" max:"1073741824" doc:"bytes that wait for one connection at which QoS 0 is dropped; takes a restart"`
+	FlushTimeout            time.Duration `yaml:"flush_timeout" min:"1ms" max:"24h" doc:"time to write what is left when a connection is closed; takes a restart"`
 }
 
 // MQTT is what the broker answers where the standard leaves a choice.

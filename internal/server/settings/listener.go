@@ -14,6 +14,12 @@ const (
 	KindWSS      = "wss"
 )
 
+// Who may see evidence.
+const (
+	RevealFirst         = "first"
+	RevealAuthenticated = "authenticated"
+)
+
 // Listener is one address that clients connect to.
 type Listener struct {
 	Name    string `yaml:"name" required:"true" doc:"what rules, log and environment call it"`
@@ -25,6 +31,10 @@ type Listener struct {
 
 	RequireEvidence bool `yaml:"require_evidence" doc:"refuse clients of an attested listener that do not attest"`
 
+	// Reveal and P1WithoutECH are of attested listeners.
+	Reveal       string `yaml:"reveal" enum:"first|authenticated" doc:"who may see the broker's evidence: whoever has the bundle, or who has shown one of client_certificates"`
+	P1WithoutECH bool   `yaml:"p1_without_ech" doc:"attest also to clients of carrier p1 that cannot do Encrypted Client Hello, though all on the way then see the service, the nonce, and that evidence is asked for"`
+
 	TLS                *TLS                `yaml:"tls" doc:"certificate of the operator's own"`
 	ClientCertificates *ClientCertificates `yaml:"client_certificates" doc:"certificates of clients"`
 	WebSocket          *WebSocket          `yaml:"websocket" doc:"for kind ws and wss"`
@@ -35,7 +45,7 @@ type Listener struct {
 }
 
 // SetDefaults fills in what a listener has that is not told otherwise.
-func (l *Listener) SetDefaults() { l.Mode = "0660" }
+func (l *Listener) SetDefaults() { l.Mode, l.Reveal = "0660", RevealFirst }
 
 // Plain reports whether what goes over the listener can be read on the way.
 func (l *Listener) Plain() bool { return l.Kind == KindTCP || l.Kind == KindWS }

@@ -139,9 +139,17 @@ func (b *Broker) TLS(address string) bench.Dialer {
 }
 
 // Attested dials the broker at address, "" for its own, and verifies it.
-func (b *Broker) Attested(address string) bench.Dialer {
+func (b *Broker) Attested(address string) bench.Dialer { return b.dial(address, client.Options{}) }
+
+// Unattested dials the broker as Attested does, and does not ask for evidence.
+func (b *Broker) Unattested(address string) bench.Dialer {
+	return b.dial(address, client.Options{Unattested: true})
+}
+
+func (b *Broker) dial(address string, o client.Options) bench.Dialer {
+	o.Address = or(address, b.Listeners["attested"])
 	return func(ctx context.Context) (net.Conn, error) {
-		conn, _, err := client.Dial(ctx, b.bundle, client.Options{Address: or(address, b.Listeners["attested"])})
+		conn, _, err := client.Dial(ctx, b.bundle, o)
 		if err != nil {
 			return nil, err
 		}

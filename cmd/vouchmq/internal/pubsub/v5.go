@@ -10,6 +10,8 @@ import (
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 
+	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
@@ -34,9 +36,15 @@ func connectV5(ctx context.Context, conn net.Conn, o *Options) (Client, error) {
 			return true, nil
 		})
 	}
+	request := connectPacketV5(o)
+	attested := reattestationOf(conn, o, c.end)
+	if attested != nil {
+		config.AuthHandler = attested
+		request.Properties.AuthMethod = client.ReattestMethod
+	}
 	c.paho = paho.NewClient(config)
 	o.Log(fmt.Sprintf("sending CONNECT, client id %q", o.ClientID))
-	answer, err := c.paho.Connect(ctx, connectPacketV5(o))
+	answer, err := c.paho.Connect(ctx, request)
 	if answer != nil && answer.ReasonCode >= 0x80 {
 		return nil, refusalV5("the connection", answer.ReasonCode, connackText(answer))
 	}
@@ -45,6 +53,9 @@ func connectV5(ctx context.Context, conn net.Conn, o *Options) (Client, error) {
 		return nil, noConnack(err)
 	}
 	o.Log(fmt.Sprintf("received CONNACK, session present: %v", answer.SessionPresent))
+	if attested != nil {
+		go attested.keep(c.paho, answer.Properties.User.Get(client.ReattestProperty))
+	}
 	return c, nil
 }
 
@@ -167,11 +178,12 @@ func (c *clientV5) Done() <-chan struct{} { return c.end.known }
 
 func (c *clientV5) Err() error { return c.end.get() }
 
-// explain prefers what the broker said in DISCONNECT to what the library makes of it.
+// explain prefers what the broker said in DISCONNECT, and what was wrong with the broker, to what the library makes of it.
 func (c *clientV5) explain(err error) error {
 	var refusal *Refusal
-	if err != nil && errors.As(c.end.get(), &refusal) {
-		return refusal
+	end := c.end.get()
+	if err != nil && (errors.As(end, &refusal) || policy.KindOf(end) != 0) {
+		return end
 	}
 	return err
 }

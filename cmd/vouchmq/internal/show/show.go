@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/client"
@@ -20,6 +21,7 @@ import (
 type Verdict struct {
 	Service      string            `json:"service,omitempty"`
 	Address      string            `json:"address,omitempty"`
+	Carrier      string            `json:"carrier,omitempty"` // how the evidence came
 	Accepted     bool              `json:"accepted"`
 	Identities   []string          `json:"identities,omitempty"`
 	Reason       string            `json:"reason,omitempty"` // why it was refused
@@ -73,7 +75,7 @@ func Of(v *policy.Verdict) Verdict {
 // OfReport describes what an inspection found.
 func OfReport(r *client.Report) Verdict {
 	s := Of(r.Verdict)
-	s.Service, s.Address = r.Service, r.Address
+	s.Service, s.Address, s.Carrier = r.Service, r.Address, string(r.Carrier)
 	if c := r.Certificate; c != nil {
 		s.Certificate = &Certificate{Issuer: c.Issuer.String(), NotAfter: c.NotAfter.UTC()}
 	}
@@ -108,7 +110,7 @@ func (s Verdict) lines() [][2]string {
 		lines = append(lines, [2]string{"", "not " + identity + ": " + s.Refusals[identity]})
 	}
 	lines = append(lines, [][2]string{
-		{"service", s.Service}, {"address", s.Address}, {"platform", s.platform()},
+		{"service", s.Service}, {"address", s.Address}, {"carrier", s.carrier()}, {"platform", s.platform()},
 		{"module", s.Module}, {"config", s.Config}, {"runtime", s.Runtime}, {"instance", s.Instance},
 		{"TCB", s.tcb()}, {"hardware", s.Hardware}, {"measured", s.measured()}, {"certificate", s.certificate()},
 	}...)
@@ -124,6 +126,16 @@ func (s Verdict) Sentence() string {
 		return "ACCEPTED as " + strings.Join(s.Identities, ", ")
 	}
 	return "REFUSED: " + s.Reason
+}
+
+func (s Verdict) carrier() string {
+	switch atls.Carrier(s.Carrier) {
+	case atls.N1:
+		return "n1, evidence in the session ticket"
+	case atls.P1:
+		return "p1, evidence as the first application data"
+	}
+	return s.Carrier
 }
 
 func (s Verdict) platform() string {

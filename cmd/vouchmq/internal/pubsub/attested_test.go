@@ -1,0 +1,219 @@
+package pubsub
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/attest/sim"
+	"github.com/vouchmq/vouchmq/client"
+	"github.com/vouchmq/vouchmq/internal/server"
+)
+
+const patience = 20 * time.Second
+
+var program = attest.Sum([]byte("program"))
+
+// plant is a broker that demands re-attestation every second, and who dials it with evidence.
+type plant struct {
+	*server.Server
+	config server.Config
+	bundle *client.Bundle
+	key    *sim.Key
+}
+
+func startPlant(t *testing.T) *plant {
+	t.Helper()
+	config, state, err := server.Development(server.DevelopmentOptions{
+		Dir: t.TempDir(), Plain: "127.0.0.1:0", Attested: "127.0.0.1:0", Engine: server.Native, Now: time.Now(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &plant{key: state.Sim}
+	config.Attestation = server.Attestation{Reattest: time.Second, Grace: time.Second}
+	config.Policy = p.policy(t, "program")
+	p.config = config
+	if p.Server, err = server.Start(context.Background(), config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	path, _, err := state.WriteBundle(p.Server, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.bundle, err = client.ReadBundle(filepath.Clean(path)); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// policy lets everybody do everything; name is what it calls the program.
+func (p *plant) policy(t *testing.T, name string) *policy.Policy {
+	t.Helper()
+	id := policy.Simulated(name, program, attest.Digest{}, p.key.Digest())
+	made, err := policy.New([]policy.Identity{id}, []policy.Rule{{
+		Who: []policy.Who{{Identity: name}, {Anonymous: true}}, Publish: []string{"#"}, Subscribe: []string{"#"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+func (p *plant) dial(ctx context.Context) (net.Conn, error) {
+	conn, _, err := client.Dial(ctx, p.bundle, client.Options{
+		Attester: sim.NewAttester(p.key, program), Identity: attest.Identity{Module: program},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+// record counts what a client says and receives.
+type record struct {
+	mu       sync.Mutex
+	said     []string
+	received []string
+}
+
+func (r *record) options(v Version, id string, clean bool) Options {
+	return Options{
+		Version: v, ClientID: id, CleanStart: clean, KeepAlive: 30,
+		Log: func(s string) { r.mu.Lock(); defer r.mu.Unlock(); r.said = append(r.said, s) },
+		Receive: func(m *Message) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.received = append(r.received, string(m.Payload))
+		},
+	}
+}
+
+func (r *record) count(word string) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.said {
+		if strings.Contains(s, word) {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *record) has(payload string) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.received {
+		if s == payload {
+			n++
+		}
+	}
+	return n
+}
+
+func await(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("waited too long for", what)
+		}
+	}
+}
+
+// A client of MQTT 5 stays connected by attesting again; it hears at once if the broker has become another.
+func TestClientReattests(t *testing.T) {
+	p, r := startPlant(t), new(record)
+	conn, err := p.dial(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Connect(context.Background(), conn, r.options(V5, "five", true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, "three rounds", func() bool { return r.count("verified again") >= 3 })
+	if err := c.Publish(context.Background(), &Message{Topic: "t", QoS: 1}); err != nil {
+		t.Error(err)
+	}
+	// Another policy is another configuration, which the bundle does not accept. The broker gives a second to find out.
+	changed := p.config
+	id := changed.Policy.Identities()
+	changed.Policy, err = policy.New(id, append(changed.Policy.Rules(), policy.Rule{Who: []policy.Who{{User: "new"}}, Publish: []string{"x"}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Reload(context.Background(), changed); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-c.Done():
+	case <-time.After(patience):
+		t.Fatal("the client has not noticed")
+	}
+	t.Log(c.Err())
+}
+
+// Clients of MQTT 3.1.1 connect anew before it is too late. One that keeps its session loses nothing.
+func TestClientRenewsItsConnection(t *testing.T) {
+	for _, clean := range []bool{true, false} {
+		t.Run(fmt.Sprint("clean ", clean), func(t *testing.T) {
+			p, r := startPlant(t), new(record)
+			c, err := Renew(context.Background(), 300*time.Millisecond, p.dial, r.options(V311, "three", clean))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			if _, err := c.Subscribe(ctx, []Subscription{{Filter: "t", QoS: 1}}, nil); err != nil {
+				t.Fatal(err)
+			}
+			other, err := net.Dial("tcp", p.Addr(server.PlainListener).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			publisher, err := Connect(ctx, other, new(record).options(V311, "publisher", true))
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent := 0
+			for r.count("connected anew") < 10 { // three seconds: longer than the broker would leave a connection
+				if err := publisher.Publish(ctx, &Message{Topic: "t", QoS: 1, Payload: fmt.Append(nil, sent)}); err != nil {
+					t.Fatal(err)
+				}
+				sent++
+				time.Sleep(5 * time.Millisecond)
+			}
+			last := fmt.Sprint(sent - 1)
+			if !clean {
+				await(t, "the last message", func() bool { return r.has(last) > 0 })
+			}
+			missed := 0
+			for i := range sent {
+				if r.has(fmt.Sprint(i)) == 0 {
+					missed++
+				}
+			}
+			t.Logf("%d of %d messages missed", missed, sent)
+			if !clean && missed > 0 || missed > sent/4 {
+				t.Errorf("%d of %d messages missed", missed, sent)
+			}
+			for _, x := range []Client{c, publisher} {
+				if err := x.Disconnect(nil); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}

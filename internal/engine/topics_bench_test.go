@@ -1,0 +1,85 @@
+package engine
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/broker"
+	"github.com/vouchmq/vouchmq/internal/module/moduletest"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+)
+
+// BenchmarkTopics measures what the core does with a PUBLISH at QoS 0 to another topic than the one before, in turn, with
+// few and with many topics: ten connections publish, ten are subscribed to a tenth of the topics each.
+func BenchmarkTopics(b *testing.B) {
+	module, err := Compile(b.Context(), moduletest.Broker(b), ModuleConfig{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer module.Close()
+	for _, f := range []Factory{NativeFactory(func() GoCore { return broker.New() }), module} {
+		for _, topics := range []int{10, 10_000} {
+			b.Run(fmt.Sprintf("%s/topics=%d", f.Kind(), topics), func(b *testing.B) { benchTopics(b, f, topics) })
+		}
+	}
+}
+
+func benchTopics(b *testing.B, f Factory, topics int) {
+	const clients = 10
+	core, err := f.NewCore()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer core.Close()
+	s := &stepper{b: b, core: core}
+	s.setUpMany(clients, topics)
+	batches := s.publishToAll(clients, topics)
+	for range 3 { // the second time a topic is remembered
+		for _, batch := range batches {
+			s.batch = batch
+			s.run()
+		}
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		s.batch = batches[i%len(batches)]
+		s.run()
+		i++
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*benchPackets), "ns/delivery")
+}
+
+// manyTopic is the name of a topic.
+func manyTopic(i int) []byte { return fmt.Appendf(nil, "bench/topics/%04d", i) }
+
+// setUpMany connects the publishers, and as many subscribers, each of which has its part of the topics.
+func (s *stepper) setUpMany(clients, topics int) {
+	s.setUp(0, 0)
+	for i := 2; i <= 2*clients; i++ {
+		s.begin()
+		s.connect(i)
+		for t := i - clients - 1; i > clients && t < topics; t += clients {
+			s.event(abi.EventPackets, abi.Conn(i), 1, mqtt.AppendSubscribe(nil, mqtt.V311, 1, nil, []mqtt.Filter{{Topic: manyTopic(t)}}))
+		}
+		s.run()
+	}
+}
+
+// publishToAll returns batches of benchPackets packets, in which each publisher sends to all topics in turn.
+func (s *stepper) publishToAll(clients, topics int) (batches [][]byte) {
+	for k := range clients * max(topics/benchPackets, 1) {
+		var packets []byte
+		for i := range benchPackets {
+			packets = mqtt.AppendPublish(packets, mqtt.V311, &mqtt.Publish{
+				Topic: manyTopic((k/clients*benchPackets + i) % topics), Payload: make([]byte, 64),
+			})
+		}
+		s.batch = nil
+		s.begin()
+		s.event(abi.EventPackets, abi.Conn(1+k%clients), benchPackets, packets)
+		batches = append(batches, s.batch)
+	}
+	return batches
+}

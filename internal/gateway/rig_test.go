@@ -1,0 +1,249 @@
+package gateway_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/vouchmq/vouchmq/client"
+	"github.com/vouchmq/vouchmq/internal/gateway"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+	"github.com/vouchmq/vouchmq/internal/server"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what must come.
+const patience = 20 * time.Second
+
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// await waits until a condition holds.
+func await(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited too long for %s", what)
+		}
+	}
+}
+
+// testLog keeps a log.
+type testLog struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+func (l *testLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b = append(l.b, p...)
+	return len(p), nil
+}
+
+func (l *testLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.b)
+}
+
+func (l *testLog) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func listen(t testing.TB) net.Listener {
+	return must(net.Listen("tcp", "127.0.0.1:0"))(t)
+}
+
+// running is a gateway until the end of the test.
+type running struct {
+	addr string
+	log  *testLog
+	stop context.CancelFunc
+	done chan error
+}
+
+func run(t testing.TB, config gateway.Config, listeners ...net.Listener) *running {
+	t.Helper()
+	if len(listeners) == 0 {
+		listeners = []net.Listener{listen(t)}
+	}
+	g := &running{addr: listeners[0].Addr().String(), log: &testLog{}, done: make(chan error, 1)}
+	config.Log = g.log.logger()
+	var ctx context.Context
+	ctx, g.stop = context.WithCancel(context.Background())
+	go func() { g.done <- gateway.Serve(ctx, config, listeners...) }()
+	t.Cleanup(func() {
+		g.stop()
+		g.ended(t)
+		if t.Failed() {
+			t.Log(g.log)
+		}
+	})
+	return g
+}
+
+// ended waits until the gateway has ended in good order.
+func (g *running) ended(t testing.TB) {
+	t.Helper()
+	select {
+	case err := <-g.done:
+		if err != nil {
+			t.Error(err)
+		}
+		g.done <- nil // for the next who waits
+	case <-time.After(patience):
+		t.Fatal("the gateway does not end")
+	}
+}
+
+// broker is a development broker until the end of the test.
+type broker struct {
+	*server.Server
+	bundle  *client.Bundle
+	options server.DevelopmentOptions
+	log     *testLog
+}
+
+func startBroker(t testing.TB, o server.DevelopmentOptions) *broker {
+	t.Helper()
+	b := &broker{log: &testLog{}, options: o}
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	if o.Attested == "" {
+		o.Attested = "127.0.0.1:0"
+	}
+	o.Plain, o.Engine, o.Now, o.Log = "-", server.Native, time.Now(), b.log.logger()
+	config, state, err := server.Development(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Server = must(server.Start(context.Background(), config))(t)
+	t.Cleanup(func() { _ = b.Shutdown(context.Background()) })
+	path, _, err := state.WriteBundle(b.Server, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.bundle = must(client.ReadBundle(path))(t)
+	b.options = o
+	b.options.Attested = b.Addr(server.AttestedListener).String()
+	return b
+}
+
+func (b *broker) connections(t testing.TB) int {
+	t.Helper()
+	s := must(b.Stats(context.Background()))(t)
+	return s.Transport.Connections
+}
+
+// to dials the broker of a bundle.
+func to(b *client.Bundle) func(context.Context) (net.Conn, *client.Verdict, error) {
+	return func(ctx context.Context) (net.Conn, *client.Verdict, error) {
+		conn, verdict, err := client.Dial(ctx, b, client.Options{})
+		if err != nil {
+			return nil, verdict, err
+		}
+		return conn, verdict, nil
+	}
+}
+
+// fake is a broker that only a test knows: what the gateway connects comes on the channel.
+func fake(t testing.TB) (dial func(context.Context) (net.Conn, *client.Verdict, error), came chan *net.TCPConn) {
+	t.Helper()
+	l := listen(t)
+	came = make(chan *net.TCPConn, 16)
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			came <- c.(*net.TCPConn)
+		}
+	})
+	t.Cleanup(func() { l.Close(); accepting.Wait() })
+	first := true // the gateway's own look at the broker
+	var mu sync.Mutex
+	return func(ctx context.Context) (net.Conn, *client.Verdict, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if first {
+			first = false
+			return nil, nil, context.Canceled
+		}
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
+		return conn, nil, err
+	}, came
+}
+
+func wait[T any](t testing.TB, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		t.Fatal("nothing came")
+		panic("unreachable")
+	}
+}
+
+// connect opens a connection to the gateway, closed when the test ends.
+func connect(t testing.TB, addr string) *net.TCPConn {
+	t.Helper()
+	c := must(net.Dial("tcp", addr))(t)
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patience))
+	return c.(*net.TCPConn)
+}
+
+func connectPacket(v mqtt.Version, id string) []byte {
+	return mqtt.AppendConnect(nil, &mqtt.Connect{Version: v, CleanStart: true, KeepAlive: 60, ClientID: []byte(id)})
+}
+
+// connack reads the answer to a CONNECT.
+func connack(t testing.TB, c io.Reader, v mqtt.Version) mqtt.ReasonCode {
+	t.Helper()
+	buf := make([]byte, 0, 256)
+	for {
+		if size, ok, _ := mqtt.FrameSize(buf); ok && len(buf) >= size {
+			var ack mqtt.Connack
+			if fault := mqtt.ParseConnack(buf[:size], v, &ack); fault != nil {
+				t.Fatalf("%v: % x", fault.Err(), buf)
+			}
+			return ack.Reason
+		}
+		n, err := c.Read(buf[len(buf):cap(buf)])
+		if buf = buf[:len(buf)+n]; err != nil {
+			t.Fatalf("no CONNACK: %v after % x", err, buf)
+		}
+	}
+}
+
+// atEnd checks that nothing more comes.
+func atEnd(t testing.TB, c io.Reader) {
+	t.Helper()
+	if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("read %d bytes, %v; want the end", n, err)
+	}
+}
+
+var versions = []mqtt.Version{mqtt.V31, mqtt.V311, mqtt.V5}
+
+func versionName(v mqtt.Version) string { return fmt.Sprintf("level %d", v) }

@@ -1,0 +1,135 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+)
+
+// past, as a deadline, makes what is blocked on a connection return.
+var past = time.Unix(1, 0)
+
+// visit is the whole life of one client. When ctx ends, nothing more is read from the client.
+func (g *gateway) visit(ctx context.Context, local net.Conn, log *slog.Logger) {
+	unhook := context.AfterFunc(ctx, func() { _ = local.SetReadDeadline(past) })
+	defer unhook()
+	hello, err := g.hello(ctx, local)
+	if err != nil {
+		if !errors.Is(err, io.EOF) && ctx.Err() == nil {
+			log.Info("client is not served", "reason", err)
+		}
+		return
+	}
+	remote, err := g.dial(ctx)
+	if err != nil {
+		log.Debug("client is not served", "reason", err)
+		refuse(local, hello.version, err)
+		return
+	}
+	defer remote.Close()
+	// A broker that takes nothing must not hold up the end.
+	unbind := context.AfterFunc(ctx, func() { _ = remote.SetWriteDeadline(time.Now().Add(g.Grace)) })
+	defer unbind()
+	began := time.Now()
+	log.Debug("client is connected to the broker", "broker", remote.RemoteAddr().String())
+	up, down := g.carry(local, remote, hello.bytes)
+	log.Debug("client's connection has ended", "sent_bytes", up, "received_bytes", down, "after", time.Since(began).Round(time.Millisecond))
+}
+
+// name says who a client is. On a Unix socket it has no name of its own.
+func name(l net.Listener, local net.Conn) string {
+	if l.Addr().Network() == "unix" {
+		return "unix:" + l.Addr().String()
+	}
+	return local.RemoteAddr().String()
+}
+
+// hello reads the head of CONNECT within its time.
+func (g *gateway) hello(ctx context.Context, local net.Conn) (hello, error) {
+	_ = local.SetReadDeadline(time.Now().Add(g.ConnectTimeout))
+	if ctx.Err() != nil { // the deadline of the end may just have been overwritten
+		return hello{}, ctx.Err()
+	}
+	h, err := readHello(local)
+	if err != nil {
+		return h, err
+	}
+	_ = local.SetReadDeadline(time.Time{})
+	return h, ctx.Err() // likewise
+}
+
+// isRefusal reports whether the broker was reached and is not what it should be.
+func isRefusal(err error) bool {
+	var certificate *tls.CertificateVerificationError
+	switch policy.KindOf(err) {
+	case 0, attest.ErrTimeout:
+		return false
+	case attest.ErrTLS:
+		return errors.As(err, &certificate)
+	}
+	return true
+}
+
+// Bounds of the farewell to a client that is refused.
+const (
+	farewellTime  = time.Second
+	farewellBytes = 64 << 10
+)
+
+// refuse answers the client's CONNECT. What it has sent beyond is read and thrown away: to close a TCP connection with
+// unread bytes would take the answer back.
+func refuse(local net.Conn, version mqtt.Version, err error) {
+	answer := mqtt.Connack{Reason: mqtt.ServerUnavailable}
+	if version >= mqtt.V5 && isRefusal(err) {
+		answer.Reason = mqtt.NotAuthorized
+	}
+	_ = local.SetDeadline(time.Now().Add(farewellTime))
+	if _, err := local.Write(mqtt.AppendConnack(nil, version, &answer)); err != nil {
+		return
+	}
+	endWriting(local)
+	_, _ = io.CopyN(io.Discard, local, farewellBytes)
+}
+
+// carry carries bytes both ways until both have ended, and returns how many.
+func (g *gateway) carry(local, remote net.Conn, head []byte) (up, down int64) {
+	var ways sync.WaitGroup
+	ways.Go(func() {
+		up, _ = io.Copy(remote, io.MultiReader(bytes.NewReader(head), local))
+		endWriting(remote)
+		g.hurry(remote, local)
+	})
+	ways.Go(func() {
+		down, _ = io.Copy(local, remote)
+		endWriting(local)
+		g.hurry(local, remote)
+	})
+	ways.Wait()
+	return up, down
+}
+
+// hurry bounds what is left of a connection: the way from one end to the other.
+func (g *gateway) hurry(from, to net.Conn) {
+	deadline := time.Now().Add(g.Grace)
+	_ = from.SetReadDeadline(deadline)
+	_ = to.SetWriteDeadline(deadline)
+}
+
+// endWriting tells the other end that nothing more comes, and leaves its way back open.
+func endWriting(c net.Conn) {
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+		return
+	}
+	_ = c.Close()
+}
