@@ -103,8 +103,9 @@ var keyFlags = []struct{ flag, path string }{
 	{"log-format", "log.format"},
 }
 
-// foreign are variables that begin as those of the configuration do, and are not.
-var foreign = []string{passwordEnv, socketEnv}
+// foreign are variables that begin as those of the configuration do, and are not: of other commands, and of the project's tests, which
+// start brokers, too.
+var foreign = []string{passwordEnv, socketEnv, "VOUCHMQ_SAMPLES", "VOUCHMQ_SEED", "VOUCHMQ_ROUNDS"}
 
 // read reads flags, environment and file. flags may be nil.
 func (f *serveFlags) read(flags *pflag.FlagSet) (*settings.Settings, error) {
