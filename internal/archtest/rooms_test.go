@@ -39,7 +39,7 @@ var rooms = map[string][]string{
 
 	"atls": {"attest", "attest/policy", "internal/dcbor", "internal/sign1"},
 	// a client knows the drivers whose evidence it can judge
-	"client": {"atls", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/nitro", "attest/cca", "attest/sim"},
+	"client": {"atls", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/tpm", "attest/nitro", "attest/cca", "attest/sim"},
 	"bench":  {"client", "internal/mqtt"},
 
 	"examples": {"client"}, // what everybody may import, and nothing internal
@@ -63,6 +63,7 @@ var rooms = map[string][]string{
 	"internal/sign1":    {"internal/dcbor"},
 	"internal/archtest": {},
 
+	"attest/tpm/tpmtest":     {},                                // for tests
 	"internal/brokertest":    {"internal/abi", "internal/mqtt"}, // for tests
 	"internal/mqtt/mqtttest": {},                                // for tests
 }
