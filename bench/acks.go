@@ -18,14 +18,14 @@ type sendWindow struct {
 
 func newSendWindow(topic string, qos byte, payload int) *sendWindow {
 	w := &sendWindow{topic: topic, qos: qos, payload: make([]byte, payload)}
-	for id := uint16(window); id > 0; id-- {
+	for id := uint16(Window); id > 0; id-- {
 		w.free = append(w.free, id)
 	}
 	return w
 }
 
 // flying is the number of messages that are not wholly acknowledged.
-func (w *sendWindow) flying() int { return window - len(w.free) }
+func (w *sendWindow) flying() int { return Window - len(w.free) }
 
 // fill appends messages to out for as many packet ids as are free, but at most n.
 func (w *sendWindow) fill(out []byte, n int) []byte {

@@ -32,7 +32,7 @@ type acknowledged struct {
 }
 
 func newAcknowledged(topic string, qos byte, payload int) *acknowledged {
-	a := &acknowledged{packet: appendPublish(nil, topic, qos, 1, make([]byte, payload)), free: window}
+	a := &acknowledged{packet: appendPublish(nil, topic, qos, 1, make([]byte, payload)), free: Window}
 	a.idAt = len(a.packet) - payload - 1 - 2 // before the properties, of which there are none, and the payload
 	return a
 }

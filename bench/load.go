@@ -90,10 +90,16 @@ const (
 	keepAlive  = 60        // seconds
 	chunkSize  = 16 << 10  // bytes that a publisher writes at a time: one TLS record
 	readSize   = 128 << 10 // bytes that a subscriber reads at most at a time
-	window     = 256       // messages in flight at QoS 1 and 2, in each direction
 	dialTime   = 30 * time.Second
 	drainQuiet = 500 * time.Millisecond // without a delivery the pipeline counts as empty
 	drainTime  = 20 * time.Second       // a pipeline that is not empty by then never will be
+)
+
+// Messages in flight at QoS 1 and 2: what VouchMQ allows unless it is told otherwise, so that neither side waits for the
+// other before it must.
+const (
+	Window         = 512  // from a publisher
+	ReceiveMaximum = 1024 // to a subscriber
 )
 
 // Measure connects the clients of the load, lets them run, and returns what they saw. It fails if a client was
@@ -303,7 +309,7 @@ func listen(p *benchPublisher) error {
 	}
 }
 
-// publishAcknowledged keeps window messages at QoS 1 or 2 in flight until the measurement stops, and then waits
+// publishAcknowledged keeps Window messages at QoS 1 or 2 in flight until the measurement stops, and then waits
 // for the last of them.
 func (m *measurement) publishAcknowledged(p *benchPublisher, topic string) error {
 	a := newAcknowledged(topic, m.load.QoS, m.load.Payload)
@@ -315,7 +321,7 @@ func (m *measurement) publishAcknowledged(p *benchPublisher, topic string) error
 			}
 		}
 		p.sent.Store(a.sent)
-		if m.stopping.Load() && a.free == window {
+		if m.stopping.Load() && a.free == Window {
 			return nil
 		}
 		var err error
@@ -364,6 +370,9 @@ func (m *measurement) receive(s *benchSubscriber) error {
 
 // receiveAcknowledged counts and acknowledges messages at QoS 1 and 2.
 func (m *measurement) receiveAcknowledged(s *benchSubscriber) error {
+	answers := newAnswers(s.conn)
+	defer answers.end()
+	m.run(nil, answers.write)
 	var out []byte
 	var err error
 	var a acknowledging
@@ -372,11 +381,8 @@ func (m *measurement) receiveAcknowledged(s *benchSubscriber) error {
 			return fmt.Errorf("subscriber: %w", err)
 		}
 		s.got.Store(uint64(a.got))
-		if len(out) == 0 {
-			continue
-		}
-		if _, err = s.conn.Write(out); err != nil {
-			return fmt.Errorf("subscriber: %w", err)
+		if len(out) > 0 {
+			answers.add(out)
 		}
 	}
 }

@@ -259,9 +259,9 @@ type pacedPublisher struct {
 func newPacedPublisher(m *paced, number int, conn net.Conn, buf *bufio.Reader) *pacedPublisher {
 	p := &pacedPublisher{
 		paced: m, number: number, conn: conn, buf: buf, topic: fmt.Sprint(pacedTopic, number),
-		payload: letters(m.pace.Payload), ids: make(chan uint16, window), late: newLatencies(),
+		payload: letters(m.pace.Payload), ids: make(chan uint16, Window), late: newLatencies(),
 	}
-	for id := range uint16(window) {
+	for id := range uint16(Window) {
 		p.ids <- id + 1
 	}
 	return p

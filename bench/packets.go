@@ -16,7 +16,7 @@ const version = mqtt.V5
 func connectPacket(clientID string, sessionExpiry uint32) []byte {
 	c := mqtt.Connect{Version: version, KeepAlive: keepAlive, ClientID: []byte(clientID), CleanStart: sessionExpiry == 0}
 	c.Props.Has = c.Props.Has.With(mqtt.PropReceiveMaximum)
-	c.Props.ReceiveMaximum = window
+	c.Props.ReceiveMaximum = ReceiveMaximum
 	if sessionExpiry > 0 {
 		c.Props.Has = c.Props.Has.With(mqtt.PropSessionExpiryInterval)
 		c.Props.SessionExpiryInterval = sessionExpiry

@@ -75,7 +75,7 @@ const (
 func (s *soak) startStreams(ctx context.Context) ([]*stream, error) {
 	var all []*stream
 	for _, qos := range []byte{1, 2} {
-		steady := &stream{name: fmt.Sprintf("QoS %d, subscriber stays", qos), qos: qos, burst: window, every: time.Millisecond}
+		steady := &stream{name: fmt.Sprintf("QoS %d, subscriber stays", qos), qos: qos, burst: Window, every: time.Millisecond}
 		roaming := &stream{name: fmt.Sprintf("QoS %d, subscriber comes and goes", qos), qos: qos, burst: 1, every: 10 * time.Millisecond, roams: true}
 		for _, x := range []*stream{steady, roaming} {
 			x.topic = fmt.Sprintf("bench/stream/%d/%v", qos, x.roams)

@@ -21,6 +21,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/sgx"
 	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/attest/tdx"
+	"github.com/vouchmq/vouchmq/attest/tpm"
 )
 
 // Verdict is the outcome of the appraisal of a broker.
@@ -63,13 +64,13 @@ func (o *Options) now() time.Time {
 }
 
 // Drivers returns the verifiers of this build: of SGX and TDX with the collateral that comes with the evidence, of AMD
-// SEV-SNP, AWS Nitro Enclaves, Arm CCA, and of the simulated TEE.
+// SEV-SNP, TPMs, AWS Nitro Enclaves, Arm CCA, and of the simulated TEE.
 func Drivers() *attest.Registry { return DriversWith(nil) }
 
 // DriversWith returns the verifiers of this build, which prefer the collateral of a store to that of the evidence.
 func DriversWith(store *collateral.Store) *attest.Registry {
 	return attest.NewRegistry(
-		sgx.NewVerifier(store), tdx.NewVerifier(store), sevsnp.NewVerifier(), nitro.NewVerifier(), cca.NewVerifier(), sim.NewVerifier(),
+		sgx.NewVerifier(store), tdx.NewVerifier(store), sevsnp.NewVerifier(), tpm.NewVerifier(), nitro.NewVerifier(), cca.NewVerifier(), sim.NewVerifier(),
 	)
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -32,7 +33,7 @@ identities:
       - sgx:    { mrenclave: [` + strings.Repeat("1e", 32) + `] }
       - tdx:    { mrtd: [` + strings.Repeat("22", 48) + `], rtmr1: [` + strings.Repeat("23", 48) + `] }
       - sevsnp: { measurement: [` + strings.Repeat("33", 48) + `], min_tcb: { bootloader: 4, snp: 22, microcode: 213 } }
-      - tpm:    { ak: [` + strings.Repeat("44", 32) + `], pcrs: { 0: ` + strings.Repeat("55", 32) + `, 4: ` + strings.Repeat("56", 32) + ` } }
+      - tpm:    { ak: [` + strings.Repeat("44", 32) + `], ak_ca: ` + strings.Repeat("45", 48) + `, pcrs: { 0: ` + strings.Repeat("55", 32) + `, 4: ` + strings.Repeat("56", 32) + ` } }
       - nitro:  { pcr0: ` + strings.Repeat("66", 48) + ` }
       - cca:    { cpak: ` + strings.Repeat("88", 48) + `, rim: [` + strings.Repeat("77", 32) + `] }
     instances: [sim:00, "ppid:1"]
@@ -222,7 +223,7 @@ func TestSyntaxErrors(t *testing.T) {
 func facts(p attest.Platform) *attest.Facts {
 	f := &attest.Facts{Identity: attest.Identity{Module: attest.Digest{1}, Config: attest.Digest{2}, Runtime: attest.Digest{3}}}
 	f.Platform, f.TCB, f.HardwareID = p, attest.TCBUpToDate, string(p)+":01"
-	f.Measurements = map[string][]byte{"mrsigner": make([]byte, 32), "pcr0": make([]byte, 32), "pcr4": make([]byte, 32), "measurement": make([]byte, 48)}
+	f.Measurements = map[string][]byte{"mrsigner": make([]byte, 32), "pcr0": make([]byte, 32), "pcr4": make([]byte, 32), "measurement": make([]byte, 48), "ak_ca": make([]byte, 48), "pcr9_sha384": make([]byte, 48)}
 	f.Versions = map[string]uint64{"isv_prod_id": 1, "isv_svn": 5, "bootloader": 4, "snp": 22}
 	return f
 }
@@ -245,9 +246,12 @@ func TestJudge(t *testing.T) {
 		{"least version", attest.SGX, map[string][]string{"min_isv_svn": {"5"}}, nil, 0},
 		{"version too low", attest.SGX, map[string][]string{"min_isv_svn": {"6"}}, nil, attest.ErrPlatform},
 		{"all keys must hold", attest.SGX, map[string][]string{"mrsigner": {zero32}, "isv_prod_id": {"2"}}, nil, attest.ErrPlatform},
-		{"registers", attest.TPM, map[string][]string{"pcrs": {"0=" + zero32, "4=" + zero32}}, nil, 0},
-		{"one register differs", attest.TPM, map[string][]string{"pcrs": {"0=" + zero32, "4=" + strings.Repeat("11", 32)}}, nil, attest.ErrPlatform},
-		{"register that is not there", attest.TPM, map[string][]string{"pcrs": {"7=" + zero32}}, nil, attest.ErrPlatform},
+		{"registers", attest.TPM, map[string][]string{"ak_ca": {zero48}, "pcrs": {"0=" + zero32, "4=" + zero32}}, nil, 0},
+		{"one register differs", attest.TPM, map[string][]string{"ak_ca": {zero48}, "pcrs": {"0=" + zero32, "4=" + strings.Repeat("11", 32)}}, nil, attest.ErrPlatform},
+		{"register that is not there", attest.TPM, map[string][]string{"ak_ca": {zero48}, "pcrs": {"7=" + zero32}}, nil, attest.ErrPlatform},
+		{"register of the other bank", attest.TPM, map[string][]string{"ak_ca": {zero48}, "pcrs": {"0=" + zero48}}, nil, attest.ErrPlatform},
+		{"registers of both banks", attest.TPM, map[string][]string{"ak_ca": {zero48}, "pcrs": {"0=" + zero32, "9=" + zero48}}, nil, 0},
+		{"key of another CA", attest.TPM, map[string][]string{"ak_ca": {strings.Repeat("11", 48)}}, nil, attest.ErrPlatform},
 		{"least versions", attest.SEVSNP, map[string][]string{"measurement": {zero48}, "min_tcb": {"bootloader=4", "snp=21"}}, nil, 0},
 		{"a version too low", attest.SEVSNP, map[string][]string{"min_tcb": {"bootloader=4", "snp=23"}}, nil, attest.ErrPlatform},
 		{"a version that is not there", attest.SEVSNP, map[string][]string{"min_tcb": {"microcode=0"}}, nil, attest.ErrPlatform},
@@ -430,11 +434,38 @@ func ExamplePolicy_Judge() {
 	// Output: module sha384:e881584651bf… is not one of the 1 accepted by identity "broker"
 }
 
-// Evidence of CCA leads to no root: an identity that does not say whose keys it believes would be anybody's.
+func TestPatience(t *testing.T) {
+	for entry, want := range map[string]time.Duration{
+		"sgx: {}": 5 * time.Second, "tpm: { ak: " + strings.Repeat("11", 32) + " }": 30 * time.Second,
+	} {
+		p, err := Parse("p.yaml", []byte("version: 1\nidentities:\n  a:\n    module: "+digestA+"\n    any_of:\n      - sgx: {}\n      - "+entry+"\nrules: []\n"))
+		if err != nil || p.Patience() != want {
+			t.Errorf("%s: %v, %v", entry, p.Patience(), err)
+		}
+	}
+}
+
+// Evidence of CCA and of TPMs leads to no root: an identity that does not say whose keys it believes would be anybody's. What
+// hardware a TPM is in, only the CA of its key knows.
 func TestRequiredKeys(t *testing.T) {
-	_, err := Parse("p.yaml", []byte("version: 1\nidentities:\n  a:\n    module: "+digestA+"\n    any_of:\n      - cca: { rim: "+strings.Repeat("77", 32)+" }\nrules: []\n"))
-	var syntax *SyntaxError
-	if !errors.As(err, &syntax) || syntax.Line != 6 || !strings.Contains(syntax.Text, `"cpak" is missing`) {
-		t.Errorf("%v", err)
+	ak := "ak: " + strings.Repeat("11", 32)
+	for _, test := range []struct{ entry, rest, want string }{
+		{"cca: { rim: " + strings.Repeat("77", 32) + " }", "", `"cpak" is missing`},
+		{"tpm: { pcrs: { 14: " + strings.Repeat("77", 32) + " } }", "", `"ak" or "ak_ca" is missing`},
+		{"tpm: { " + ak + " }", "", ""},
+		{"tpm: { ak_ca: " + strings.Repeat("11", 48) + " }", "    instances: [tpm:00]\n", ""},
+		{"tpm: { " + ak + " }", "    instances: [tpm:00]\n", `instances: tpm needs "ak_ca"`},
+	} {
+		_, err := Parse("p.yaml", []byte("version: 1\nidentities:\n  a:\n    module: "+digestA+"\n    any_of:\n      - "+test.entry+"\n"+test.rest+"rules: []\n"))
+		if test.want == "" {
+			if err != nil {
+				t.Errorf("%s: %v", test.entry, err)
+			}
+			continue
+		}
+		var syntax *SyntaxError
+		if !errors.As(err, &syntax) || !strings.Contains(syntax.Text, test.want) || test.rest == "" && syntax.Line != 6 {
+			t.Errorf("%s: %v", test.entry, err)
+		}
 	}
 }

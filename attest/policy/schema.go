@@ -61,8 +61,9 @@ var schema = map[attest.Platform]map[string]keySpec{
 		"min_tcb":       {form: formMap, value: checkNumber, names: oneOf("bootloader", "tee", "snp", "microcode", "fmc"), holds: versionAtLeast},
 	},
 	attest.TPM: {
-		"ak":   measurement(32),
-		"pcrs": {form: formMap, value: checkHex(32, 48), names: checkRegister(23), holds: registerEquals},
+		"ak":    measurement(32),
+		"ak_ca": measurement(48),
+		"pcrs":  {form: formMap, value: checkHex(32, 48), names: checkRegister(23), holds: bankEquals},
 	},
 	attest.Nitro: {
 		"pcr0": measurement(48),
@@ -89,8 +90,8 @@ var schema = map[attest.Platform]map[string]keySpec{
 	},
 }
 
-// required are the keys that an entry must have: those of platforms whose evidence leads to no root of a vendor.
-var required = map[attest.Platform][]string{attest.CCA: {"cpak"}}
+// required are keys of which an entry must have one: those of platforms whose evidence leads to no root of a vendor.
+var required = map[attest.Platform][]string{attest.CCA: {"cpak"}, attest.TPM: {"ak", "ak_ca"}}
 
 var (
 	exactly       = keySpec{form: formScalar, value: checkNumber, holds: versionEquals}
@@ -114,10 +115,10 @@ func (r *Requirement) check() error {
 	if err := r.checkKeys(); err != nil {
 		return err
 	}
-	for _, key := range required[r.Platform] {
-		if len(r.Want[key]) == 0 {
-			return fmt.Errorf("%s: %q is missing: without it evidence that anybody makes would do", r.Platform, key)
-		}
+	keys := required[r.Platform]
+	named := func(key string) bool { return len(r.Want[key]) > 0 }
+	if len(keys) > 0 && !slices.ContainsFunc(keys, named) {
+		return fmt.Errorf("%s: \"%s\" is missing: without it evidence that anybody makes would do", r.Platform, strings.Join(keys, `" or "`))
 	}
 	return nil
 }
@@ -274,6 +275,14 @@ func hexEquals(name, value string, c *attest.PlatformClaims) bool {
 
 func registerEquals(name, value string, c *attest.PlatformClaims) bool {
 	return hexEquals("pcr"+name, value, c)
+}
+
+// bankEquals takes the bank from the size of the value: SHA-256, or SHA-384.
+func bankEquals(name, value string, c *attest.PlatformClaims) bool {
+	if len(value) == 2*48 {
+		name += "_sha384"
+	}
+	return registerEquals(name, value, c)
 }
 
 func digestEquals(name, value string, c *attest.PlatformClaims) bool {

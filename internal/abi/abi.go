@@ -37,7 +37,7 @@
 package abi
 
 // Version is the number of this contract. Host and core refuse to work with another one.
-const Version = 1
+const Version = 2
 
 // Names of the functions that a module exports, see the package comment.
 const (

@@ -51,6 +51,12 @@ const (
 	// EventAsk asks for what the core holds, a page at a time, or for a change; [EffectAnswer] answers it. Arg: a number
 	// that comes back with the answer. Data: see [Question].
 	EventAsk
+	// EventPublishes is EventPackets for a run of PUBLISH packets at QoS 1 or 2 that are of the same size, are the same up
+	// to the packet id, and have packet ids that follow each other, none of them 0.
+	EventPublishes
+	// EventAcks is EventPackets for a run of PUBACK, PUBREC, PUBREL or PUBCOMP of one kind, in their shortest form, whose
+	// packet ids follow each other, none of them 0. Data: the first of them.
+	EventAcks
 )
 
 // BatchHeader is what the host knows at the time of a step.

@@ -44,6 +44,9 @@ const (
 	EffectProceed
 	// EffectAnswer answers EventAsk. Arg: the number of the question. Data: see [Answer].
 	EffectAnswer
+	// EffectAcks: write a run of acknowledgements of one kind to Conn, in their shortest form, whose packet ids follow each
+	// other. Arg: how many. Data: the first of them.
+	EffectAcks
 )
 
 // EffectsHeader is what a step says besides its effects.
@@ -111,6 +114,12 @@ func BeginEffect(b []byte, kind EffectKind, flags uint8, conn Conn, arg uint32) 
 func EndEffect(b []byte, at int) {
 	binary.LittleEndian.PutUint32(b[at+8:], uint32(len(b)-at-EffectHeaderSize))
 }
+
+// EffectArg returns the argument of the effect at the start of b.
+func EffectArg(b []byte) uint32 { return binary.LittleEndian.Uint32(b[12:]) }
+
+// SetEffectArg changes the argument of the effect at the start of b.
+func SetEffectArg(b []byte, arg uint32) { binary.LittleEndian.PutUint32(b[12:], arg) }
 
 // NextEffect reads the effect at offset at (the first is at EffectsHeaderSize) and returns the offset of the
 // one behind it.

@@ -25,11 +25,14 @@ type bundleTest struct {
 
 // inBothWays plays something with bundles and without: it must be the same.
 func inBothWays(t *testing.T, set func(*abi.Config), play func(b *bundleTest)) {
-	for _, way := range []string{"short way", "long way"} {
+	for _, way := range []string{"short way", "runs of the host", "runs of the host, the long way", "long way"} {
 		t.Run(way, func(t *testing.T) {
 			b := &bundleTest{t: t, core: New()}
-			b.core.longWay = way == "long way"
+			b.core.longWay = strings.HasSuffix(way, "long way")
 			b.rig = brokertest.New(b.core)
+			if strings.HasPrefix(way, "runs") {
+				b.rig.Shortest = 2
+			}
 			config := abi.Config{Limits: brokertest.ScriptLimits, Rules: []abi.Rule{{
 				Who: []abi.Condition{{Anonymous: true}}, Publish: []string{"#"}, Subscribe: []string{"#"},
 			}}}

@@ -131,7 +131,7 @@ func (c *Core) packets(e *abi.Event) (done bool) {
 			c.resume, c.resumeNum = at, left
 			return false
 		}
-		if next, handled := c.shortWay(p, at, end); handled > 0 {
+		if next, handled := c.shortWay(p, at, end, e.Kind == abi.EventPublishes); handled > 0 {
 			at, left = next, left-handled
 			continue
 		}
@@ -145,24 +145,29 @@ func (c *Core) packets(e *abi.Event) (done bool) {
 		at += uint32(size)
 		left--
 	}
-	if p != nil && p.conn == e.Conn {
-		if p.session != 0 { // the time to connect does not begin anew
-			p.lastSeen = c.now
-		}
-		c.flushAcks(e.Conn)
-	}
-	c.acks = c.acks[:0]
+	c.endPackets(p, e.Conn)
 	return true
 }
 
+// endPackets ends what a connection sent: p is nil, or another one's by now, if it was not there or is gone.
+func (c *Core) endPackets(p *connection, conn abi.Conn) {
+	if p != nil && p.conn == conn {
+		if p.session != 0 { // the time to connect does not begin anew
+			p.lastSeen = c.now
+		}
+		c.flushAcks(conn)
+	}
+	c.acks, c.rows, c.lastRow = c.acks[:0], c.rows[:0], 0
+}
+
 // shortWay handles packets from offset at on that can go a short way, and returns the offset of the first that cannot
-// and how many it handled.
-func (c *Core) shortWay(p *connection, at, end uint32) (next, handled uint32) {
+// and how many it handled. All are alike in an abi.EventPublishes.
+func (c *Core) shortWay(p *connection, at, end uint32, alike bool) (next, handled uint32) {
 	switch c.batch[at] {
 	case publishPlain:
 		return c.quickRun(p, at, end)
 	case publishPlain | 2, publishPlain | 4:
-		return c.quickAcked(p, at, end)
+		return c.quickAcked(p, at, end, alike)
 	case firstPuback, firstPubrec, firstPubrel, firstPubcomp:
 		return c.quickAcks(p, at, end)
 	}

@@ -25,6 +25,8 @@ type Core struct {
 	sendAt    int      // where the send effect begins that can still grow; 0 is none
 	sendTo    abi.Conn // whom it is for
 	acks      []byte   // acknowledgements for the connection whose packets are being handled
+	rows      []byte   // effects that write those that come before them
+	lastRow   int      // how many bytes of rows lie before the last of them, an abi.EffectAcks, and one; 0 is none
 	work      uint32   // units of work done in this step
 	resume    uint32   // offset in the batch of the packets at which the last step stopped; 0 is none
 	plain     plainRun // the packets that quickRun is at
@@ -189,8 +191,10 @@ func (c *Core) busy() bool { return c.work >= c.config.Limits.StepWork }
 // handle handles an event. It returns false if it did only part of it and wants to be called again.
 func (c *Core) handle(e *abi.Event) bool {
 	switch e.Kind {
-	case abi.EventPackets:
+	case abi.EventPackets, abi.EventPublishes:
 		return c.packets(e)
+	case abi.EventAcks:
+		return c.acksInRow(e)
 	case abi.EventConfigure:
 		c.configure(e.Data)
 	case abi.EventOpen:
@@ -299,6 +303,11 @@ func (c *Core) endSend() { abi.EndEffect(c.out, c.sendAt) }
 
 // flushAcks sends the acknowledgements that were gathered for a connection.
 func (c *Core) flushAcks(to abi.Conn) {
+	if len(c.rows) > 0 {
+		c.sendAt = 0
+		c.out = append(c.out, c.rows...)
+		c.rows, c.lastRow = c.rows[:0], 0
+	}
 	if len(c.acks) == 0 {
 		return
 	}

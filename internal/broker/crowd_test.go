@@ -33,12 +33,30 @@ func TestShortAndLongWay(t *testing.T) {
 	}
 }
 
+// TestRunsMakeNoDifference compares a core that is given packets as they come with one whose host has found the runs among
+// them, and with one that is given the same and knows no short way.
+func TestRunsMakeNoDifference(t *testing.T) {
+	wide := crowdLimits(1 << 20)
+	wide.MaxInflight, wide.ReceiveMaximum, wide.MaxQueued = 20, 100, 200
+	for i := range 20 {
+		long, limits := New(), []abi.Limits{crowdLimits(1 << 20), wide}[i%2]
+		long.longWay = true
+		w := brokertest.NewCrowd(newRandom(t), []brokertest.Core{New(), New(), long}, []abi.Limits{limits, limits, limits})
+		w.Same = brokertest.SameByType // acknowledgements leave at the end of each event
+		w.Rigs[1].Shortest, w.Rigs[2].Shortest = 2, 2
+		if err := errors.Join(w.Play(300), w.CompareStats()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestStepsMakeNoDifference compares a core that stops after each unit of work, and one that does now and then,
 // with one that never does.
 func TestStepsMakeNoDifference(t *testing.T) {
 	for range 20 {
 		limits := []abi.Limits{crowdLimits(1 << 20), crowdLimits(1), crowdLimits(7)}
 		w := brokertest.NewCrowd(newRandom(t), []brokertest.Core{New(), New(), New()}, limits)
+		w.Rigs[0].Shortest, w.Rigs[1].Shortest = 2, 2
 		w.Same = brokertest.SameByType
 		if err := errors.Join(w.Play(300), w.CompareStats()); err != nil {
 			t.Fatal(err)

@@ -25,9 +25,12 @@ func FuzzStep(f *testing.F) {
 	f.Add(append(open, packets...))
 	f.Add(abi.AppendEvent(append(open, packets...), abi.EventShutdown, 0, 0, nil))
 	f.Add(abi.AppendEvent(packets, abi.EventConfigure, 0, 0, config))
-	for kind := abi.EventConfigure; kind <= abi.EventAsk+1; kind++ {
+	for kind := abi.EventConfigure; kind <= abi.EventAcks+1; kind++ {
 		f.Add(abi.AppendEvent(append(open, packets...), kind, 1, 0x97, nil))
 	}
+	run := abi.AppendEvent(append(open, packets...), abi.EventPublishes, 1, 2, append(publish, publish...))
+	f.Add(abi.AppendEvent(run, abi.EventAcks, 1, 3, mqtt.AppendAck(nil, mqtt.V5, mqtt.PUBREL, 1, 0, nil)))
+	f.Add(abi.AppendEvent(run, abi.EventAcks, 1, 1<<31, mqtt.AppendAck(nil, mqtt.V5, mqtt.PUBREC, 1, 0, nil)))
 	asked := abi.AppendEvent(nil, abi.EventOpen, 1, 0, abi.AppendPeer(nil, &abi.Peer{Listener: "plain", Authenticate: true}))
 	asked = abi.AppendEvent(asked, abi.EventPackets, 1, 1, connect)
 	asked = abi.AppendEvent(asked, abi.EventAuthenticated, 1, 0, abi.AppendAuthAnswer(nil, &abi.AuthAnswer{}))

@@ -61,6 +61,29 @@ func (c *Core) addReceived(session uint32, packetID uint16) {
 	}
 }
 
+// addReceivedRun remembers packet ids that follow each other, up to the first that is known already, and returns how many
+// it did.
+func (c *Core) addReceivedRun(session uint32, first uint16, count uint32) uint32 {
+	s := c.sessions.at(session)
+	r := &s.receivedRange
+	if behind := uint32(r.first) + uint32(r.count); s.firstReceived == 0 && (r.count == 0 || uint32(first) == behind) {
+		if r.count == 0 {
+			r.first = first
+		}
+		r.count += uint16(count)
+		s.receivedCount += count
+		return count
+	}
+	for k := range count {
+		id := first + uint16(k)
+		if c.isReceived(session, id) {
+			return k
+		}
+		c.addReceived(session, id)
+	}
+	return count
+}
+
 func (c *Core) addToTable(session uint32, packetID uint16) {
 	_, hash := c.findReceived(session, packetID)
 	s := c.sessions.at(session)

@@ -54,7 +54,7 @@ const (
 
 // scratchBytes returns how many bytes batch, effects and scratch take.
 func (c *Core) scratchBytes() uint64 {
-	bytes := cap(c.batch) + cap(c.out) + cap(c.acks) + cap(c.head) + cap(c.encoded) + cap(c.reasons) + cap(c.clientID)
+	bytes := cap(c.batch) + cap(c.out) + cap(c.acks) + cap(c.rows) + cap(c.head) + cap(c.encoded) + cap(c.reasons) + cap(c.clientID)
 	numbers := cap(c.ids) + cap(c.nodes) + cap(c.nodesAhead) + cap(c.tree.here) + cap(c.tree.ahead) + cap(c.dropped) + cap(c.overflowed)
 	return uint64(bytes + 4*numbers + blockSize*cap(c.freed) + scanSize*(cap(c.scans)+cap(c.parked)) + 8*cap(c.limitsMet))
 }

@@ -21,15 +21,16 @@ type publishRun struct {
 	stride  uint32 // from one packet to the next
 	count   uint32
 	qos     uint8
+	alike   bool // the host says that all are such packets, and that their ids follow each other
 }
 
 // quickAcked handles packets from offset at on as long as they can go the short way, and returns the offset of the
 // first that cannot and how many it handled.
-func (c *Core) quickAcked(p *connection, at, end uint32) (next, handled uint32) {
+func (c *Core) quickAcked(p *connection, at, end uint32, alike bool) (next, handled uint32) {
 	if p.session == 0 || p.rulesSerial != c.rulesSerial || c.longWay || c.routes.large() {
 		return at, 0
 	}
-	var r publishRun
+	r := publishRun{alike: alike}
 	for c.work < c.config.Limits.StepWork && c.readRun(p, at, end, &r) {
 		id := c.knownRoute(p, r.topic)
 		if id == 0 {
@@ -40,7 +41,7 @@ func (c *Core) quickAcked(p *connection, at, end uint32) (next, handled uint32) 
 		if r.count = c.roomForRun(p, rt, end, &r); r.count < 2 {
 			break
 		}
-		if r.count = c.measureRun(p, end, &r); r.count < 2 {
+		if r.count = c.measure(p, end, &r); r.count < 2 {
 			break
 		}
 		c.publishRun(p, rt, &r)
@@ -141,7 +142,21 @@ func (c *Core) queueRoom(s *session, r *publishRun) uint32 {
 	return min(l.MaxQueued-s.queued, (l.MaxQueuedBytes-s.queuedBytes)/(uint32(len(r.topic))+r.size+1))
 }
 
-// measureRun returns how many packets, of r.count at most, are like the first, and notes the packet ids of QoS 2.
+// measure returns how many packets, of r.count at most, are like the first, and notes the packet ids of QoS 2, unless there
+// is but one: it goes the long way.
+func (c *Core) measure(p *connection, end uint32, r *publishRun) (count uint32) {
+	if r.alike {
+		count = c.measureAlike(p, end, r)
+	} else {
+		count = c.measureRun(p, end, r)
+	}
+	if count == 1 && r.qos == 2 {
+		c.forgetReceived(p.session, binary.BigEndian.Uint16(c.batch[r.id:]))
+	}
+	return count
+}
+
+// measureRun is measure for packets that must be compared with the first.
 func (c *Core) measureRun(p *connection, end uint32, r *publishRun) (count uint32) {
 	batch := c.batch[:end]
 	header := batch[r.start:r.id]
@@ -160,8 +175,25 @@ func (c *Core) measureRun(p *connection, end uint32, r *publishRun) (count uint3
 		}
 		count++
 	}
-	if count == 1 && r.qos == 2 { // it goes the long way
-		c.forgetReceived(p.session, binary.BigEndian.Uint16(batch[r.id:]))
+	return count
+}
+
+// measureAlike is measure for packets of which the host says that they are alike: but for their properties, which it
+// cannot tell from a payload.
+func (c *Core) measureAlike(p *connection, end uint32, r *publishRun) (count uint32) {
+	first := binary.BigEndian.Uint16(c.batch[r.id:])
+	most := min(r.count, 1<<16-uint32(first), (end-r.start)/r.stride)
+	if first == 0 {
+		return 0
+	}
+	count = most
+	if r.payload-r.id > 2 {
+		batch := c.batch[r.payload-1 : end]
+		for count = 0; count < most && batch[count*r.stride] == 0; count++ {
+		}
+	}
+	if r.qos == 2 {
+		count = c.addReceivedRun(p.session, first, count)
 	}
 	return count
 }
@@ -204,7 +236,7 @@ func (c *Core) publishRun(p *connection, rt *route, r *publishRun) {
 	}
 	c.endRun(open, r.count, r.stride)
 	c.pauseSource()
-	c.ackRun(r)
+	c.ackRun(p, r)
 }
 
 // offerRun takes a run on for a session, and says whether it goes now, and under which packet id its first message.
@@ -228,10 +260,14 @@ func (c *Core) offerRun(id uint32, s *session, message uint32, r *publishRun, qo
 }
 
 // ackRun acknowledges the messages of a run.
-func (c *Core) ackRun(r *publishRun) {
+func (c *Core) ackRun(p *connection, r *publishRun) {
 	first := firstPuback
 	if r.qos == 2 {
 		first = firstPubrec
+	}
+	if r.alike {
+		c.replyRow(p.conn, first, binary.BigEndian.Uint16(c.batch[r.id:]), r.count)
+		return
 	}
 	for at, n := r.id, r.count; n > 0; at, n = at+r.stride, n-1 {
 		c.acks = append(c.acks, first, ackSize-2, c.batch[at], c.batch[at+1])

@@ -63,7 +63,15 @@ func (c *Conn) Packets(packets ...[]byte) {
 	for _, p := range packets {
 		all = append(all, p...)
 	}
-	c.Event(abi.EventPackets, uint32(len(packets)), all)
+	if c.rig.Shortest == 0 {
+		c.Event(abi.EventPackets, uint32(len(packets)), all)
+		return
+	}
+	var p abi.Portion
+	for left := len(packets); left > 0; {
+		all, left = abi.NextPortion(all, left, c.rig.Shortest, &p)
+		c.Event(p.Kind, p.Arg, p.Data)
+	}
 }
 
 // Hasty queues a packet whether the core has asked for one or not.

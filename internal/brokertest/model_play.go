@@ -104,6 +104,7 @@ func modelGrant(client string, number uint32) byte {
 
 func newModelPlay(core Core, r *rand.Rand, check func() error) *modelPlay {
 	p := &modelPlay{r: r, rig: New(core), tight: r.IntN(4) == 0, check: check}
+	p.rig.Shortest = 2 * r.IntN(2)
 	limits, known := modelWide, modelLimits{queued: 1 << 20, retained: 1 << 20}
 	if p.tight {
 		limits.MaxQueued, limits.MaxRetained = 6, 5

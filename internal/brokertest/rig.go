@@ -45,6 +45,8 @@ type Rig struct {
 	Stats abi.Stats
 	// Authenticate answers EffectAuthenticate at once. Without it, the test queues abi.EventAuthenticated itself.
 	Authenticate func(*abi.AuthRequest) (reason uint32, answer abi.AuthAnswer)
+	// Shortest is how many packets a run that a client sends must have to be handed over as one; 0: none is.
+	Shortest int
 	// Answers are those to the questions so far.
 	Answers []Answer
 
@@ -214,6 +216,10 @@ func (r *Rig) applyOne(e *abi.Effect) error {
 	switch e.Kind {
 	case abi.EffectSend:
 		c.write(e.Data)
+	case abi.EffectAcks:
+		first, count, err := abi.ReadAcks(e)
+		c.write(abi.AppendAcks(nil, first, count))
+		return err
 	case abi.EffectClose:
 		c.close(e.Arg, string(e.Data))
 	case abi.EffectPause, abi.EffectResume:

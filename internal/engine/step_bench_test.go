@@ -63,7 +63,7 @@ func benchStep(b *testing.B, f Factory, qos byte, subscribers int) {
 	b.ReportAllocs()
 	for b.Loop() {
 		s.begin()
-		s.event(abi.EventPackets, 1, benchPackets, packets)
+		s.packets(1, packets)
 		effects := s.run()
 		if qos > 0 {
 			s.acknowledge(effects, qos, releases)
@@ -110,6 +110,15 @@ func (s *stepper) event(kind abi.EventKind, conn abi.Conn, arg uint32, data []by
 	s.batch = abi.AppendEvent(s.batch, kind, conn, arg, data)
 }
 
+// packets hands over benchPackets packets as the transport does.
+func (s *stepper) packets(conn abi.Conn, packets []byte) {
+	var p abi.Portion
+	for left := benchPackets; left > 0; {
+		packets, left = abi.NextPortion(packets, left, abi.ShortestRun, &p)
+		s.event(p.Kind, conn, p.Arg, p.Data)
+	}
+}
+
 func (s *stepper) run() []byte {
 	room, err := s.core.Batch(uint32(len(s.batch)))
 	if err != nil {
@@ -146,10 +155,10 @@ func (s *stepper) acknowledge(effects []byte, qos byte, releases []byte) {
 		}
 	}
 	s.begin()
-	s.event(abi.EventPackets, 2, benchPackets, acks)
+	s.packets(2, acks)
 	if qos == 2 {
-		s.event(abi.EventPackets, 1, benchPackets, releases)
-		s.event(abi.EventPackets, 2, benchPackets, last)
+		s.packets(1, releases)
+		s.packets(2, last)
 	}
 	s.run()
 }

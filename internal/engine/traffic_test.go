@@ -201,7 +201,11 @@ func (t *traffic) packets(c *trafficClient) {
 			run[2+t.IntN(size-2)] ^= 1 << t.IntN(8)
 		}
 	}
-	t.event(abi.EventPackets, c.conn, count, run)
+	var p abi.Portion
+	for left := int(count); left > 0; {
+		run, left = abi.NextPortion(run, left, 2, &p)
+		t.event(p.Kind, c.conn, p.Arg, p.Data)
+	}
 }
 
 func (t *traffic) packet(b []byte, c *trafficClient) []byte {
@@ -263,6 +267,17 @@ func (t *traffic) hear(e *abi.Effect) {
 		for i := range d.NumTargets() {
 			target := d.Target(i)
 			t.answer(target.Conn, []mqtt.PacketType{0, mqtt.PUBACK, mqtt.PUBREC}[d.QoS], target.PacketID)
+		}
+	case abi.EffectAcks:
+		first, count, err := abi.ReadAcks(e)
+		if err != nil {
+			return
+		}
+		reply := map[mqtt.PacketType]mqtt.PacketType{mqtt.PUBREC: mqtt.PUBREL, mqtt.PUBREL: mqtt.PUBCOMP}[mqtt.TypeOf(first)]
+		for k := range uint16(count) {
+			if reply != 0 {
+				t.answer(e.Conn, reply, uint16(first[2])<<8|uint16(first[3])+k)
+			}
 		}
 	case abi.EffectSend:
 		if len(e.Data) < 4 {

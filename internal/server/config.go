@@ -142,10 +142,10 @@ func DefaultLimits() abi.Limits {
 	return abi.Limits{
 		MaxPacketSize:     1 << 20,
 		MaxInflight:       1024,
-		ReceiveMaximum:    256,
+		ReceiveMaximum:    512,
 		TopicAliasMaximum: 64,
 		MaxAliasesOut:     16,
-		MaxQueued:         10_000,
+		MaxQueued:         32_768,
 		MaxQueuedBytes:    16 << 20,
 		MaxRetained:       100_000,
 		MaxRetainedBytes:  128 << 20,

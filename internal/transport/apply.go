@@ -62,6 +62,8 @@ func (t *Transport) apply(effect *abi.Effect, memory Memory, slots []slot) error
 			c.send(effect.Data)
 			t.touch(c)
 		}
+	case abi.EffectAcks:
+		return t.applyAcks(effect, slots)
 	case abi.EffectClose:
 		if c := lookup(slots, effect.Conn); c != nil {
 			c.close(effect.Arg, effect.Data)
@@ -134,6 +136,19 @@ func (t *Transport) applyDeliver(effect *abi.Effect, memory Memory, slots []slot
 		if source := lookup(slots, d.Source); source != nil {
 			source.slowDown(slowest, most)
 		}
+	}
+	return nil
+}
+
+// applyAcks appends a run of acknowledgements to the backlog of a connection.
+func (t *Transport) applyAcks(effect *abi.Effect, slots []slot) error {
+	first, count, err := abi.ReadAcks(effect)
+	if err != nil {
+		return err
+	}
+	if c := lookup(slots, effect.Conn); c != nil {
+		c.sendAcks(first, count)
+		t.touch(c)
 	}
 	return nil
 }

@@ -138,15 +138,31 @@ func (c *conn) append(p *publishes, from, to uint32, packetID uint16) {
 func (c *conn) send(b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	size := c.size() + len(b)
-	if c.closing || size > c.transport.limits.SoftBacklog && !c.admit(1, size) {
-		return
+	if out := c.roomToSend(len(b)); out != nil {
+		out.b = append(out.b, b...)
+		whole, _ := cut(b, mqtt.MaxPacketSize)
+		c.packetsOut += uint64(whole.packets)
+		c.publishesOut += uint64(whole.publishes)
 	}
-	out := c.room(len(b))
-	out.b = append(out.b, b...)
-	whole, _ := cut(b, mqtt.MaxPacketSize)
-	c.packetsOut += uint64(whole.packets)
-	c.publishesOut += uint64(whole.publishes)
+}
+
+// sendAcks appends acknowledgements whose packet ids follow each other.
+func (c *conn) sendAcks(first []byte, count int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if out := c.roomToSend(count * abi.AckSize); out != nil {
+		out.b = abi.AppendAcks(out.b, first, count)
+		c.packetsOut += uint64(count)
+	}
+}
+
+// roomToSend returns the pending buffer with room for size more bytes, or nil if they are not to be written. c.mu is held.
+func (c *conn) roomToSend(size int) *buffer {
+	all := c.size() + size
+	if c.closing || all > c.transport.limits.SoftBacklog && !c.admit(1, all) {
+		return nil
+	}
+	return c.room(size)
 }
 
 // admit decides what becomes of a packet that would make a large backlog. c.mu is held.

@@ -6,6 +6,9 @@
 // A connection costs one goroutine, its pump. A writer is a goroutine that exists while there is something to
 // write. Buffers grow with the traffic and go back to a pool when a connection is idle.
 //
+// The pump looks for runs among the packets, of alike messages at QoS 1 and 2 and of acknowledgements, see abi.NextPortion:
+// each is one event then, which costs the core as much as a few packets do.
+//
 // # Below MQTT
 //
 // A [Listener] takes a connection through these, as its [ListenConfig] says: rates and locked-out addresses, the PROXY

@@ -21,7 +21,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // hub is a core for tests of the transport. Whoever has sent SUBSCRIBE gets every PUBLISH as it is. PINGREQ is
 // answered, DISCONNECT ends the connection, AUTH makes the hub panic, SUBACK makes it pause the sender until
-// somebody sends UNSUBACK, PUBACK asks for a sync. A peer that must log in sends CONNECT, and AUTH to go on.
+// somebody sends UNSUBACK, PUBACK asks for a sync, a run of
+// acknowledgements comes back. A peer that must log in sends CONNECT, and AUTH to go on.
 type hub struct {
 	log         *hubLog
 	batch       []byte
@@ -49,7 +50,7 @@ func (l *hubLog) add(e *abi.Event) {
 	defer l.mu.Unlock()
 	l.events[e.Conn] = append(l.events[e.Conn], e.Kind)
 	l.args[e.Conn] = append(l.args[e.Conn], e.Arg)
-	if e.Kind == abi.EventPackets {
+	if e.Kind == abi.EventPackets || e.Kind == abi.EventPublishes {
 		l.bytes += len(e.Data)
 	}
 	if e.Kind == abi.EventOpen {
@@ -110,7 +111,9 @@ func (h *hub) handle(e *abi.Event) {
 	case abi.EventBadPacket:
 		h.effects = abi.AppendEffect(h.effects, abi.EffectSend, 0, e.Conn, 0, []byte{0xE0, 1, byte(e.Arg)})
 		h.effects = abi.AppendEffect(h.effects, abi.EffectClose, 0, e.Conn, e.Arg, []byte("bad packet"))
-	case abi.EventPackets:
+	case abi.EventAcks:
+		h.effects = abi.AppendEffect(h.effects, abi.EffectAcks, 0, e.Conn, e.Arg, e.Data)
+	case abi.EventPackets, abi.EventPublishes:
 		if h.strangers[e.Conn] {
 			h.stranger(e)
 			return

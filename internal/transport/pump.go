@@ -112,7 +112,13 @@ func (c *conn) post(packets []byte, count int) bool {
 	if !c.awaitTargets() {
 		return false
 	}
-	return c.postIncoming(abi.EventPackets, uint32(count), packets)
+	for p := (abi.Portion{}); len(packets) > 0; {
+		packets, count = abi.NextPortion(packets, count, abi.ShortestRun, &p)
+		if !c.postIncoming(p.Kind, p.Arg, p.Data) {
+			return false
+		}
+	}
+	return true
 }
 
 // refuse tells the core that the stream is not MQTT, and waits for the core to close the connection.
