@@ -39,7 +39,7 @@ type ClientConfig struct {
 	Identity attest.Identity // what this client's evidence claims
 
 	HandshakeTimeout time.Duration // default 10 s
-	EvidenceTimeout  time.Duration // for the server's evidence, and for making own evidence; default 5 s
+	EvidenceTimeout  time.Duration // for the server's evidence, and for making own evidence; default 5 s, 30 s with a TPM
 
 	Rand io.Reader        // for nonce and blind; default crypto/rand
 	Now  func() time.Time // default time.Now
@@ -63,7 +63,7 @@ func (c *ClientConfig) withDefaults() (*ClientConfig, error) {
 		return nil, err
 	}
 	d.HandshakeTimeout = orDefault(d.HandshakeTimeout, DefaultHandshakeTimeout)
-	d.EvidenceTimeout = orDefault(d.EvidenceTimeout, DefaultEvidenceTimeout)
+	d.EvidenceTimeout = orDefault(d.EvidenceTimeout, evidenceTimeout(d.Attester, d.Server))
 	if d.Rand == nil {
 		d.Rand = rand.Reader
 	}

@@ -117,6 +117,18 @@ func ofKind(kind attest.Kind, what string, err error) error {
 	return attest.Errorf(kind, "%s: %w", what, err)
 }
 
+// evidenceTimeout is how long to wait for evidence unless it is said: as long as the platforms of both sides may need.
+func evidenceTimeout(own attest.Attester, peers *policy.Appraiser) time.Duration {
+	timeout := DefaultEvidenceTimeout
+	if own != nil {
+		timeout = max(timeout, own.Platform().Patience())
+	}
+	if peers != nil {
+		timeout = max(timeout, peers.Policy().Patience())
+	}
+	return timeout
+}
+
 func orDefault(d, otherwise time.Duration) time.Duration {
 	if d == 0 {
 		return otherwise

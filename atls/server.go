@@ -51,7 +51,7 @@ type ServerConfig struct {
 	P1WithoutECH bool
 
 	HandshakeTimeout time.Duration // default 10 s
-	EvidenceTimeout  time.Duration // for making evidence, and for the client's frame; default 5 s
+	EvidenceTimeout  time.Duration // for making evidence, and for the client's frame; default 5 s, 30 s with a TPM
 
 	Rand io.Reader        // for blinds; default crypto/rand
 	Now  func() time.Time // default time.Now
@@ -123,7 +123,7 @@ func (c *ServerConfig) check() error {
 
 func (c ServerConfig) withDefaults() ServerConfig {
 	c.HandshakeTimeout = orDefault(c.HandshakeTimeout, DefaultHandshakeTimeout)
-	c.EvidenceTimeout = orDefault(c.EvidenceTimeout, DefaultEvidenceTimeout)
+	c.EvidenceTimeout = orDefault(c.EvidenceTimeout, evidenceTimeout(c.Attester, c.Clients))
 	if c.MinVersion == 0 {
 		c.MinVersion = tls.VersionTLS13
 	}

@@ -15,6 +15,14 @@ type Attester interface {
 	Attest(ctx context.Context, data ReportData) (Quote, error)
 }
 
+// Measurer is an attester whose platform has a register that can be extended while it runs.
+type Measurer interface {
+	Attester
+	// Measure puts the digest of the module into the register, so that all evidence from then on has it. It is called once,
+	// before the module runs. It returns soon after ctx is done.
+	Measure(ctx context.Context, module Digest) error
+}
+
 // Verifier checks quotes of one platform, anywhere and offline.
 type Verifier interface {
 	// Platform names the kind of TEE.

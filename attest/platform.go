@@ -1,6 +1,9 @@
 package attest
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Platform names a kind of TEE, as in the policy file.
 type Platform string
@@ -46,6 +49,14 @@ func (p Platform) MediaType() string { return platforms[p].mediaType }
 
 // Simulated reports whether the platform protects nothing.
 func (p Platform) Simulated() bool { return p == Sim }
+
+// Patience returns how long evidence of the platform may take: a TPM is a slow processor, and serves one at a time.
+func (p Platform) Patience() time.Duration {
+	if p == TPM {
+		return 30 * time.Second
+	}
+	return 5 * time.Second
+}
 
 func platformOfMediaType(mediaType string) (Platform, bool) {
 	for p, info := range platforms {

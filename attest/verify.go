@@ -111,22 +111,15 @@ func (e *Evidence) expectedReportData(purpose Purpose, want Binding, peer *Claim
 }
 
 func (r *Registry) verifyQuote(ctx context.Context, q Quote, want ReportData, now time.Time) (PlatformClaims, error) {
-	v := r.verifiers[q.Platform]
-	if v == nil {
-		return PlatformClaims{}, Errorf(ErrPlatform, "no driver for platform %q in this build", q.Platform)
-	}
-	claims, err := v.Verify(ctx, q, want, now)
+	claims, err := r.examine(ctx, q, want, now)
 	if err != nil {
 		return PlatformClaims{}, err
-	}
-	if claims.Platform != q.Platform {
-		return PlatformClaims{}, Errorf(ErrFormat, "quote travels as %q and is of %q", q.Platform, claims.Platform)
 	}
 	if err := compareReportData(claims, want); err != nil {
 		return PlatformClaims{}, err
 	}
-	if claims.Expired(now) {
-		return PlatformClaims{}, Errorf(ErrFreshness, "evidence or its collateral expired at %s", claims.Expiry.UTC().Format(time.RFC3339))
+	if err := checkExpiry(claims, now); err != nil {
+		return PlatformClaims{}, err
 	}
 	return claims, nil
 }

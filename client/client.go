@@ -22,6 +22,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/sgx"
 	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/attest/tdx"
+	"github.com/vouchmq/vouchmq/attest/tpm"
 )
 
 // Verdict is the outcome of the appraisal of a broker.
@@ -64,14 +65,14 @@ func (o *Options) now() time.Time {
 }
 
 // Drivers returns the verifiers of this build: of SGX and TDX with the collateral that comes with the evidence, of AMD
-// SEV-SNP, AWS Nitro Enclaves, Arm CCA, of confidential VMs of Azure, and of the simulated TEE.
+// SEV-SNP, TPMs, AWS Nitro Enclaves, Arm CCA, of confidential VMs of Azure, and of the simulated TEE.
 func Drivers() *attest.Registry { return DriversWith(nil) }
 
 // DriversWith returns the verifiers of this build, which prefer the collateral of a store to that of the evidence.
 func DriversWith(store *collateral.Store) *attest.Registry {
 	return attest.NewRegistry(
-		sgx.NewVerifier(store), tdx.NewVerifier(store), sevsnp.NewVerifier(), nitro.NewVerifier(), cca.NewVerifier(), azure.NewVerifier(store),
-		sim.NewVerifier(),
+		sgx.NewVerifier(store), tdx.NewVerifier(store), sevsnp.NewVerifier(), tpm.NewVerifier(), nitro.NewVerifier(), cca.NewVerifier(),
+		azure.NewVerifier(store), sim.NewVerifier(),
 	)
 }
 

@@ -30,6 +30,9 @@ const (
 	CAPlatform  = dcap.CAPlatform
 )
 
+// FaultNoCollateral is the fault of a quote that was verified as far as that goes without collateral.
+const FaultNoCollateral = dcap.FaultNoCollateral
+
 // ParseFMSPC reads 12 hexadecimal digits.
 func ParseFMSPC(text string) (FMSPC, error) { return dcap.ParseFMSPC(text) }
 

@@ -91,13 +91,17 @@ func (a *Appraiser) consult(p attest.Platform) error {
 
 // Judge says which identities hold for verified facts.
 func (p *Policy) Judge(f *attest.Facts) *Verdict {
+	return p.judgeBy(f, func(id *Identity) *attest.Error { return id.judge(f) })
+}
+
+func (p *Policy) judgeBy(f *attest.Facts, judge func(*Identity) *attest.Error) *Verdict {
 	v := &Verdict{Platform: f.Platform, Facts: f}
 	if err := universal(f); err != nil {
 		return v.refuse(err)
 	}
 	for i := range p.identities {
 		id := &p.identities[i]
-		if err := id.judge(f); err != nil {
+		if err := judge(id); err != nil {
 			v.Refusals = append(v.Refusals, Refusal{Identity: id.Name, Err: err})
 			continue
 		}

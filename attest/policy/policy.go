@@ -37,6 +37,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/vouchmq/vouchmq/attest"
@@ -149,6 +150,17 @@ func (p *Policy) Canonical() []byte { return slices.Clone(p.canonical) }
 // Digest returns the SHA-384 digest of the canonical form.
 func (p *Policy) Digest() attest.Digest { return attest.Sum(p.canonical) }
 
+// Patience returns how long evidence may take that the policy accepts: that of the slowest platform that it names.
+func (p *Policy) Patience() time.Duration {
+	patience := attest.Platform("").Patience()
+	for _, id := range p.identities {
+		for _, r := range id.AnyOf {
+			patience = max(patience, r.Platform.Patience())
+		}
+	}
+	return patience
+}
+
 func (p *Policy) has(identity string) bool {
 	return slices.ContainsFunc(p.identities, func(id Identity) bool { return id.Name == identity })
 }
@@ -176,7 +188,23 @@ func (id *Identity) check() error {
 			return fmt.Errorf("instances: %q is not a printable text of 1 to %d bytes", shorten(instance), maxText)
 		}
 	}
+	if err := id.checkInstances(); err != nil {
+		return err
+	}
 	return id.checkSimulated()
+}
+
+// checkInstances wants hardware to be known from somebody who is trusted: that of a TPM is what the CA of its key says.
+func (id *Identity) checkInstances() error {
+	if len(id.Instances) == 0 {
+		return nil
+	}
+	for _, r := range id.AnyOf {
+		if r.Platform == attest.TPM && len(r.Want["ak_ca"]) == 0 {
+			return fmt.Errorf("instances: tpm needs \"ak_ca\", since it is that CA which says to which machine a key belongs")
+		}
+	}
+	return nil
 }
 
 // checkSimulated wants simulation named twice, so that nobody allows it by accident.

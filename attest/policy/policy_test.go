@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -433,6 +434,17 @@ func ExamplePolicy_Judge() {
 	// Output: module sha384:e881584651bf… is not one of the 1 accepted by identity "broker"
 }
 
+func TestPatience(t *testing.T) {
+	for entry, want := range map[string]time.Duration{
+		"sgx: {}": 5 * time.Second, "tpm: { ak: " + strings.Repeat("11", 32) + " }": 30 * time.Second,
+	} {
+		p, err := Parse("p.yaml", []byte("version: 1\nidentities:\n  a:\n    module: "+digestA+"\n    any_of:\n      - sgx: {}\n      - "+entry+"\nrules: []\n"))
+		if err != nil || p.Patience() != want {
+			t.Errorf("%s: %v, %v", entry, p.Patience(), err)
+		}
+	}
+}
+
 // Evidence of CCA and of TPMs leads to no root: an identity that does not say whose keys it believes would be anybody's. What
 // hardware a TPM is in, only the CA of its key knows.
 func TestRequiredKeys(t *testing.T) {
@@ -442,6 +454,7 @@ func TestRequiredKeys(t *testing.T) {
 		{"tpm: { pcrs: { 14: " + strings.Repeat("77", 32) + " } }", "", `"ak" or "ak_ca" is missing`},
 		{"tpm: { " + ak + " }", "", ""},
 		{"tpm: { ak_ca: " + strings.Repeat("11", 48) + " }", "    instances: [tpm:00]\n", ""},
+		{"tpm: { " + ak + " }", "    instances: [tpm:00]\n", `instances: tpm needs "ak_ca"`},
 	} {
 		_, err := Parse("p.yaml", []byte("version: 1\nidentities:\n  a:\n    module: "+digestA+"\n    any_of:\n      - "+test.entry+"\n"+test.rest+"rules: []\n"))
 		if test.want == "" {

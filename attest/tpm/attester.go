@@ -209,6 +209,19 @@ func (a *Attester) read(tpm transport.TPM, pcrs []int) ([][]byte, error) {
 	return values, nil
 }
 
+// Registers returns the values that a quote would be over now, by the numbers of the PCRs.
+func (a *Attester) Registers(ctx context.Context) (map[int][]byte, error) {
+	values, err := turn(ctx, a, a.values)
+	if err != nil {
+		return nil, err
+	}
+	registers := map[int][]byte{}
+	for i, pcr := range a.options.PCRs {
+		registers[pcr] = values[i]
+	}
+	return registers, nil
+}
+
 // Measure puts the digest of the module into ModulePCR, in all banks of the TPM. A PCR keeps its value until the machine starts again: if
 // it holds this module and nothing else already, since the broker was started before, it stays as it is.
 func (a *Attester) Measure(ctx context.Context, module attest.Digest) error {

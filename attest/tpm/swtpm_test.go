@@ -76,6 +76,10 @@ func TestSoftwareTPM(t *testing.T) {
 		if !bytes.Equal(claims.Measurements[name], tpm.ModuleRegister(hash, module)) {
 			t.Errorf("%s is %x", name, claims.Measurements[name])
 		}
+		registers, err := a.Registers(t.Context())
+		if err != nil || len(registers) != 9 || !bytes.Equal(registers[14], claims.Measurements[name]) {
+			t.Errorf("registers %x, %v", registers, err)
+		}
 		if key := a.Key(); !bytes.Equal(claims.Measurements["ak"], key[:]) {
 			t.Errorf("ak is %x", claims.Measurements["ak"])
 		}

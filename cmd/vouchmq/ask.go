@@ -14,12 +14,14 @@ import (
 // certificate is for ordinary TLS.
 type askFlags struct {
 	carrier, cert, key string
+	collateral         collateralFlag
 }
 
 func (f *askFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.carrier, "carrier", "", "how the broker's evidence is to travel: n1, in its first flight (default), or p1, as first data")
 	fs.StringVar(&f.cert, "cert", "", "file with the client's certificate")
 	fs.StringVar(&f.key, "key", "", "file with the key of that certificate")
+	f.collateral.register(fs)
 }
 
 // apply puts the flags into the options of a connection with a bundle.
@@ -28,6 +30,9 @@ func (f *askFlags) apply(o *client.Options) (err error) {
 	case "", atls.N1, atls.P1:
 	default:
 		return fmt.Errorf("--carrier %s: it is %s or %s", f.carrier, atls.N1, atls.P1)
+	}
+	if o.Registry, err = f.collateral.registry(); err != nil {
+		return err
 	}
 	o.Certificate, err = f.certificate()
 	return err

@@ -68,6 +68,7 @@ type signFlags struct {
 	policy                     policyFlags
 	terms                      termsFlags
 	passphrase                 passphraseFlags
+	collateral                 collateralFlag
 }
 
 func newCASign() *cobra.Command {
@@ -99,6 +100,7 @@ Exit status: 0 issued (with --dry-run: it would be); 1 wrong usage or another er
 	f.policy.define(c)
 	fs.StringVar(&f.nonce, "nonce", "", "nonce that the request must answer (default: one that the folder has given out)")
 	fs.BoolVar(&f.enroll, "enroll", false, "enrol the hardware of the request")
+	f.collateral.register(fs)
 	fs.IntVar(&f.days, "days", 90, "how long the certificate is good")
 	fs.StringVar(&f.out, "out", "", "file for the certificate")
 	fs.StringVar(&f.bundle, "bundle", "", "file for the bundle")
@@ -155,7 +157,10 @@ func (f *signFlags) judge(c *cobra.Command, folder *cafolder.Folder, requestFile
 	if err != nil {
 		return nil, explainRequest(fmt.Errorf("%s: %w", requestFile, err))
 	}
-	order := cafolder.Order{Identity: f.policy.identity, Registry: client.Drivers(), Enroll: f.enroll}
+	order := cafolder.Order{Identity: f.policy.identity, Enroll: f.enroll}
+	if order.Registry, err = f.collateral.registry(); err != nil {
+		return nil, err
+	}
 	if order.Policy, err = f.policy.read(); err != nil {
 		return nil, err
 	}

@@ -247,8 +247,8 @@ func (f *connectFlags) dial(ctx context.Context, c *cobra.Command, log func(stri
 // checkTransport says which flags do not fit each other.
 func (f *connectFlags) checkTransport() error {
 	switch {
-	case f.bundle == "" && (f.verdict || f.attest != "" || f.asking.carrier != ""):
-		return errors.New("--verdict, --attest and --carrier need a bundle: --bundle FILE")
+	case f.bundle == "" && (f.verdict || f.attest != "" || f.asking.carrier != "" || f.asking.collateral != ""):
+		return errors.New("--verdict, --attest, --carrier and --collateral need a bundle: --bundle FILE")
 	case f.bundle != "" && (f.unix != "" || f.webSocket):
 		return errors.New("attested TLS goes over TCP alone: leave out --unix and --ws, or --bundle")
 	case f.unix != "" && (f.host != "" || f.port != 0 || f.secure()):

@@ -50,7 +50,7 @@ A broker that is started before it is enrolled waits.`,
 	fs := c.Flags()
 	fs.SortFlags = false
 	fs.StringVar(&f.serve.config, "config", "", "configuration file (vouchmq.yaml)")
-	fs.StringVar(&f.nonce, "nonce", "", "nonce that the owner has given")
+	fs.StringVar(&f.nonce, "nonce", "", "nonce that the owner has given, - for the first line of standard input")
 	fs.BoolVar(&f.renew, "renew", false, "ask for the renewal of the certificate that is in use")
 	fs.StringVar(&f.out, "out", "", "file for the request")
 	fs.StringVar(&f.install, "install", "", "certificate from the owner to put in force")
@@ -85,6 +85,13 @@ func (f *enrollFlags) run(c *cobra.Command) error {
 }
 
 func (f *enrollFlags) ask(c *cobra.Command, told *settings.Settings, broker *server.Enrolling) error {
+	if f.nonce == "-" {
+		line, err := readFirstLine(f.nonce, c.InOrStdin())
+		if err != nil {
+			return err
+		}
+		f.nonce = string(line)
+	}
 	request, err := f.request(c.Context(), broker)
 	if err != nil {
 		return explainEnrolment(err)

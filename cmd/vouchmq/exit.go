@@ -54,7 +54,10 @@ func outcomeOf(err error) outcome {
 	var refusal *pubsub.Refusal
 	var kind attest.Kind
 	var no *admin.Error
+	var file refusedError
 	switch {
+	case errors.As(err, &file):
+		o.status = exitAttestation
 	case errors.Is(err, errTimeout):
 		o.status = exitTimeout
 	case errors.As(err, &refusal):

@@ -29,6 +29,7 @@ type gatewayFlags struct {
 	listen                            []string
 	insecure                          bool
 	connections                       int
+	collateral                        collateralFlag
 	log                               settings.Log
 	readyFile                         string
 }
@@ -62,6 +63,7 @@ Exit status: 0 after a signal; 1 otherwise.`,
 	fs.StringArrayVar(&f.listen, "listen", []string{"127.0.0.1:1883"}, "where clients connect: HOST:PORT or unix:PATH; may be repeated")
 	fs.StringVar(&f.address, "address", "", "host:port of the broker (default: those of the bundle)")
 	fs.StringVar(&f.attest, "attest", "", "attest to the broker, too: key file of a simulated TEE")
+	f.collateral.register(fs)
 	fs.StringVar(&f.instance, "id", "", "instance that its evidence names (default: vouchmq-PROCESS)")
 	fs.BoolVar(&f.insecure, "insecure", false, "listen beyond this machine, too, where anybody may read along and speak through the gateway")
 	fs.IntVar(&f.connections, "max-connections", gateway.DefaultMaxConnections, "clients at once; more are closed as they come")
@@ -167,6 +169,9 @@ func (f *gatewayFlags) broker() (*gatewayBroker, error) {
 	}
 	b := &gatewayBroker{path: f.bundle, options: client.Options{Address: f.address}}
 	b.bundle.Store(bundle)
+	if b.options.Registry, err = f.collateral.registry(); err != nil {
+		return nil, err
+	}
 	if f.attest != "" {
 		own := connectFlags{attest: f.attest, id: f.instance}
 		if b.options.Attester, b.options.Identity, err = own.attester(); err != nil {

@@ -89,6 +89,6 @@ refused; 27 timeout.`,
 	})
 	root.AddCommand(newServe(), newGateway(), newConfig(), newPub(), newSub(), newInspect(), newVersion(), newDemo(), newBench(),
 		newStatus(), newClients(), newSubscriptions(), newRetained(), newReload(), newUnlock(), newLogLevel(), newPasswd(),
-		newCA(), newEnroll(), newBundle())
+		newCA(), newEnroll(), newBundle(), newTPM(), newVerify(), newPolicy(), newCollateral())
 	return root
 }

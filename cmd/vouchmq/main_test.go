@@ -132,6 +132,11 @@ func setup(e *testscript.Env) error {
 	e.Setenv("module", attest.Sum(module).String())
 	e.Setenv("PATH", programFolder+string(os.PathListSeparator)+e.Getenv("PATH")+":/usr/sbin")
 	e.Setenv(passwordEnv, "")
+	deploy, err := filepath.Abs("../../deploy")
+	if err != nil {
+		return err
+	}
+	e.Setenv("deploy", deploy)
 	e.Values[processesKey{}] = &processes{brokers: map[string]*local.Broker{}, clients: map[string]*clientProcess{}}
 	return nil
 }

@@ -103,8 +103,9 @@ var keyFlags = []struct{ flag, path string }{
 	{"log-format", "log.format"},
 }
 
-// foreign are variables that begin as those of the configuration do, and are not.
-var foreign = []string{passwordEnv, socketEnv}
+// foreign are variables that begin as those of the configuration do, and are not: of other commands, and of the project's tests, which
+// start brokers, too.
+var foreign = []string{passwordEnv, socketEnv, "VOUCHMQ_SAMPLES", "VOUCHMQ_SEED", "VOUCHMQ_ROUNDS"}
 
 // read reads flags, environment and file. flags may be nil.
 func (f *serveFlags) read(flags *pflag.FlagSet) (*settings.Settings, error) {
@@ -342,8 +343,11 @@ func announce(broker *server.Server, state *server.State) (local.Ready, error) {
 
 // writeBanner says what runs, that it protects nothing, and what to try.
 func writeBanner(w io.Writer, r local.Ready, config server.Config, state *server.State) {
-	rule := strings.Repeat("=", 88)
-	fmt.Fprintf(w, "\n%s\n  THE TEE OF THIS BROKER IS SIMULATED. IT PROTECTS NOTHING. FOR DEVELOPMENT ONLY.\n%s\n\n", rule, rule)
+	platform := config.Attester.Platform()
+	if rule := strings.Repeat("=", 88); platform.Simulated() {
+		fmt.Fprintf(w, "\n%s\n  THE TEE OF THIS BROKER IS SIMULATED. IT PROTECTS NOTHING. FOR DEVELOPMENT ONLY.\n%s\n\n", rule, rule)
+	}
+	fmt.Fprintf(w, "  TEE       %s\n", platform)
 	fmt.Fprintf(w, "  module    %s\n", r.Module)
 	for _, l := range config.Listeners {
 		fmt.Fprintf(w, "  listener  %s: %s, %s\n", l.Name, r.Listeners[l.Name], inWords[l.Kind])

@@ -14,7 +14,7 @@ const module = "github.com/vouchmq/vouchmq"
 // row names a part of it. Tests are free: they may look at any room.
 var rooms = map[string][]string{
 	"cmd/vouchmq": {"internal/server", "internal/gateway", "internal/atomicfile", "internal/auth", "internal/admin", "internal/metrics", "client", "bench", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/tpm",
-		"attest/nitro", "attest/cca", "attest/azure", "attest/sim"},
+		"attest/nitro", "attest/cca", "attest/azure", "attest/sim", "attest/detect", "attest/ear", "attest/corim"},
 	"guest/broker": {"internal/broker", "internal/abi"},
 
 	"internal/server": {"client", "internal/transport", "internal/engine", "internal/module", "atls", "attest/sgx", "attest/tdx",
@@ -39,7 +39,7 @@ var rooms = map[string][]string{
 
 	"atls": {"attest", "attest/policy", "internal/dcbor", "internal/sign1"},
 	// a client knows the drivers whose evidence it can judge
-	"client": {"atls", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/nitro", "attest/cca", "attest/azure", "attest/sim"},
+	"client": {"atls", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/tpm", "attest/nitro", "attest/cca", "attest/azure", "attest/sim"},
 	"bench":  {"client", "internal/mqtt"},
 
 	"examples": {"client"}, // what everybody may import, and nothing internal
@@ -57,6 +57,9 @@ var rooms = map[string][]string{
 	"attest/cca":           {"attest", "attest/internal/tsm"},
 	"attest/azure":         {"attest", "attest/collateral", "attest/sevsnp", "attest/tdx", "attest/tpm", "internal/dcbor"},
 	"attest/sim":           {"attest"},
+	"attest/detect":        {"attest"},
+	"attest/ear":           {"attest"},
+	"attest/corim":         {"attest", "attest/policy"},
 
 	"internal/dcbor":    {},
 	"internal/sign1":    {"internal/dcbor"},

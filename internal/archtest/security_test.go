@@ -15,7 +15,7 @@ const securityTable = "docs/security.md"
 var attackRow = regexp.MustCompile(`^\| \*\*(.+?)\*\*.* \| .+ \| (.+) \|$`)
 
 // aTest matches what names a test: `folder TestName`, `folder TestName/subtest` or a script.
-var aTest = regexp.MustCompile("`([\\w./-]+ Test\\w+(?:/[^`]+)?|[\\w./-]+\\.txtar)`")
+var aTest = regexp.MustCompile("`([\\w./-]+ Test\\w+(?:/[^`]+)?|[\\w./-]+\\.(?:txtar|txt))`")
 
 // TestAttacksAreShown checks that each attack names a test, and that all tests on the page exist.
 func TestAttacksAreShown(t *testing.T) {

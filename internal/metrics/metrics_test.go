@@ -38,6 +38,7 @@ func sample() Snapshot {
 		Guard:        map[string]uint64{"failures": 6},
 		LockedOut:    1,
 		Limits:       map[string]uint64{"connections": 21, "memory": 1},
+		Collateral:   []Collateral{{Document: "tdx-qe", Expiry: started.Add(time.Hour), Usable: true}, {Document: "root"}},
 		Certificates: &Certificates{Expiry: started.Add(3 * time.Hour), Renewal: started.Add(90 * time.Second)},
 		Facts:        Facts{Version: "v1", Go: "go1", Started: started, TEE: "sim", Simulated: true, Module: "sha384:00", Config: "c", Runtime: "r"},
 	}
@@ -135,7 +136,7 @@ func TestNamesFollowTheConventions(t *testing.T) {
 }
 
 func TestNoLabelNamesAClient(t *testing.T) {
-	allowed := []string{"version", "go_version", "engine", "tee", "module", "config", "runtime", "reason", "limit", "event"}
+	allowed := []string{"version", "go_version", "engine", "tee", "module", "config", "runtime", "reason", "limit", "event", "document"}
 	for _, m := range table() {
 		for _, l := range m.labels {
 			if !slices.Contains(allowed, l) {

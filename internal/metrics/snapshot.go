@@ -26,12 +26,20 @@ type Snapshot struct {
 	Facts     Facts
 
 	Certificates *Certificates // nil if none is in use
+	Collateral   []Collateral  // documents that Intel's evidence is verified with
 }
 
 // Certificates are those that listeners show.
 type Certificates struct {
 	Expiry  time.Time // of the first to expire
 	Renewal time.Time // from when on the first of them should be renewed
+}
+
+// Collateral is a document of the store of collateral.
+type Collateral struct {
+	Document string    // its name, as its file has it
+	Expiry   time.Time // zero if it cannot be read
+	Usable   bool      // it is Intel's, and in its time
 }
 
 // Traffic is what went over all connections since the broker started.

@@ -40,7 +40,7 @@ func traffic(name, help string, read func(t *Traffic) uint64) metric {
 // table lists all metrics but the histogram of step times. docs/metrics.md explains each.
 func table() []metric {
 	var all []metric
-	for _, part := range [][]metric{facts(), quotes(), connections(), sessions(), messages(), refusals(), core()} {
+	for _, part := range [][]metric{facts(), documents(), quotes(), connections(), sessions(), messages(), refusals(), core()} {
 		all = append(all, part...)
 	}
 	return all
@@ -62,6 +62,27 @@ func facts() []metric {
 			func(_ time.Time, c *Certificates) float64 { return float64(c.Expiry.Unix()) }),
 		certificate("vouchmq_certificate_renewal_due", "1 if two thirds of the time of a certificate in use are over.",
 			func(now time.Time, c *Certificates) float64 { return oneIf(!now.Before(c.Renewal)) }),
+	}
+}
+
+// documents are gauges by document, there only if there is a store of collateral.
+func documents() []metric {
+	labels := []string{"document"}
+	return []metric{
+		{"vouchmq_collateral_usable", prometheus.GaugeValue, "1 if a document of the store of collateral is Intel's, and in its time.", labels,
+			func(s *Snapshot, put put) {
+				for _, c := range s.Collateral {
+					put(oneIf(c.Usable), c.Document)
+				}
+			}},
+		{"vouchmq_collateral_expiry_time_seconds", prometheus.GaugeValue, "When a document of the store of collateral expires, in seconds of the Unix clock.", labels,
+			func(s *Snapshot, put put) {
+				for _, c := range s.Collateral {
+					if !c.Expiry.IsZero() {
+						put(float64(c.Expiry.Unix()), c.Document)
+					}
+				}
+			}},
 	}
 }
 

@@ -119,6 +119,7 @@ type Config struct {
 	Authentication *auth.Config
 	Guard          guard.Config // what becomes of those who guess passwords
 	Attestation    Attestation
+	Collateral     Collateral
 
 	batcher *attest.Batcher // of Attester, for all listeners; nil if there is no Attester
 }
@@ -271,15 +272,14 @@ func (l *Listener) check(c *Config) error {
 
 func (l *Listener) checkAddress() error {
 	network, address := (&settings.Listener{Address: l.Address}).Network()
-	if network != "tcp" {
-		return nil // opening it will say
+	if network == "tcp" {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return fmt.Errorf("address %q is not host:port: %w", address, err)
+		}
 	}
-	if _, _, err := net.SplitHostPort(address); err != nil {
-		return fmt.Errorf("address %q is not host:port: %w", address, err)
-	}
-	if l.plain() && !l.Insecure && !settings.Loopback(address) {
+	if l.plain() && !l.Insecure && settings.Beyond(network, address) {
 		return fmt.Errorf("address %s can be reached from other machines, and what goes over a listener of kind %s can be read on the way: "+
-			"use kind attested or tls, bind it to 127.0.0.1, or allow it with \"insecure: true\"", address, l.Kind)
+			"use kind attested or tls, bind it to 127.0.0.1, or allow it with \"insecure: true\"", l.Address, l.Kind)
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ func (s *State) Configure(c *Config) {
 	c.OwnerKey = attest.Sum(s.OwnerCertificate().RawSubjectPublicKeyInfo)
 	c.Certificate = s.Certificate
 	c.ECHKeys = s.ECHKeys
-	c.Attester = sim.NewAttester(s.Sim, c.Runtime)
+	c.Attester = sim.NewAttester(s.Sim, c.Runtime) // unless there is a real one
 	c.Registry = client.Drivers()
 }
 
@@ -153,8 +153,12 @@ func BundleFile(service string) string { return service + ".bundle" }
 
 // WriteBundle writes, beside the state, the bundle for clients of a running broker: it pins owner, module,
 // configuration and the key of the simulated TEE. A bundle that says the same already is left alone;
-// otherwise its serial number grows. It returns the path, and whether the bundle is new.
+// otherwise its serial number grows. It returns the path, and whether the bundle is new. With a real
+// TEE there is none: then what clients should demand is for the owner to say, and not for the machine.
 func (s *State) WriteBundle(broker *Server, now time.Time) (path string, fresh bool, err error) {
+	if !broker.Config().Attester.Platform().Simulated() {
+		return "", false, nil
+	}
 	b, err := s.bundle(broker, now)
 	if err != nil {
 		return "", false, fmt.Errorf("bundle: %w", err)

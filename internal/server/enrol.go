@@ -161,6 +161,9 @@ func PrepareEnrolment(s *settings.Settings, o Opening) (*Enrolling, error) {
 		return nil, work.fail("policy", errors.New("it is missing: its digest is part of what the evidence claims"))
 	}
 	state.Configure(&config)
+	if err := work.tee(state, &config); err != nil {
+		return nil, err
+	}
 	config.Policy = p
 	id, err := config.Identity()
 	if err != nil {

@@ -6,12 +6,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"time"
 
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/attest/tpm"
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/admin"
 	"github.com/vouchmq/vouchmq/internal/auth"
@@ -29,8 +31,11 @@ func Defaults() settings.File {
 		Sys:    metrics.SysConfig{Interval: metrics.DefaultSysInterval},
 		Limits: defaultFileLimits(),
 		MQTT:   settings.MQTT{Shared: "round_robin"},
+		TPM:    settings.TPM{Device: tpm.Device, Bank: "sha256"},
 
-		Attestation: settings.Attestation{Reattest: DefaultReattest, Grace: DefaultGrace},
+		Attestation: settings.Attestation{
+			Reattest: DefaultReattest, Grace: DefaultGrace, Collateral: settings.Collateral{Refresh: DefaultCollateralRefresh},
+		},
 	}
 }
 
@@ -141,6 +146,12 @@ func Open(s *settings.Settings, o Opening) (*Opened, error) {
 		return nil, err
 	}
 	state.Configure(&config)
+	if err := work.collateral(&config); err != nil {
+		return nil, err
+	}
+	if err := work.tee(state, &config); err != nil {
+		return nil, err
+	}
 	if config.Policy = p; p == nil {
 		if config.Policy, err = state.developmentPolicy(config.Runtime); err != nil {
 			return nil, work.fail("policy", err)
@@ -170,10 +181,11 @@ func (o *opener) fixed() {
 		differs bool
 	}{
 		{"service", before.Service != now.Service}, {"public_name", before.PublicName != now.PublicName},
-		{"state", before.State != now.State}, {"owner", before.Owner != now.Owner}, {"tee", before.TEE != now.TEE}, {"engine", before.Engine != now.Engine},
+		{"state", before.State != now.State}, {"owner", before.Owner != now.Owner}, {"tee", before.TEE != now.TEE}, {"tpm", !reflect.DeepEqual(before.TPM, now.TPM)}, {"engine", before.Engine != now.Engine},
 		{"memory", before.Memory != now.Memory}, {"log.redact", before.Log.Redact != now.Log.Redact},
 		{"log.access", before.Log.Access != now.Log.Access}, {"metrics", before.Metrics != now.Metrics},
 		{"admin", before.Admin != now.Admin}, {"sys", before.Sys != now.Sys},
+		{"attestation.collateral", before.Attestation.Collateral != now.Attestation.Collateral},
 		{"authentication", (before.Authentication == nil) != (now.Authentication == nil)},
 	} {
 		if f.differs {
@@ -202,7 +214,9 @@ func (o *Opened) Warn(log *slog.Logger) {
 		o.State.warn(log)
 		return
 	}
-	o.State.warnSimulated(log)
+	if o.Config.Attester.Platform().Simulated() {
+		o.State.warnSimulated(log)
+	}
 }
 
 // Refresh reads keys, certificates and revocation lists anew; all else is as it was. Nothing is made.
@@ -240,6 +254,7 @@ func Check(s *settings.Settings, o Opening) settings.Problems {
 	work.policy()
 	work.listeners(&config)
 	work.checkState()
+	work.checkCollateral()
 	return work.problems
 }
 

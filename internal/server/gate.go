@@ -55,6 +55,7 @@ func (c *Config) terms(ctx context.Context, l *Listener, identity attest.Identit
 	}
 	if l.Kind == Attested {
 		config.Batcher, config.ECHKeys, config.Identity = c.batcher, c.ECHKeys, identity
+		config.EvidenceTimeout = max(c.Attester.Platform().Patience(), c.Policy.Patience())
 		config.RequireClientEvidence = l.RequireEvidence
 		config.Clients = c.appraiser(l)
 		config.Reveal, config.P1WithoutECH = l.Reveal, l.P1WithoutECH

@@ -106,7 +106,7 @@ func (s *Server) logClientCA(old *Config, l *Listener, now time.Time) {
 // warnAhead is how long before the end of a certificate warnings begin.
 const warnAhead = 21 * 24 * time.Hour
 
-// WarnExpiring logs which certificates and revocation lists will soon be of no use, and returns how many. It is meant to
+// WarnExpiring logs which certificates, revocation lists and collateral will soon be of no use, and returns how many. It is meant to
 // be called once a day.
 func (s *Server) WarnExpiring(now time.Time) (count int) {
 	config := s.Config()
@@ -123,7 +123,7 @@ func (s *Server) WarnExpiring(now time.Time) (count int) {
 			count += s.warnLists(l, now)
 		}
 	}
-	return count
+	return count + s.warnCollateral(&config, now)
 }
 
 func (s *Server) warnLists(l *Listener, now time.Time) (count int) {

@@ -43,6 +43,8 @@ type Server struct {
 	sight     sight
 	logins    logins
 	watch     watch
+
+	collateral keeping
 }
 
 // listener is what belongs to the name of a listener. It stays when the listener is closed, for its connections.
@@ -80,6 +82,9 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if s.identity, err = s.config.Identity(); err != nil {
 		return err
 	}
+	if err := s.measure(ctx); err != nil {
+		return err
+	}
 	if err := s.prepareLogins(&s.config); err != nil { // before the core, which is told the methods
 		return err
 	}
@@ -107,6 +112,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err := s.open(&s.config, change); err != nil {
 		return err
 	}
+	s.keepCollateral()
 	return s.startSight(ctx)
 }
 
@@ -245,6 +251,7 @@ func logged(err error) slog.Value {
 func (s *Server) release() error {
 	errs := []error{s.stopSight()}
 	s.watch.stop()
+	s.collateral.stop()
 	if s.engine != nil {
 		errs = append(errs, s.transport.Close())
 		s.engine.Close()

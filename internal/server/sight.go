@@ -131,6 +131,7 @@ func (s *Server) Snapshot(ctx context.Context) (metrics.Snapshot, error) {
 		At: time.Now(), Core: stats.Core, Engine: stats.Engine, Transport: stats.Transport, Facts: s.facts(),
 		Traffic: &metrics.Traffic{PacketsIn: f.PacketsIn, PacketsOut: f.PacketsOut, BytesIn: f.BytesIn, BytesOut: f.BytesOut},
 		Limits:  limitsOfTransport(&stats.Transport), Guard: guarded, LockedOut: locked, Certificates: s.certificates(), Quotes: s.quotes(),
+		Collateral: s.collateralSeen(s.Config().Clock()),
 	}, nil
 }
 

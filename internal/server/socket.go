@@ -60,6 +60,8 @@ func (l *Listener) open(ctx context.Context, sockets *Sockets) (net.Listener, er
 		return l.openPassed(sockets, address)
 	case "unix":
 		return l.openUnix(ctx, address)
+	case "vsock":
+		return openVsock(address)
 	}
 	socket, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {

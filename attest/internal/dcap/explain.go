@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/vouchmq/vouchmq/attest"
 )
 
 // Field is one thing that a report tells, for people.
-type Field struct{ Name, Value string }
+type Field = attest.Field
 
 // Fields tells all of the quote, its certificate and the collateral that could be read, in the order of the quote.
 // Whether any of it is true is what Checks say.
@@ -37,7 +39,7 @@ func (r *Report) Fields() []Field {
 
 type fields []Field
 
-func (f *fields) add(name, value string)        { *f = append(*f, Field{name, value}) }
+func (f *fields) add(name, value string)        { *f = append(*f, Field{Name: name, Value: value}) }
 func (f *fields) hex(name string, value []byte) { f.add(name, hex.EncodeToString(value)) }
 func (f *fields) number(name string, n uint64)  { f.add(name, strconv.FormatUint(n, 10)) }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -26,8 +27,17 @@ func (s *Settings) check() {
 		names[l.Name] = i
 		s.checkListener(path, l)
 	}
+	s.checkURL("attestation.collateral.pcs", s.Attestation.Collateral.PCS)
+	s.checkURL("attestation.collateral.root_crl", s.Attestation.Collateral.RootCRL)
 	if s.Metrics.Address != "" {
 		s.checkHostPort("metrics.address", s.Metrics.Address)
+	}
+}
+
+// checkURL looks at the address of a service, which may be empty. What is fetched is signed, so http will do.
+func (s *Settings) checkURL(path, address string) {
+	if u, err := url.Parse(address); address != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "") {
+		s.wrong(path, "%q is not an address such as https://pccs.example:8081", short(address))
 	}
 }
 
@@ -88,10 +98,15 @@ func (s *Settings) checkPlain(path string, l *Listener) {
 	if l.ClientCertificates != nil {
 		s.wrong(join(path, "client_certificates"), "a listener of kind %s has no TLS", l.Kind)
 	}
-	if network, address := l.Network(); network == "tcp" && !l.Insecure && !Loopback(address) {
+	if network, address := l.Network(); !l.Insecure && Beyond(network, address) {
 		s.wrong(join(path, "address"), "%s can be reached from other machines, and what goes over it can be read on the way: "+
 			"use kind attested or tls, bind it to 127.0.0.1, or say \"insecure: true\"", l.Address)
 	}
+}
+
+// Beyond reports whether others than this machine can reach an address. Of what systemd opened only opening it tells.
+func Beyond(network, address string) bool {
+	return network == "vsock" || network == "tcp" && !Loopback(address)
 }
 
 // Loopback reports whether host:port is of this machine only.
@@ -117,6 +132,10 @@ func (s *Settings) checkAddress(path string, l *Listener) {
 		}
 		if _, err := l.Permissions(); err != nil {
 			s.wrong(join(path, "mode"), "%s", err)
+		}
+	case "vsock":
+		if n, err := strconv.ParseUint(address, 10, 32); err != nil || n == 0 || n == 1<<32-1 {
+			s.wrong(join(path, "address"), "port %q is not a number from 1 to 4294967294: vsock:PORT", short(address))
 		}
 	case "systemd":
 		if address == "" {

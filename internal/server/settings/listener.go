@@ -24,7 +24,7 @@ const (
 type Listener struct {
 	Name    string `yaml:"name" required:"true" doc:"what rules, log and environment call it"`
 	Kind    string `yaml:"kind" required:"true" enum:"tcp|tls|attested|ws|wss" doc:"what secures it: nothing (tcp, ws), TLS (tls, wss), attested TLS (attested); ws and wss are WebSocket"`
-	Address string `yaml:"address" required:"true" doc:"host:port, unix:/path of a socket, or systemd:NAME of a socket that systemd opened"`
+	Address string `yaml:"address" required:"true" doc:"host:port, unix:/path of a socket, systemd:NAME of a socket that systemd opened, or vsock:PORT for the host of this virtual machine or enclave"`
 	Mode    string `yaml:"mode" doc:"permissions of a Unix socket, in octal digits"`
 	// Insecure must be said for a plain listener that others than this machine can reach.
 	Insecure bool `yaml:"insecure" doc:"a listener of kind tcp or ws may be reached from other machines, though all can be read on the way"`
@@ -53,9 +53,9 @@ func (l *Listener) Plain() bool { return l.Kind == KindTCP || l.Kind == KindWS }
 // OverWebSocket reports whether MQTT is carried in WebSocket frames.
 func (l *Listener) OverWebSocket() bool { return l.Kind == KindWS || l.Kind == KindWSS }
 
-// Network splits an address into what opens it (tcp, unix or systemd) and the rest.
+// Network splits an address into what opens it (tcp, unix, systemd or vsock) and the rest.
 func (l *Listener) Network() (network, address string) {
-	for _, network := range []string{"unix", "systemd"} {
+	for _, network := range []string{"unix", "systemd", "vsock"} {
 		if rest, ok := strings.CutPrefix(l.Address, network+":"); ok {
 			return network, rest
 		}

@@ -1,0 +1,222 @@
+package detect
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/vouchmq/vouchmq/attest"
+)
+
+// quote makes the beginning of a quote, which is all that is looked at.
+func quote(version uint16, tee uint32) []byte {
+	b := make([]byte, quoteHeader+enclaveSize+4+8)
+	binary.LittleEndian.PutUint16(b, version)
+	binary.LittleEndian.PutUint16(b[2:], 2)
+	binary.LittleEndian.PutUint32(b[4:], tee)
+	copy(b[vendorAt:], intelVendor)
+	binary.LittleEndian.PutUint32(b[quoteHeader+enclaveSize:], 8)
+	b[len(b)-1] = 0xff
+	return b
+}
+
+func own(t testing.TB) []byte {
+	t.Helper()
+	e := attest.Evidence{Claims: []byte{1}, Quote: attest.Quote{Platform: attest.Sim, Data: []byte{2}}, Proof: attest.Proof{N: 1}}
+	data, err := e.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func snp() []byte {
+	b := make([]byte, reportSize)
+	b[0], b[0x34] = 2, 1
+	return b
+}
+
+func samples(t testing.TB) map[string][]byte {
+	return map[string][]byte{
+		"VouchMQ": own(t), "SGX": quote(3, 0), "TDX quote": quote(4, teeTDX), "TDX": quote(5, teeTDX), "SEV-SNP": snp(),
+		"Nitro": append([]byte{0x84, 0x44}, "...imodule_id"...), "CCA": {0xd9, 0x01, 0x8f, 0xa0},
+		"tagged": tagged(t, quote(3, 0), []byte{0xa0}),
+	}
+}
+
+func TestKinds(t *testing.T) {
+	for name, data := range samples(t) {
+		quoteHex, err := json.Marshal(map[string]string{"QuoteHex": hex.EncodeToString(data)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for wrapping, written := range map[string][]byte{
+			"":                   data,
+			"hexadecimal digits": []byte("0x" + strings.ToUpper(hex.EncodeToString(data)) + "\n"),
+			"base64":             []byte(base64.StdEncoding.EncodeToString(data) + "\n"),
+			"PEM":                pem.EncodeToMemory(&pem.Block{Type: "X", Bytes: data}),
+			"JSON with QuoteHex": quoteHex,
+		} {
+			f, err := Detect(written)
+			if err != nil || !strings.Contains(f.Format, name) {
+				t.Errorf("%s as %q: %+v, %v", name, wrapping, f, err)
+				continue
+			}
+			if wrapping != "" && (len(f.Wrapping) == 0 || f.Wrapping[0] != wrapping) {
+				t.Errorf("%s: wrapping is %q, want %q", name, f.Wrapping, wrapping)
+			}
+		}
+	}
+}
+
+func TestUnknownIsToldWhatIsKnown(t *testing.T) {
+	for _, data := range []string{"", "x", "what is this?", "{}", "\x30\x03\x02\x01\x01", "0x00"} {
+		_, err := Detect([]byte(data))
+		if !errors.Is(err, attest.ErrFormat) || len(data) > 0 && !strings.Contains(err.Error(), "AWS Nitro") {
+			t.Errorf("%q: %v", data, err)
+		}
+	}
+	if _, err := Detect(make([]byte, MaxSize+1)); !errors.Is(err, attest.ErrFormat) {
+		t.Errorf("too large: %v", err)
+	}
+}
+
+func TestPaddingOfSGX(t *testing.T) {
+	f, err := Detect(append(quote(3, 0), make([]byte, 100)...))
+	if err != nil || !bytes.Equal(f.Quote.Data, quote(3, 0)) {
+		t.Errorf("zeros behind a quote: %v", err)
+	}
+	dirty := append(quote(3, 0), 0, 1)
+	if f, err = Detect(dirty); err != nil || !bytes.Equal(f.Quote.Data, dirty) {
+		t.Errorf("something behind a quote must be left for the verifier to refuse: %v", err)
+	}
+}
+
+func tagged(t testing.TB, quote, claims []byte) []byte {
+	t.Helper()
+	data, err := cbor.Marshal(cbor.Tag{Number: tagRATLS, Content: []any{quote, claims}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// certificate makes an RA-TLS certificate; extension makes the value from the digest of the key.
+func certificate(t testing.TB, id asn1.ObjectIdentifier, value []byte, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "enclave"}, NotAfter: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC),
+		ExtraExtensions: []pkix.Extension{{Id: id, Value: value}},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+func padded(sum []byte) []byte { return append(bytes.Clone(sum), make([]byte, 64-len(sum))...) }
+
+func TestRATLS(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keySum := sha512.Sum384(spki)
+	entry, err := cbor.Marshal([]any{7, keySum[:]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims, err := cbor.Marshal(map[string]any{"pubkey-hash": entry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claimsSum, legacySum := sha256.Sum256(claims), sha256.Sum256(spki)
+	for name, c := range map[string]struct {
+		der  []byte
+		want []byte
+	}{
+		"tagged": {certificate(t, oidTagged, tagged(t, quote(4, teeTDX), claims), key), padded(claimsSum[:])},
+		"legacy": {certificate(t, oidLegacy, quote(3, 0), key), padded(legacySum[:])},
+	} {
+		f, err := Detect(c.der)
+		if err != nil || f.RATLS == nil {
+			t.Errorf("%s: %+v, %v", name, f, err)
+			continue
+		}
+		if err := f.RATLS.Bound(c.want); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		c.want[3] ^= 1
+		if err := f.RATLS.Bound(c.want); !errors.Is(err, attest.ErrBinding) {
+			t.Errorf("%s, other report data: %v", name, err)
+		}
+	}
+}
+
+// A claims buffer that the quote signs, copied into a certificate of another key.
+func TestRATLSOfAnotherKey(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := sha256.Sum256([]byte("another key"))
+	claims, err := cbor.Marshal(map[string]any{"pubkey-hash": []any{1, other[:]}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := Detect(certificate(t, oidTagged, tagged(t, quote(3, 0), claims), key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(claims)
+	if err := f.RATLS.Bound(padded(sum[:])); !errors.Is(err, attest.ErrBinding) {
+		t.Errorf("the claims name another key: %v", err)
+	}
+}
+
+func FuzzDetect(f *testing.F) {
+	for _, data := range samples(f) {
+		f.Add(data)
+		f.Add([]byte(hex.EncodeToString(data)))
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(certificate(f, oidTagged, tagged(f, quote(3, 0), []byte{0xa0}), key))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		found, err := Detect(data)
+		if err != nil {
+			return
+		}
+		if found.Format == "" || len(found.Quote.Data) == 0 && found.Evidence == nil {
+			t.Fatalf("found nothing, and no error: %+v", found)
+		}
+		if found.RATLS != nil {
+			found.RATLS.Bound(make([]byte, 64)) // must not panic
+		}
+	})
+}

@@ -1,0 +1,146 @@
+package server
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/nitro"
+	"github.com/vouchmq/vouchmq/attest/sim"
+	"github.com/vouchmq/vouchmq/attest/tpm"
+)
+
+// Values of the key tee that are no platforms.
+const teeAuto = "auto"
+
+// A tee is a kind of TEE that a broker can attest with.
+type tee struct {
+	platform attest.Platform
+	open     func(context.Context, *opener, *State) (attest.Attester, error)
+	absent   error // what open says where there is none
+}
+
+// tees are the kinds, in the order in which auto looks for them: what protects most comes first. auto never takes the simulated one.
+func tees() []tee {
+	return []tee{
+		{attest.Nitro, openNitro, nitro.ErrNoDevice},
+		{attest.TPM, openTPM, tpm.ErrNoDevice},
+		{attest.Sim, openSim, nil},
+	}
+}
+
+// teeTimeout bounds how long a TEE may take to say that it is there.
+const teeTimeout = time.Minute
+
+// tee gives a configuration the TEE that the settings name. A broker that runs keeps its own.
+func (o *opener) tee(state *State, c *Config) (err error) {
+	if running := o.opening.running; running != nil {
+		c.Attester = running.Config.Attester
+	} else if c.Attester, err = o.attester(state); err != nil {
+		return o.fail("tee", err)
+	}
+	t := &c.Limits.Transport.HandshakeTimeout
+	*t = max(*t, c.Attester.Platform().Patience())
+	return nil
+}
+
+func (o *opener) attester(state *State) (attest.Attester, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), teeTimeout)
+	defer cancel()
+	if o.settings.TEE == teeAuto {
+		return o.find(ctx, state)
+	}
+	for _, t := range tees() {
+		if string(t.platform) == o.settings.TEE {
+			return o.openTEE(ctx, &t, state)
+		}
+	}
+	return nil, fmt.Errorf("%q is no TEE that this program knows", o.settings.TEE)
+}
+
+// find looks for a TEE. One that is there and does not work is an error: to go on to the next would be to protect less than was
+// meant.
+func (o *opener) find(ctx context.Context, state *State) (attest.Attester, error) {
+	var looked []string
+	for _, t := range tees() {
+		if t.platform.Simulated() {
+			continue
+		}
+		a, err := o.openTEE(ctx, &t, state)
+		if err == nil || t.absent == nil || !errors.Is(err, t.absent) {
+			return a, err
+		}
+		looked = append(looked, fmt.Sprintf("%s: %v", t.platform, err))
+	}
+	return nil, fmt.Errorf("no TEE was found (%s); \"tee: sim\" is a simulated one, for development", strings.Join(looked, "; "))
+}
+
+func (o *opener) openTEE(ctx context.Context, t *tee, state *State) (attest.Attester, error) {
+	a, err := t.open(ctx, o, state)
+	if err != nil {
+		return nil, err
+	}
+	if o.opening.Log != nil {
+		o.opening.Log.Info("TEE found", "platform", string(t.platform), "chosen_by", o.settings.TEE)
+	}
+	return a, nil
+}
+
+func openSim(_ context.Context, _ *opener, state *State) (attest.Attester, error) {
+	runtime, err := RuntimeDigest()
+	if err != nil {
+		return nil, err
+	}
+	return sim.NewAttester(state.Sim, runtime), nil
+}
+
+func openNitro(context.Context, *opener, *State) (attest.Attester, error) {
+	a, err := nitro.NewAttester()
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func openTPM(ctx context.Context, o *opener, _ *State) (attest.Attester, error) {
+	told := &o.settings.TPM
+	options := tpm.Options{Device: o.path(told.Device), Hash: crypto.SHA256, EventLog: o.path(told.EventLog)}
+	if told.Bank == "sha384" {
+		options.Hash = crypto.SHA384
+	}
+	for _, i := range told.PCRs {
+		options.PCRs = append(options.PCRs, int(i))
+	}
+	if told.Certificate != "" {
+		text, err := os.ReadFile(o.path(told.Certificate))
+		if err != nil {
+			return nil, err
+		}
+		if options.Certificates, err = tpm.DecodeCertificates(text); err != nil {
+			return nil, fmt.Errorf("%s: %w", told.Certificate, err)
+		}
+	}
+	a, err := tpm.NewAttester(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// measure has the platform measure the module, where it can.
+func (s *Server) measure(ctx context.Context) error {
+	m, ok := s.config.Attester.(attest.Measurer)
+	if !ok {
+		return nil
+	}
+	if err := m.Measure(ctx, s.identity.Module); err != nil {
+		return fmt.Errorf("%s: %w", m.Platform(), err)
+	}
+	s.log.Info("module measured", "platform", string(m.Platform()), "module", s.identity.Module.String())
+	return nil
+}
