@@ -19,7 +19,7 @@ var rooms = map[string][]string{
 
 	"internal/server": {"client", "internal/transport", "internal/engine", "internal/module", "atls", "attest/sgx", "attest/tdx",
 		"attest/sevsnp", "attest/tpm", "attest/nitro", "attest/cca", "attest/azure", "attest/sim", "internal/broker", "internal/admin",
-		"internal/metrics", "internal/accesslog", "internal/redact", "internal/auth", "internal/guard", "internal/atomicfile"},
+		"internal/metrics", "internal/accesslog", "internal/redact", "internal/auth", "internal/guard", "internal/atomicfile", "attest/collateral"},
 	"internal/gateway":    {"client", "internal/mqtt"},
 	"internal/transport":  {"internal/engine", "atls", "internal/abi", "internal/mqtt", "internal/accesslog"},
 	"internal/auth":       {"internal/guard", "internal/abi", "internal/mqtt"},

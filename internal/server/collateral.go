@@ -43,6 +43,7 @@ func (o *opener) collateral(c *Config) error {
 	if err != nil {
 		return o.fail("attestation.collateral.directory", err)
 	}
+	o.intel = store
 	c.Collateral = Collateral{Store: store, Refresh: f.Refresh, Client: collateralClient(f)}
 	c.Registry = client.DriversWith(store)
 	return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/collateral"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/tpm"
 	"github.com/vouchmq/vouchmq/internal/abi"
@@ -260,6 +261,7 @@ func Check(s *settings.Settings, o Opening) settings.Problems {
 
 // opener reads the files of settings, and gathers what is wrong with them.
 type opener struct {
+	intel    *collateral.Store // collateral of Intel that goes with quotes; nil: none
 	settings *settings.Settings
 	opening  Opening
 	strict   bool // an expired certificate is a problem

@@ -5,13 +5,18 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/azure"
 	"github.com/vouchmq/vouchmq/attest/nitro"
+	"github.com/vouchmq/vouchmq/attest/sevsnp"
+	"github.com/vouchmq/vouchmq/attest/sgx"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	"github.com/vouchmq/vouchmq/attest/tdx"
 	"github.com/vouchmq/vouchmq/attest/tpm"
 )
 
@@ -28,7 +33,11 @@ type tee struct {
 // tees are the kinds, in the order in which auto looks for them: what protects most comes first. auto never takes the simulated one.
 func tees() []tee {
 	return []tee{
+		{attest.SGX, openSGX, fs.ErrNotExist},
+		{attest.TDX, openTDX, fs.ErrNotExist},
+		{attest.SEVSNP, openSEVSNP, fs.ErrNotExist},
 		{attest.Nitro, openNitro, nitro.ErrNoDevice},
+		{attest.Azure, openAzure, azure.ErrNoAzure},
 		{attest.TPM, openTPM, tpm.ErrNoDevice},
 		{attest.Sim, openSim, nil},
 	}
@@ -97,6 +106,60 @@ func openSim(_ context.Context, _ *opener, state *State) (attest.Attester, error
 		return nil, err
 	}
 	return sim.NewAttester(state.Sim, runtime), nil
+}
+
+// Devices by which the kernel shows that it runs in a confidential VM; quotes are asked for over configfs.
+const (
+	deviceTDX    = "/dev/tdx_guest"
+	deviceSEVSNP = "/dev/sev-guest"
+)
+
+func openSGX(_ context.Context, o *opener, _ *State) (attest.Attester, error) {
+	a, err := sgx.NewAttester("", o.intel)
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func openTDX(_ context.Context, o *opener, _ *State) (attest.Attester, error) {
+	if _, err := os.Stat(deviceTDX); err != nil {
+		return nil, fmt.Errorf("this is no TDX guest: %w", err)
+	}
+	a, err := tdx.NewAttester(o.intel)
+	if err != nil {
+		return nil, err
+	}
+	return measuringTDX{a}, nil
+}
+
+// measuringTDX puts the digest of the module into RTMR3.
+type measuringTDX struct{ *tdx.Attester }
+
+func (m measuringTDX) Measure(_ context.Context, module attest.Digest) error {
+	return m.ExtendModule(module)
+}
+
+func openSEVSNP(_ context.Context, o *opener, _ *State) (attest.Attester, error) {
+	if _, err := os.Stat(deviceSEVSNP); err != nil {
+		return nil, fmt.Errorf("this is no SEV-SNP guest: %w", err)
+	}
+	a, err := sevsnp.NewAttester("") // the host gives the certificate along
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func openAzure(ctx context.Context, o *opener, _ *State) (attest.Attester, error) {
+	a, err := azure.NewAttester(ctx, azure.Options{Device: o.path(o.settings.TPM.Device), Store: o.intel})
+	if errors.Is(err, tpm.ErrNoDevice) {
+		return nil, fmt.Errorf("%w: %w", azure.ErrNoAzure, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 func openNitro(context.Context, *opener, *State) (attest.Attester, error) {

@@ -16,7 +16,7 @@ type File struct {
 	State      string        `yaml:"state" doc:"folder of keys and certificates; what is missing in it is made, but for the certificate of an owner elsewhere"`
 	Owner      string        `yaml:"owner" doc:"file of the owner CA's certificate (PEM): the broker asks that owner for its certificate, see vouchmq enroll; without it the state folder has an owner CA of its own, for development"`
 	Policy     string        `yaml:"policy" required:"true" doc:"file that says who is who, and who may do what"`
-	TEE        string        `yaml:"tee" required:"true" enum:"sim|tpm|nitro|auto" doc:"the TEE to attest with: the simulated one, which protects nothing; the TPM of the machine; the AWS Nitro enclave that it runs in; or the one that is found, and never the simulated one"`
+	TEE        string        `yaml:"tee" required:"true" enum:"sim|sgx|tdx|sevsnp|nitro|azure|tpm|auto" doc:"the TEE to attest with: the simulated one, which protects nothing; the enclave or confidential VM that the broker runs in; the TPM of the machine; or the one that is found, and never the simulated one"`
 	TPM        TPM           `yaml:"tpm" doc:"what is attested with a TPM"`
 	Engine     string        `yaml:"engine" enum:"wasm|native" doc:"how the core runs: as the attested module, or compiled in for comparison"`
 	Memory     uint64        `yaml:"memory" min:"1048576" max:"4294967296" doc:"bytes of memory that the module may have"`
