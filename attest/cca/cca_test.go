@@ -11,8 +11,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -22,6 +20,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/internal/samples"
 )
 
 // machine makes tokens, as a machine and its realm management monitor do.
@@ -273,15 +272,7 @@ func TestAppraisal(t *testing.T) {
 // sample returns recorded evidence; the test is skipped where there is none.
 func sample(t *testing.T, name string) []byte {
 	t.Helper()
-	dir := os.Getenv("VOUCHMQ_SAMPLES")
-	if dir == "" {
-		t.Skip("VOUCHMQ_SAMPLES does not say where recorded evidence is")
-	}
-	data, err := os.ReadFile(filepath.Join(dir, "cca", "trustee", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
+	return samples.Read(t, "cca/trustee/"+name)
 }
 
 func sampleKey(t *testing.T) []byte {

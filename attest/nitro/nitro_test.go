@@ -12,7 +12,6 @@ import (
 	"errors"
 	"maps"
 	"math/big"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/internal/samples"
 )
 
 // cloud is an AWS of our own: a root, a certificate authority below it, and keys of enclaves.
@@ -302,15 +302,7 @@ func debugMode(d *document) {
 // sample returns a real document; the test is skipped where there are none.
 func sample(t *testing.T, name string) []byte {
 	t.Helper()
-	dir := os.Getenv("VOUCHMQ_SAMPLES")
-	if dir == "" {
-		t.Skip("VOUCHMQ_SAMPLES does not say where recorded evidence is")
-	}
-	data, err := os.ReadFile(filepath.Join(dir, "nitro", "evervault", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
+	return samples.Read(t, "nitro/evervault/"+name)
 }
 
 func TestSamples(t *testing.T) {

@@ -19,8 +19,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,6 +34,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/internal/samples"
 )
 
 var made = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
@@ -449,15 +448,11 @@ func TestRoots(t *testing.T) {
 // sample returns recorded evidence; the test is skipped where there is none.
 func sample(t *testing.T, name string) []byte {
 	t.Helper()
-	dir := os.Getenv("VOUCHMQ_SAMPLES")
-	if dir == "" {
-		t.Skip("VOUCHMQ_SAMPLES does not say where recorded evidence is")
-	}
-	return must(os.ReadFile(filepath.Join(dir, filepath.FromSlash(name))))
+	return samples.Read(t, name)
 }
 
-// samples are a plain report, and those within the reports of Azure's paravisor (from byte 32 on).
-func samples(t *testing.T) map[string]attest.Quote {
+// recorded are a plain report, and those within the reports of Azure's paravisor (from byte 32 on).
+func recorded(t *testing.T) map[string]attest.Quote {
 	quotes := map[string]attest.Quote{
 		"trustee": {Data: sample(t, "sev-snp/trustee/test-report.bin"), Endorsements: sample(t, "sev-snp/trustee/test-vcek.der")},
 	}
@@ -484,7 +479,7 @@ func TestSamples(t *testing.T) {
 	conditions := map[string]string{
 		"trustee": "smt provisional_firmware", "azure": "smt provisional_firmware", "evidence-v1.json": "smt", "evidence-v2.json": "smt",
 	}
-	for name, q := range samples(t) {
+	for name, q := range recorded(t) {
 		c, err := judge(v, q, sampled)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -537,7 +532,7 @@ func google(t *testing.T, q attest.Quote, now time.Time) error {
 // What another verifier refuses, this one must not accept.
 func TestAgreesWithAnotherVerifier(t *testing.T) {
 	v := NewVerifier()
-	for name, q := range samples(t) {
+	for name, q := range recorded(t) {
 		if err := google(t, q, sampled); err != nil {
 			t.Errorf("%s: go-sev-guest: %v", name, err)
 		}

@@ -66,6 +66,7 @@ var rooms = map[string][]string{
 	"internal/archtest": {},
 
 	"attest/tpm/tpmtest":     {},                                // for tests
+	"internal/samples":       {},                                // for tests
 	"internal/brokertest":    {"internal/abi", "internal/mqtt"}, // for tests
 	"internal/mqtt/mqtttest": {},                                // for tests
 }

@@ -2,27 +2,18 @@ package examine
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vouchmq/vouchmq/attest/collateral"
+	"github.com/vouchmq/vouchmq/internal/samples"
 )
 
 // published reads published evidence. Tests that need it are skipped elsewhere.
 func published(t *testing.T, name string) []byte {
 	t.Helper()
-	dir := os.Getenv("VOUCHMQ_SAMPLES")
-	if dir == "" {
-		t.Skip("VOUCHMQ_SAMPLES does not say where published evidence is")
-	}
-	data, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
+	return samples.Read(t, name)
 }
 
 func TestPublishedEvidence(t *testing.T) {

@@ -1,0 +1,23 @@
+// Package samples finds recorded evidence of real hardware for tests. It is not part of the repository: the variable
+// VOUCHMQ_SAMPLES names the folder, and tests that need it are skipped elsewhere.
+package samples
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Read returns a file of the folder, by its path below it with slashes. It skips the test where there is no folder.
+func Read(t testing.TB, path string) []byte {
+	t.Helper()
+	dir := os.Getenv("VOUCHMQ_SAMPLES")
+	if dir == "" {
+		t.Skip("VOUCHMQ_SAMPLES does not say where recorded evidence is")
+	}
+	data, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(path)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
