@@ -2,6 +2,8 @@ package attest
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -19,8 +21,19 @@ type Attester interface {
 type Measurer interface {
 	Attester
 	// Measure puts the digest of the module into the register, so that all evidence from then on has it. It is called once,
-	// before the module runs. It returns soon after ctx is done.
+	// before the module runs. It returns soon after ctx is done. A register that holds this module and nothing else already, since
+	// the broker was started before, stays as it is. One that held something else has the module now, and the error is ErrNotAlone.
 	Measure(ctx context.Context, module Digest) error
+}
+
+// ErrNotAlone says that a register has the digest of the module, and of something that was measured before it, so that its value is not that of the module
+// alone. It is no failure: whether it was meant, only who runs the machine knows.
+var ErrNotAlone = errors.New("something else was measured before the module")
+
+// NotAlone returns ErrNotAlone with the values of a register before and after the module was measured.
+func NotAlone(register string, before, after []byte) error {
+	return fmt.Errorf("%w: %s held %x, not zeros: another module since the machine started, or software of the system. It holds %x now. "+
+		"Policies that want this module alone there refuse this machine until it has been restarted", ErrNotAlone, register, before, after)
 }
 
 // Verifier checks quotes of one platform, anywhere and offline.

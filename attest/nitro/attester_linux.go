@@ -83,15 +83,54 @@ func (a *Attester) Attest(ctx context.Context, data attest.ReportData) (attest.Q
 }
 
 // Measure extends PCR16 with the digest of the module, and locks it: only then does it appear in documents, and nothing can
-// be added to it until the enclave ends. A second call fails.
+// be added to it until the enclave ends. If it holds this module and nothing else already, since the broker was started before, it stays as it
+// is; if it is locked with anything else, that is an error.
 func (a *Attester) Measure(ctx context.Context, module attest.Digest) error {
+	r, err := a.send(ctx, &request.DescribePCR{Index: ModulePCR})
+	if err != nil {
+		return fmt.Errorf("read PCR%d: %w", ModulePCR, err)
+	}
+	if r.DescribePCR == nil || len(r.DescribePCR.Data) != attest.DigestSize {
+		return fmt.Errorf("read PCR%d: %s gave an answer without its value", ModulePCR, Device)
+	}
+	before, locked := attest.Digest(r.DescribePCR.Data), r.DescribePCR.Lock
+	alone := before == extended(attest.Digest{}, module)
+	switch {
+	case locked && alone:
+		return nil
+	case locked:
+		return fmt.Errorf("PCR%d is locked and holds %x, which is not what this module makes of it (%s): another one was started before; end the enclave and start it again",
+			ModulePCR, before[:], module)
+	case alone:
+		return a.lock(ctx)
+	}
+	return a.extend(ctx, before, module)
+}
+
+func (a *Attester) extend(ctx context.Context, before, module attest.Digest) error {
 	if _, err := a.send(ctx, &request.ExtendPCR{Index: ModulePCR, Data: module[:]}); err != nil {
 		return fmt.Errorf("extend PCR%d with the module's digest: %w", ModulePCR, err)
 	}
+	if err := a.lock(ctx); err != nil {
+		return err
+	}
+	if (before != attest.Digest{}) {
+		after := extended(before, module)
+		return attest.NotAlone(fmt.Sprintf("PCR%d", ModulePCR), before[:], after[:])
+	}
+	return nil
+}
+
+func (a *Attester) lock(ctx context.Context) error {
 	if _, err := a.send(ctx, &request.LockPCR{Index: ModulePCR}); err != nil {
 		return fmt.Errorf("lock PCR%d: %w", ModulePCR, err)
 	}
 	return nil
+}
+
+// extended is the value of a PCR that has been extended: SHA-384 of its old value and what was added.
+func extended(before, digest attest.Digest) attest.Digest {
+	return attest.Sum(append(before[:], digest[:]...))
 }
 
 func (a *Attester) send(ctx context.Context, r request.Request) (response.Response, error) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -79,6 +80,9 @@ func (d *device) serve(request []byte) []byte {
 		LockPCR *struct {
 			Index uint16 `cbor:"index"`
 		}
+		DescribePCR *struct {
+			Index uint16 `cbor:"index"`
+		}
 	}
 	if err := cbor.Unmarshal(request, &r); err != nil {
 		d.t.Errorf("request: %v", err)
@@ -91,12 +95,10 @@ func (d *device) serve(request []byte) []byte {
 		answer = map[string]any{"Attestation": map[string]any{"document": d.document(r.Attestation.UserData)}}
 	case r.ExtendPCR != nil && d.locked[r.ExtendPCR.Index]:
 		answer = map[string]any{"Error": "ReadOnlyIndex"}
+	case r.DescribePCR != nil:
+		answer = map[string]any{"DescribePCR": map[string]any{"lock": d.locked[r.DescribePCR.Index], "data": d.pcr(r.DescribePCR.Index)}}
 	case r.ExtendPCR != nil:
-		value := d.pcrs[r.ExtendPCR.Index]
-		if value == nil {
-			value = make([]byte, 48)
-		}
-		sum := sha512.Sum384(append(slices.Clone(value), r.ExtendPCR.Data...))
+		sum := sha512.Sum384(append(d.pcr(r.ExtendPCR.Index), r.ExtendPCR.Data...))
 		d.pcrs[r.ExtendPCR.Index] = sum[:]
 		answer = map[string]any{"ExtendPCR": map[string]any{"data": sum[:]}}
 	case r.LockPCR != nil:
@@ -108,6 +110,13 @@ func (d *device) serve(request []byte) []byte {
 		d.t.Errorf("answer: %v", err)
 	}
 	return data
+}
+
+func (d *device) pcr(i uint16) []byte {
+	if value := d.pcrs[i]; value != nil {
+		return slices.Clone(value)
+	}
+	return make([]byte, 48)
 }
 
 // document has the PCRs below 16, and those above that are locked.
@@ -149,11 +158,58 @@ func TestAttester(t *testing.T) {
 	if !slices.Equal(facts.Measurements["pcr16"], want[:]) {
 		t.Errorf("PCR16 is %x, want %x", facts.Measurements["pcr16"], want)
 	}
-	if err := a.Measure(t.Context(), module); err == nil {
-		t.Error("a PCR that is locked was extended")
-	}
 	if err := a.Close(); err != nil || !d.closed {
 		t.Error("the device was not closed", err)
+	}
+}
+
+// An enclave keeps its PCRs while its broker is started again, with the same module or another.
+func TestMeasureAgain(t *testing.T) {
+	one, other := attest.Sum([]byte("a module")), attest.Sum([]byte("another module"))
+	with := func(modules ...attest.Digest) []byte {
+		value := make([]byte, 48)
+		for _, m := range modules {
+			sum := sha512.Sum384(append(value, m[:]...))
+			value = sum[:]
+		}
+		return value
+	}
+	for name, c := range map[string]struct {
+		before []byte
+		locked bool
+		after  []byte
+		says   string // in the error, "" for none
+		want   error
+	}{
+		"first start":                      {nil, false, with(one), "", nil},
+		"started again":                    {with(one), true, with(one), "", nil},
+		"started again, was not locked":    {with(one), false, with(one), "", nil},
+		"another module before":            {with(other), true, with(other), "end the enclave", nil},
+		"locked with nothing":              {make([]byte, 48), true, make([]byte, 48), "end the enclave", nil},
+		"the image has measured something": {with(other), false, with(other, one), "PCR16 held", attest.ErrNotAlone},
+	} {
+		d := newDevice(t)
+		d.pcrs[ModulePCR], d.locked[ModulePCR] = c.before, c.locked
+		a, err := open(d.options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = a.Measure(t.Context(), one)
+		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) || errors.Is(err, attest.ErrNotAlone) != (c.want != nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := d.pcr(ModulePCR); !slices.Equal(got, c.after) || !d.locked[ModulePCR] {
+			t.Errorf("%s: PCR16 is %x, locked %t", name, got, d.locked[ModulePCR])
+		}
+	}
+	d := newDevice(t)
+	d.answer = map[string]any{"DescribePCR": map[string]any{"lock": false, "data": []byte{1}}}
+	a, err := open(d.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Measure(t.Context(), one); err == nil || !strings.Contains(err.Error(), "without its value") {
+		t.Error(err)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-configfs-tsm/configfs/configfsi"
 	"github.com/google/go-configfs-tsm/configfs/fakertmr"
 	"github.com/google/go-configfs-tsm/configfs/faketsm"
+	"github.com/google/go-configfs-tsm/rtmr"
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/internal/dcap"
@@ -29,24 +30,34 @@ type kernel struct {
 	reports *faketsm.ReportSubsystem
 	// before runs before each operation on an attribute; its error is what the kernel gives.
 	before func(operation, attribute string) error
+	rtmr3  func() attest.Digest // that quotes show; nil: zeros
 }
 
 func newKernel(t *testing.T, w *World) *kernel {
 	t.Helper()
-	reports := faketsm.ReportV7(0)
+	k, reports := &kernel{}, faketsm.ReportV7(0)
 	plain := reports.ReadAttr
 	reports.ReadAttr = func(e *faketsm.ReportEntry, attr string) ([]byte, error) {
 		switch attr {
 		case "outblob":
-			return w.Quote(Quote{Version: 4, ReportData: [64]byte(e.InAttrs["inblob"].Value)}), nil
+			return w.Quote(Quote{Version: 4, ReportData: [64]byte(e.InAttrs["inblob"].Value), Body: k.body}), nil
 		case "provider":
 			return []byte("tdx_guest\n"), nil
 		}
 		return plain(e, attr)
 	}
-	return &kernel{reports: reports, Client: &faketsm.Client{Subsystems: map[string]configfsi.Client{
+	k.reports, k.Client = reports, &faketsm.Client{Subsystems: map[string]configfsi.Client{
 		"report": reports, "rtmrs": fakertmr.CreateRtmrSubsystem(t.TempDir()),
-	}}}
+	}}
+	return k
+}
+
+// body puts RTMR3 into the body of a quote.
+func (k *kernel) body(b []byte) {
+	if k.rtmr3 != nil {
+		register := k.rtmr3()
+		copy(b[TDRTMR3:], register[:])
+	}
 }
 
 func (k *kernel) ReadFile(name string) ([]byte, error) {
@@ -220,6 +231,59 @@ func TestContext(t *testing.T) {
 	}
 	if _, err := newAttester(k, nil).Attest(ctx, data); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
+	}
+}
+
+// TestMeasure: a TD keeps RTMR3 while its broker is started again, with the same module or another.
+func TestMeasure(t *testing.T) {
+	one, other := attest.Sum([]byte("module")), attest.Sum([]byte("another module"))
+	for name, c := range map[string]struct {
+		before []attest.Digest // that were extended into it
+		after  attest.Digest
+		want   error
+	}{
+		"first start":           {nil, ExtendedOnce(one), nil},
+		"started again":         {[]attest.Digest{one}, ExtendedOnce(one), nil},
+		"another module before": {[]attest.Digest{other}, extended(ExtendedOnce(other), one), attest.ErrNotAlone},
+		"this and another":      {[]attest.Digest{one, other}, extended(extended(ExtendedOnce(one), other), one), attest.ErrNotAlone},
+	} {
+		k := newKernel(t, New(t))
+		a := newAttester(k, nil)
+		k.rtmr3 = func() attest.Digest {
+			r, err := rtmr.GetDigest(k.Client, 3)
+			if err != nil {
+				t.Error(err)
+				return attest.Digest{}
+			}
+			return attest.Digest(r.Digest)
+		}
+		nowhere := filepath.Join(t.TempDir(), "rtmr3")
+		for _, m := range c.before {
+			if err := a.extend(nowhere, m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		held := k.rtmr3()
+		err := a.measure(t.Context(), nowhere, one)
+		if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) || k.rtmr3() != c.after {
+			t.Errorf("%s: RTMR3 is %v, want %v; %v", name, k.rtmr3(), c.after, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), fmt.Sprintf("held %x", held[:])) {
+			t.Errorf("%s: it does not say what was there: %v", name, err)
+		}
+	}
+}
+
+func TestMeasureFails(t *testing.T) {
+	module := attest.Sum([]byte("module"))
+	k := newKernel(t, New(t))
+	a := newAttester(k, nil)
+	if err := a.measure(t.Context(), t.TempDir()+"/rtmr3", module); !errors.Is(err, attest.ErrAttester) || !strings.Contains(err.Error(), "after it was extended") {
+		t.Errorf("a register that does not change: %v", err)
+	}
+	k.before = times(99, "read", "outblob", syscall.ENXIO)
+	if err := a.Measure(t.Context(), module); !errors.Is(err, syscall.ENXIO) {
+		t.Errorf("no quote to read it from: %v", err)
 	}
 }
 

@@ -223,29 +223,63 @@ func (a *Attester) Registers(ctx context.Context) (map[int][]byte, error) {
 }
 
 // Measure puts the digest of the module into ModulePCR, in all banks of the TPM. A PCR keeps its value until the machine starts again: if
-// it holds this module and nothing else already, since the broker was started before, it stays as it is.
+// it holds this module and nothing else already but what the event log tells of, since the broker was started before, it stays as it is.
 func (a *Attester) Measure(ctx context.Context, module attest.Digest) error {
-	_, err := turn(ctx, a, func(tpm transport.TPM) (struct{}, error) {
-		before, err := a.read(tpm, []int{ModulePCR})
-		if err != nil {
-			return struct{}{}, err
-		}
-		if bytes.Equal(before[0], ModuleRegister(a.options.Hash, module)) {
-			a.measured = module[:]
-			return struct{}{}, nil
-		}
-		_, err = tpm2.PCREvent{
-			PCRHandle: tpm2.AuthHandle{Handle: ModulePCR, Auth: tpm2.PasswordAuth(nil)}, EventData: tpm2.TPM2BEvent{Buffer: module[:]},
-		}.Execute(tpm)
-		if err == nil {
-			a.measured = module[:]
-		}
-		return struct{}{}, err
-	})
+	clean, err := a.booted()
+	if err != nil {
+		return err
+	}
+	before, err := turn(ctx, a, func(tpm transport.TPM) ([]byte, error) { return a.measure(tpm, clean, module) })
 	if err != nil {
 		return fmt.Errorf("put the digest of the module into PCR %d: %w", ModulePCR, err)
 	}
-	return nil
+	after := a.withModule(before, module)
+	if bytes.Equal(before, clean) || bytes.Equal(before, a.withModule(clean, module)) {
+		return nil
+	}
+	return attest.NotAlone(fmt.Sprintf("PCR %d", ModulePCR), before, after)
+}
+
+// measure extends ModulePCR unless that is done, and returns what it held before.
+func (a *Attester) measure(tpm transport.TPM, clean []byte, module attest.Digest) ([]byte, error) {
+	values, err := a.read(tpm, []int{ModulePCR})
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(values[0], a.withModule(clean, module)) {
+		_, err = tpm2.PCREvent{
+			PCRHandle: tpm2.AuthHandle{Handle: ModulePCR, Auth: tpm2.PasswordAuth(nil)}, EventData: tpm2.TPM2BEvent{Buffer: module[:]},
+		}.Execute(tpm)
+	}
+	if err == nil {
+		a.measured = module[:]
+	}
+	return values[0], err
+}
+
+// booted is what ModulePCR holds before a broker starts, as far as is known: what the event log leads to, else zeros.
+func (a *Attester) booted() ([]byte, error) {
+	clean := make([]byte, a.options.Hash.Size())
+	data, err := a.eventLog()
+	if err != nil || data == nil {
+		return clean, err
+	}
+	log, err := ParseEventLog(data)
+	if err != nil {
+		return nil, fmt.Errorf("event log: %w", err)
+	}
+	replayed, err := log.Replay(a.options.Hash)
+	if err != nil {
+		return nil, fmt.Errorf("event log: %w", err)
+	}
+	if value, ok := replayed[ModulePCR]; ok {
+		return value, nil
+	}
+	return clean, nil
+}
+
+func (a *Attester) withModule(before []byte, module attest.Digest) []byte {
+	return extended(a.options.Hash, before, moduleEvent(a.options.Hash, module[:]))
 }
 
 // ModuleRegister returns the value of ModulePCR of a machine on which nothing but this module has been measured there: what a policy

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -325,6 +326,48 @@ func TestOptions(t *testing.T) {
 		t.Error(err)
 	}
 	d.clean(t)
+}
+
+// A machine keeps its PCRs while its broker is started again, with the same module or another.
+func TestMeasureAgain(t *testing.T) {
+	zeros := make([]byte, 32)
+	one, other := attest.Sum([]byte("module")), attest.Sum([]byte("another module"))
+	with := func(before []byte, modules ...attest.Digest) []byte {
+		for _, m := range modules {
+			before = extended(crypto.SHA256, before, moduleEvent(crypto.SHA256, m[:]))
+		}
+		return before
+	}
+	shim := extended(crypto.SHA256, zeros, moduleEvent(crypto.SHA256, []byte("shim")))
+	log := filepath.Join(t.TempDir(), "log")
+	must(t, os.WriteFile(log, logOf(event{ModulePCR, 1, "shim"}), 0o600))
+	for name, c := range map[string]struct {
+		before []byte
+		log    string
+		after  []byte
+		want   error
+	}{
+		"first start":                        {zeros, "", with(zeros, one), nil},
+		"started again":                      {with(zeros, one), "", with(zeros, one), nil},
+		"another module before":              {with(zeros, other), "", with(zeros, other, one), attest.ErrNotAlone},
+		"boot loader":                        {shim, "", with(shim, one), attest.ErrNotAlone},
+		"boot loader, log":                   {shim, log, with(shim, one), nil},
+		"boot loader, log, again":            {with(shim, one), log, with(shim, one), nil},
+		"boot loader, log, another module":   {with(shim, other), log, with(shim, other, one), attest.ErrNotAlone},
+		"not what the log leads to, nothing": {zeros, log, with(zeros, one), attest.ErrNotAlone},
+	} {
+		d := newDevice(t)
+		d.pcrs[ModulePCR] = [32]byte(c.before)
+		a, err := newAttester(t.Context(), Options{EventLog: c.log}, d.open)
+		must(t, err)
+		err = a.Measure(t.Context(), one)
+		if got := d.pcrs[ModulePCR]; !errors.Is(err, c.want) || (err == nil) != (c.want == nil) || !slices.Equal(got[:], c.after) {
+			t.Errorf("%s: PCR %d is %x, want %x; %v", name, ModulePCR, got, c.after, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), fmt.Sprintf("held %x", c.before)) {
+			t.Errorf("%s: it does not say what was there: %v", name, err)
+		}
+	}
 }
 
 func TestEventLogIsSent(t *testing.T) {

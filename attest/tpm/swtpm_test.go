@@ -89,7 +89,9 @@ func TestSoftwareTPM(t *testing.T) {
 	}
 	a, err := tpm.NewAttester(t.Context(), tpm.Options{Device: m.Socket})
 	must(t, err)
-	must(t, a.Measure(t.Context(), attest.Sum([]byte("another module"))))
+	if err := a.Measure(t.Context(), attest.Sum([]byte("another module"))); !errors.Is(err, attest.ErrNotAlone) {
+		t.Errorf("another module before: %v", err)
+	}
 	if bytes.Equal(verify(t, a, data).Measurements["pcr14"], tpm.ModuleRegister(crypto.SHA256, module)) {
 		t.Error("another module was measured, and PCR 14 is the same")
 	}

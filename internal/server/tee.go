@@ -130,14 +130,7 @@ func openTDX(_ context.Context, o *opener, _ *State) (attest.Attester, error) {
 	if err != nil {
 		return nil, err
 	}
-	return measuringTDX{a}, nil
-}
-
-// measuringTDX puts the digest of the module into RTMR3.
-type measuringTDX struct{ *tdx.Attester }
-
-func (m measuringTDX) Measure(_ context.Context, module attest.Digest) error {
-	return m.ExtendModule(module)
+	return a, nil
 }
 
 func openSEVSNP(_ context.Context, o *opener, _ *State) (attest.Attester, error) {
@@ -201,7 +194,12 @@ func (s *Server) measure(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	if err := m.Measure(ctx, s.identity.Module); err != nil {
+	err := m.Measure(ctx, s.identity.Module)
+	if errors.Is(err, attest.ErrNotAlone) {
+		s.log.Warn("MODULE MEASURED ON TOP OF SOMETHING ELSE", "platform", string(m.Platform()), "module", s.identity.Module.String(), "error", err)
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", m.Platform(), err)
 	}
 	s.log.Info("module measured", "platform", string(m.Platform()), "module", s.identity.Module.String())
