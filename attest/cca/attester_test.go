@@ -50,7 +50,6 @@ func TestAttester(t *testing.T) {
 		want     error
 		says     string
 	}{
-		"another VM":      {"sev_guest", token, nil, "another kind of confidential VM"},
 		"busy":            {"arm_cca_guest", tsmtest.Failing(syscall.EBUSY), syscall.EBUSY, "4 attempts"},
 		"device gone":     {"arm_cca_guest", tsmtest.Failing(syscall.ENXIO), syscall.ENXIO, ""},
 		"cut short":       {"arm_cca_guest", func(in []byte) ([]byte, error) { b, _ := token(in); return b[:200], nil }, nil, "the kernel's token"},
@@ -68,8 +67,36 @@ func TestAttester(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, file := range []string{der, der + "-not-there", ""} {
-		if _, err := newAttester(nil, file); !errors.Is(err, attest.ErrAttester) {
+		if _, err := newAttester(newKernel(provider, token), file); !errors.Is(err, attest.ErrAttester) || errors.Is(err, ErrNoRealm) {
 			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
+// Where there is no realm, the kernel or its lack is why; a broker that looks for a TEE looks elsewhere then.
+func TestNoRealm(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer tsmtest.Answer
+		realm  bool
+		says   string
+	}{
+		"another VM":  {tsmtest.Fixed([]byte("sev_guest\n")), false, `attests by "sev_guest"`},
+		"no provider": {tsmtest.Failing(syscall.ENXIO), false, "no such device"},
+		"not root":    {tsmtest.Failing(syscall.EACCES), true, "takes root"},
+		"a realm":     {tsmtest.Fixed([]byte(provider + "\n")), true, "no file with it is named"},
+	} {
+		k := tsmtest.New(map[string]tsmtest.Answer{"provider": c.answer})
+		_, err := newAttester(k, "")
+		if errors.Is(err, ErrNoRealm) == c.realm || err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if len(k.Reports.Entries) != 0 {
+			t.Errorf("%s: %d entries are left behind", name, len(k.Reports.Entries))
+		}
+	}
+	if _, err := os.Stat("/sys/kernel/config/tsm"); err != nil {
+		if _, err := NewAttester(""); !errors.Is(err, ErrNoRealm) {
+			t.Error(err)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/azure"
+	"github.com/vouchmq/vouchmq/attest/cca"
 	"github.com/vouchmq/vouchmq/attest/nitro"
 	"github.com/vouchmq/vouchmq/attest/sevsnp"
 	"github.com/vouchmq/vouchmq/attest/sgx"
@@ -36,6 +37,7 @@ func tees() []tee {
 		{attest.SGX, openSGX, fs.ErrNotExist},
 		{attest.TDX, openTDX, fs.ErrNotExist},
 		{attest.SEVSNP, openSEVSNP, fs.ErrNotExist},
+		{attest.CCA, openCCA, cca.ErrNoRealm},
 		{attest.Nitro, openNitro, nitro.ErrNoDevice},
 		{attest.Azure, openAzure, azure.ErrNoAzure},
 		{attest.TPM, openTPM, tpm.ErrNoDevice},
@@ -137,7 +139,15 @@ func openSEVSNP(_ context.Context, o *opener, _ *State) (attest.Attester, error)
 	if _, err := os.Stat(deviceSEVSNP); err != nil {
 		return nil, fmt.Errorf("this is no SEV-SNP guest: %w", err)
 	}
-	a, err := sevsnp.NewAttester("") // the host gives the certificate along
+	a, err := sevsnp.NewAttester(o.path(o.settings.SEVSNP.Certificate))
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func openCCA(_ context.Context, o *opener, _ *State) (attest.Attester, error) {
+	a, err := cca.NewAttester(o.path(o.settings.CCA.PlatformKey))
 	if err != nil {
 		return nil, err
 	}

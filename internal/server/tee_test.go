@@ -204,7 +204,10 @@ func TestNoTEE(t *testing.T) {
 	for tee, want := range map[string]string{
 		"tee: tpm\ntpm: { device: " + missing + " }":  "tee: there is no TPM",
 		"tee: auto\ntpm: { device: " + missing + " }": "tee: no TEE was found",
-		"tee: nitro": "tee: there is no /dev/nsm",
+		"tee: nitro":  "tee: there is no /dev/nsm",
+		"tee: cca":    "tee: this is no Arm CCA realm",
+		"tee: sevsnp": "tee: this is no SEV-SNP guest",
+		"tee: tdx":    "tee: this is no TDX guest",
 	} {
 		if _, _, err := openMeasured(t, tee); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", tee, err, want)

@@ -37,6 +37,25 @@ func Client() (configfsi.Client, error) {
 	return client, nil
 }
 
+// Provider says by what driver the kernel attests, e.g. tdx_guest. The error is the kernel's: syscall.ENXIO where there is none.
+func Provider(kernel configfsi.Client) (string, error) {
+	client := &tracing{Client: kernel}
+	entry, err := report.CreateOpenReport(client)
+	if err != nil {
+		return "", client.explain(err)
+	}
+	defer func() { _ = entry.Destroy() }() // what counts has been read
+	err = entry.WriteOption("inblob", make([]byte, attest.ReportDataSize))
+	var name []byte
+	if err == nil {
+		name, err = entry.ReadOption("provider")
+	}
+	if err != nil {
+		return "", client.explain(err)
+	}
+	return strings.TrimSpace(string(name)), nil
+}
+
 // Report makes a report. If ctx ends before the kernel answers, the answer is thrown away when it comes.
 func (s *Source) Report(ctx context.Context, data attest.ReportData) (out, aux []byte, err error) {
 	if err := ctx.Err(); err != nil {
@@ -80,7 +99,7 @@ func transient(err error) bool {
 func (s *Source) report(data attest.ReportData) (r *report.Response, err error) {
 	client := &tracing{Client: s.Client}
 	if r, err = report.Get(client, &report.Request{InBlob: data[:], GetAuxBlob: s.Aux}); err != nil {
-		return nil, s.otherProvider(client.explain(err), data)
+		return nil, s.otherProvider(client.explain(err))
 	}
 	if err := s.checkProvider(r.Provider); err != nil {
 		return nil, err
@@ -96,20 +115,12 @@ func (s *Source) checkProvider(name string) error {
 }
 
 // otherProvider says so if a request has failed since it was made to a provider of another kind, which has no certificates to give along.
-func (s *Source) otherProvider(err error, data attest.ReportData) error {
+func (s *Source) otherProvider(err error) error {
 	if !s.Aux || transient(err) {
 		return err
 	}
-	entry, fault := report.CreateOpenReport(s.Client)
-	if fault != nil {
-		return err
-	}
-	defer func() { _ = entry.Destroy() }() // what counts is err
-	if entry.WriteOption("inblob", data[:]) != nil {
-		return err
-	}
-	if name, fault := entry.ReadOption("provider"); fault == nil {
-		if other := s.checkProvider(string(name)); other != nil {
+	if name, fault := Provider(s.Client); fault == nil {
+		if other := s.checkProvider(name); other != nil {
 			return other
 		}
 	}

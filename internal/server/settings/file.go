@@ -16,8 +16,10 @@ type File struct {
 	State      string        `yaml:"state" doc:"folder of keys and certificates; what is missing in it is made, but for the certificate of an owner elsewhere"`
 	Owner      string        `yaml:"owner" doc:"file of the owner CA's certificate (PEM): the broker asks that owner for its certificate, see vouchmq enroll; without it the state folder has an owner CA of its own, for development"`
 	Policy     string        `yaml:"policy" required:"true" doc:"file that says who is who, and who may do what"`
-	TEE        string        `yaml:"tee" required:"true" enum:"sim|sgx|tdx|sevsnp|nitro|azure|tpm|auto" doc:"the TEE to attest with: the simulated one, which protects nothing; the enclave or confidential VM that the broker runs in; the TPM of the machine; or the one that is found, and never the simulated one"`
+	TEE        string        `yaml:"tee" required:"true" enum:"sim|sgx|tdx|sevsnp|cca|nitro|azure|tpm|auto" doc:"the TEE to attest with: the simulated one, which protects nothing; the enclave or confidential VM that the broker runs in; the TPM of the machine; or the one that is found, and never the simulated one"`
 	TPM        TPM           `yaml:"tpm" doc:"what is attested with a TPM"`
+	SEVSNP     SEVSNP        `yaml:"sevsnp" doc:"what a guest of SEV-SNP attests with"`
+	CCA        CCA           `yaml:"cca" doc:"what a realm of Arm CCA attests with"`
 	Engine     string        `yaml:"engine" enum:"wasm|native" doc:"how the core runs: as the attested module, or compiled in for comparison"`
 	Memory     uint64        `yaml:"memory" min:"1048576" max:"4294967296" doc:"bytes of memory that the module may have"`
 	Shutdown   time.Duration `yaml:"shutdown" min:"0s" max:"24h" doc:"time to say farewell to clients and to write what is left"`
@@ -45,6 +47,16 @@ type TPM struct {
 	PCRs        []uint32 `yaml:"pcrs" max:"23" doc:"numbers of the PCRs that are quoted; none given are 0 to 7 and 14, which has the digest of the module"`
 	Certificate string   `yaml:"certificate" doc:"file that vouchmq tpm certify has made (PEM); without it a policy names the key of the TPM"`
 	EventLog    string   `yaml:"event_log" doc:"file of the firmware's event log, to be sent along, such as /sys/kernel/security/tpm0/binary_bios_measurements"`
+}
+
+// SEVSNP says what a guest of SEV-SNP attests with.
+type SEVSNP struct {
+	Certificate string `yaml:"certificate" doc:"file of the certificate of the VCEK or VLEK (PEM or DER), for hosts that do not give it along with each report"`
+}
+
+// CCA says what a realm of Arm CCA attests with.
+type CCA struct {
+	PlatformKey string `yaml:"platform_key" doc:"file of the public half of the platform's attestation key (CPAK; PEM or DER), as the maker of the machine has published it; with tee: cca it must be there"`
 }
 
 // Attestation says when connections that attest must do so again, and what evidence is verified with.

@@ -71,7 +71,7 @@ func TestProblemsHaveTheirPlace(t *testing.T) {
 		{"text that is a number", "service: broker.plant.example", "service: 12", "vouchmq.yaml:2:10: service: text (in quotes"},
 		{"no service", "service: broker.plant.example", "", "vouchmq.yaml: service: it is missing: name of the service"},
 		{"no policy", "policy: policy.yaml", "", "policy: it is missing"},
-		{"other TEE", "tee: sim", "tee: oak", `vouchmq.yaml:4:6: tee: "oak" is not known: use sim, sgx, tdx, sevsnp, nitro, azure, tpm or auto`},
+		{"other TEE", "tee: sim", "tee: oak", `vouchmq.yaml:4:6: tee: "oak" is not known: use sim, sgx, tdx, sevsnp, cca, nitro, azure, tpm or auto`},
 		{"no TEE", "tee: sim", "", "tee: it is missing"},
 		{"level", "level: debug", "level: wran", `log.level: "wran" is not known: use debug, info, warn or error`},
 		{"no vsock port", `kind: attested, address: "127.0.0.1:0"`, `kind: attested, address: "vsock:x"`, `listeners[1].address: port "x" is not a number from 1`},
