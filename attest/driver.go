@@ -74,6 +74,10 @@ var tcbStatuses = []TCBStatus{
 // Known reports whether s is one of the statuses above.
 func (s TCBStatus) Known() bool { return slices.Contains(tcbStatuses, s) }
 
+// ConditionServiceTD is the condition of a TD that is bound to a service TD, such as one for migration, which could move it with all that it knows. A
+// policy names the measurements of those that are meant (service_tds). Only TD reports of TDX 1.5 tell.
+const ConditionServiceTD = "service_td"
+
 // PlatformClaims is what a verified quote says, in the same terms for all platforms.
 type PlatformClaims struct {
 	Platform   Platform

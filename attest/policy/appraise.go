@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -256,6 +257,12 @@ func (r *Requirement) tcbReason(c *attest.PlatformClaims) string {
 // conditionReason names a condition that is not allowed, "" if there is none.
 func (r *Requirement) conditionReason(c *attest.PlatformClaims) string {
 	for _, condition := range c.Conditions {
+		if condition == attest.ConditionServiceTD {
+			if td := hex.EncodeToString(c.Measurements["mrservicetd"]); !slices.Contains(r.Want["service_tds"], td) {
+				return fmt.Sprintf("the TD is bound to service TD %s (service_tds)", td)
+			}
+			continue
+		}
 		if !slices.Contains(r.Want["allow"], condition) {
 			return fmt.Sprintf("the platform is in the condition %q", shorten(condition))
 		}

@@ -87,8 +87,12 @@ func draftPlatform(b *strings.Builder, c *attest.PlatformClaims) {
 			line(fmt.Sprintf("advisories: [%s]", strings.Join(printable(c.Advisories), ", ")), "ACCEPTED although they apply: read them")
 		}
 	}
-	if len(c.Conditions) > 0 {
-		line(fmt.Sprintf("allow: [%s]", strings.Join(c.Conditions, ", ")), "weaker than it could be: accept only what is meant")
+	bound := func(condition string) bool { return condition == attest.ConditionServiceTD }
+	if slices.ContainsFunc(c.Conditions, bound) {
+		line(fmt.Sprintf("service_tds: [%s]", quote(hex.EncodeToString(c.Measurements["mrservicetd"]))), "BOUND TO A SERVICE TD, which may move it elsewhere: accept only one that is meant")
+	}
+	if allow := slices.DeleteFunc(slices.Clone(c.Conditions), bound); len(allow) > 0 {
+		line(fmt.Sprintf("allow: [%s]", strings.Join(allow, ", ")), "weaker than it could be: accept only what is meant")
 	}
 }
 

@@ -26,7 +26,7 @@ const (
 	formList   form = iota // any value will do
 	formScalar             // one value
 	formMap                // name=value; all must hold
-	formStatus             // tcb, advisories and allow: not judged one by one, see tcbReason and conditionReason
+	formStatus             // tcb, advisories, allow and service_tds: not judged one by one, see tcbReason and conditionReason
 )
 
 // The schema of each platform, whether or not this build has a driver for it: a file is read the same way
@@ -86,6 +86,7 @@ var tdxKeys = map[string]keySpec{
 	"rtmr1":         measurement(48),
 	"rtmr2":         measurement(48),
 	"rtmr3":         measurement(48),
+	"service_tds":   {form: formStatus, value: checkHex(48)},
 	"tcb":           tcbWords,
 	"advisories":    advisoryWords,
 }

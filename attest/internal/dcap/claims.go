@@ -18,6 +18,9 @@ func (r *Report) Claims() (attest.PlatformClaims, error) {
 	}
 	if q.TD != nil {
 		c.Debug, c.Measurements, c.Versions = q.TD.Debug(), q.TD.measurements(), q.TD.versions()
+		if q.TD.bound() {
+			c.Conditions = []string{attest.ConditionServiceTD}
+		}
 	} else {
 		c.Debug, c.Measurements, c.Versions = q.Enclave.Debug(), q.Enclave.measurements(), q.Enclave.versions()
 	}

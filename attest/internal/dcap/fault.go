@@ -46,8 +46,6 @@ const (
 	FaultQuoteSignature
 	// FaultTCBLevel: no TCB level matches: the platform is older than everything that Intel knows.
 	FaultTCBLevel
-	// FaultServiceTD: another TD may have a hold on this one.
-	FaultServiceTD
 )
 
 type faultInfo struct {
@@ -73,7 +71,6 @@ var faults = [...]faultInfo{
 	FaultQEIdentity:          {"quoting enclave is not Intel's", attest.ErrSignature},
 	FaultQuoteSignature:      {"signature of the quote is not valid", attest.ErrSignature},
 	FaultTCBLevel:            {"no TCB level matches", attest.ErrTCB},
-	FaultServiceTD:           {"bound to a service TD", attest.ErrPlatform},
 }
 
 // Error returns the fault in a few words.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,6 +98,34 @@ func TestPolicy(t *testing.T) {
 		a.body = put(debug[c.version], 0x07)
 		if v := judge(t, a, c.requirement); !errors.Is(v.Err, attest.ErrDebug) {
 			t.Errorf("version %d in debug mode: %v", c.version, v.Err)
+		}
+	}
+}
+
+// TestServiceTDPolicy: a TD bound to a service TD is refused unless the policy names that one.
+func TestServiceTDPolicy(t *testing.T) {
+	w := New(t)
+	one, other := hex.EncodeToString(append(make([]byte, 47), 1)), hex.EncodeToString(append(make([]byte, 47), 2))
+	for _, c := range []struct {
+		td          byte // last byte of MRSERVICETD, 0: bound to none
+		requirement string
+		kind        attest.Kind // 0: accepted
+	}{
+		{0, "tdx: {}", 0}, {0, "tdx: { service_tds: [" + one + "] }", 0},
+		{1, "tdx: {}", attest.ErrTCB}, {1, "tdx: { service_tds: [" + other + "] }", attest.ErrTCB},
+		{1, "tdx: { service_tds: [" + one + "] }", 0}, {1, "tdx: { service_tds: [" + other + ", " + one + "] }", 0},
+	} {
+		a := attester{w: w, version: 5, body: put(TDMRServiceTD+47, c.td)}
+		v := judge(t, a, c.requirement)
+		if v.Accepted != (c.kind == 0) || c.kind != 0 && (!errors.Is(v.Err, c.kind) || !strings.Contains(v.Err.Error(), one)) {
+			t.Errorf("service TD %d, %s: accepted is %v, %v", c.td, c.requirement, v.Accepted, v.Err)
+			continue
+		}
+		if v.Accepted {
+			draft, err := policy.Draft("td", v.Facts)
+			if err != nil || strings.Contains(string(draft), "service_tds: ['"+one) != (c.td == 1) {
+				t.Errorf("service TD %d is drafted as\n%s%v", c.td, draft, err)
+			}
 		}
 	}
 }

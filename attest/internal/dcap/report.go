@@ -96,3 +96,6 @@ func (t *TDReport) read(r *reader, v15 bool) {
 // Debug reports whether the host can look into the TD. It is the group TUD of TDATTRIBUTES, bits 0 to 7: DEBUG
 // and the kinds of profiling. A TD with any of them is untrusted.
 func (t *TDReport) Debug() bool { return t.Attributes[0] != 0 }
+
+// bound reports whether the TD is bound to a service TD. Without V15 it cannot be told, and MRServiceTD is zero.
+func (t *TDReport) bound() bool { return t.MRServiceTD != [48]byte{} }

@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/vouchmq/vouchmq/attest"
@@ -23,7 +22,6 @@ type Verifier struct {
 	Source Source
 
 	minEvaluation uint32
-	serviceTDs    [][48]byte
 	withoutCRLs   bool
 }
 
@@ -32,14 +30,6 @@ type Verifier struct {
 func (v *Verifier) WithMinEvaluation(number uint32) *Verifier {
 	w := *v
 	w.minEvaluation = number
-	return &w
-}
-
-// WithServiceTDs returns a verifier that accepts TDs bound to service TDs with these values of MRSERVICETD. By default
-// it refuses all, see checkServiceTD.
-func (v *Verifier) WithServiceTDs(accepted ...[48]byte) *Verifier {
-	w := *v
-	w.serviceTDs = slices.Clone(accepted)
 	return &w
 }
 
@@ -142,7 +132,6 @@ var checks = []struct {
 	{"quoting enclave", true, (*appraisal).checkQE},
 	{"signature of the quote", false, (*appraisal).checkSignature},
 	{"TCB level", true, (*appraisal).checkTCB},
-	{"service TD", false, (*appraisal).checkServiceTD}, // +
 }
 
 // Appraise verifies a quote as of the time now. Without collateral it goes on as far as possible, and fails.
@@ -393,17 +382,4 @@ func (a *appraisal) convergeModule(status attest.TCBStatus) (attest.TCBStatus, e
 	}
 	status = converge(status, module)
 	return a.report.Collateral.TCBInfo.relaunch(td, a.sgx.Status, status, module, a.report.QE.Status)
-}
-
-// checkServiceTD refuses a TD that is bound to a service TD nobody has named, such as one for migration, which could
-// move it with all that it knows. Only TD reports of TDX 1.5 tell.
-func (a *appraisal) checkServiceTD() error {
-	td := a.report.Quote.TD
-	if td == nil || !td.V15 {
-		return errSkip
-	}
-	if td.MRServiceTD != [48]byte{} && !slices.Contains(a.serviceTDs, td.MRServiceTD) {
-		return fail(FaultServiceTD, "the TD is bound to service TD %x, which is not one of the %d accepted", td.MRServiceTD, len(a.serviceTDs))
-	}
-	return nil
 }

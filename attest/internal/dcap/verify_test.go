@@ -231,7 +231,6 @@ func faults(t *testing.T) map[string]fault {
 				m["tdxModuleIdentities"] = []any{module}
 			}}, want: dcap.FaultModule, kind: attest.ErrTCB},
 		"module of unknown SVN": {quote: with(v4, func(q *Quote) { q.Body = put(TDTCBSVN, 0, 1, 3) }), want: dcap.FaultTCBLevel, kind: attest.ErrTCB},
-		"service TD":            {quote: Quote{Version: 5, Body: put(TDMRServiceTD, 1)}, want: dcap.FaultServiceTD, kind: attest.ErrPlatform},
 
 		"QE report signed by another":  {quote: with(v4, func(q *Quote) {}), world: otherPCKKey, want: dcap.FaultQESignature, kind: attest.ErrSignature},
 		"QE vouches for another key":   {quote: with(v4, func(q *Quote) { q.VouchFor = newKey(t) }), want: dcap.FaultQEBinding, kind: attest.ErrSignature},
