@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +14,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
+	"github.com/vouchmq/vouchmq/internal/samples"
 )
 
 // sampled is when the certificates of all recorded evidence are valid; intelSampled when Intel's collateral is.
@@ -23,15 +22,6 @@ var (
 	sampled      = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 	intelSampled = time.Date(2025, 6, 25, 12, 0, 0, 0, time.UTC)
 )
-
-func sample(t *testing.T, name string) []byte {
-	t.Helper()
-	dir := os.Getenv("VOUCHMQ_SAMPLES")
-	if dir == "" {
-		t.Skip("VOUCHMQ_SAMPLES does not say where recorded evidence is")
-	}
-	return must(os.ReadFile(filepath.Join(dir, filepath.FromSlash(name))))
-}
 
 // recorded is a quote as the recordings have it, in hexadecimal digits. The signature is bare.
 type recorded struct {
@@ -68,7 +58,7 @@ func binaryQuote(b []byte) (r recorded) {
 
 func readJSON[T any](t *testing.T, name string) (v T) {
 	t.Helper()
-	if err := json.Unmarshal(sample(t, name), &v); err != nil {
+	if err := json.Unmarshal(samples.Read(t, name), &v); err != nil {
 		t.Fatal(err)
 	}
 	return v
@@ -83,9 +73,9 @@ type whole struct {
 
 const folder = "azure-vtpm/trustee/"
 
-// samples are all recordings that are whole: evidence, and what endorses it.
-func samples(t *testing.T) map[string]attest.Quote {
-	block, _ := pem.Decode(sample(t, folder+"snp/vcek.pem"))
+// recordings are all recordings that are whole: evidence, and what endorses it.
+func recordings(t *testing.T) map[string]attest.Quote {
+	block, _ := pem.Decode(samples.Read(t, folder+"snp/vcek.pem"))
 	quotes := map[string]attest.Quote{}
 	add := func(name string, e evidence, q recorded, endorsements []byte) {
 		q.into(&e)
@@ -97,9 +87,9 @@ func samples(t *testing.T) map[string]attest.Quote {
 		dir          string
 		td           []byte
 		endorsements []byte
-	}{{"snp/", nil, block.Bytes}, {"tdx/", sample(t, folder+"tdx/td-quote.bin"), collateral}} {
-		e := evidence{HCL: sample(t, folder+of.dir+"hcl-report.bin"), TDQuote: of.td}
-		add(of.dir+"quote.bin", e, binaryQuote(sample(t, folder+of.dir+"quote.bin")), of.endorsements)
+	}{{"snp/", nil, block.Bytes}, {"tdx/", samples.Read(t, folder+"tdx/td-quote.bin"), collateral}} {
+		e := evidence{HCL: samples.Read(t, folder+of.dir+"hcl-report.bin"), TDQuote: of.td}
+		add(of.dir+"quote.bin", e, binaryQuote(samples.Read(t, folder+of.dir+"quote.bin")), of.endorsements)
 		add(of.dir+"tpm-quote-v1.json", e, readJSON[recorded](t, folder+of.dir+"tpm-quote-v1.json"), of.endorsements)
 	}
 	for _, name := range []string{"snp/evidence-v1.json", "snp/evidence-v2.json", "tdx/evidence-v1.json"} {
@@ -136,7 +126,7 @@ func TestSamples(t *testing.T) {
 		"snp/quote.bin": "smt provisional_firmware", "snp/tpm-quote-v1.json": "smt provisional_firmware",
 		"snp/evidence-v1.json": "smt", "snp/evidence-v2.json": "smt",
 	}
-	quotes := samples(t)
+	quotes := recordings(t)
 	if len(quotes) != 7 {
 		t.Errorf("%d samples", len(quotes))
 	}
@@ -202,9 +192,9 @@ func userData(t *testing.T, q attest.Quote) []byte {
 
 // A quote by a vTPM that is not among the recordings is refused under the key of each of them.
 func TestSampleOfAnotherTPM(t *testing.T) {
-	message, bare := sample(t, folder+"snp/tpm-quote.msg"), sample(t, folder+"snp/tpm-quote.sig")
+	message, bare := samples.Read(t, folder+"snp/tpm-quote.msg"), samples.Read(t, folder+"snp/tpm-quote.sig")
 	v := NewVerifier(nil)
-	for name, q := range samples(t) {
+	for name, q := range recordings(t) {
 		e, _, err := parse(q.Data)
 		if err != nil {
 			t.Fatal(err)

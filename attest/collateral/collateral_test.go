@@ -314,6 +314,35 @@ func TestSpoiled(t *testing.T) {
 	}
 }
 
+// A document whose certificates were not copied along is no absent one: what is missing is named.
+func TestChainIsMissing(t *testing.T) {
+	w := New(t)
+	_, client := newService(t, w, Collateral{})
+	for _, name := range collateral.Names(need) {
+		s := open(t, t.TempDir(), w)
+		fetch(t, s, client)
+		missing := name.String() + ".pem"
+		if err := os.Remove(filepath.Join(s.Dir(), missing)); err != nil {
+			t.Fatal(err)
+		}
+		endorsed := attest.Quote{Data: w.Quote(Quote{Version: 4}), Endorsements: w.Endorsements(Collateral{})}
+		r := appraise(w, s, endorsed, Now)
+		if !errors.Is(r.Err, dcap.FaultNoCollateral) || !strings.Contains(r.Err.Error(), missing) {
+			t.Errorf("without %s: %v", missing, r.Err)
+		}
+		list, err := s.List(Now)
+		named := slices.ContainsFunc(list, func(e collateral.Entry) bool {
+			return e.Name == name && e.Err != nil && strings.Contains(e.Err.Error(), missing)
+		})
+		if err != nil || !named {
+			t.Errorf("without %s: %v, %v", missing, list, err)
+		}
+		if names, err := s.Refresh(t.Context(), client, Now, 0); err != nil || len(names) != 1 || names[0] != name {
+			t.Errorf("%s is refreshed: %v, %v", missing, names, err)
+		}
+	}
+}
+
 func TestRefresh(t *testing.T) {
 	w := New(t)
 	s := open(t, t.TempDir(), w)

@@ -140,10 +140,15 @@ func (s *Store) fetch(ctx context.Context, c *Client, names []Name, now time.Tim
 	return errors.Join(failures...)
 }
 
-// anyChain returns the chain that came with the root's revocation list last time, nil if there is none.
+// anyChain returns the chain that came with the root's revocation list last time, or else that of another document, nil if there is none.
 func (s *Store) anyChain() []byte {
-	chain, _ := s.readFile(Name{Kind: RootCRL}.chainFile())
-	return chain
+	others, _ := s.names()
+	for _, name := range append([]Name{{Kind: RootCRL}}, others...) {
+		if chain, err := s.readFile(name.chainFile()); err == nil {
+			return chain
+		}
+	}
+	return nil
 }
 
 // Refresh fetches anew whatever in the store expires within ahead of now, or cannot be used. It returns what was fetched.

@@ -152,6 +152,10 @@ func (s *Store) read(name Name) (d Document, err error) {
 		return d, err
 	}
 	d.Chain, err = s.readFile(name.chainFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return d, attest.Errorf(attest.ErrTCB, "collateral: %s is in %s, and the certificates of who signed it, %s, are missing: fetch both, or copy the other file, too: %w",
+			name.file(), s.dir, name.chainFile(), dcap.FaultNoCollateral)
+	}
 	return d, err
 }
 

@@ -87,7 +87,7 @@ func (v Verifier) chain(d *document, now time.Time) (leaf *x509.Certificate, exp
 	if err != nil {
 		return nil, expiry, chainError(err)
 	}
-	return leaf, earliest(chains[0]), nil
+	return leaf, attest.FirstExpiry(chains[0]), nil
 }
 
 func chainError(err error) error {
@@ -96,16 +96,6 @@ func chainError(err error) error {
 		return attest.Errorf(attest.ErrFreshness, "attestation document: its certificates are not valid now: %w", err)
 	}
 	return attest.Errorf(attest.ErrSignature, "attestation document: its certificates do not lead to the root of AWS Nitro Enclaves: %w", err)
-}
-
-func earliest(chain []*x509.Certificate) time.Time {
-	first := chain[0].NotAfter
-	for _, c := range chain {
-		if c.NotAfter.Before(first) {
-			first = c.NotAfter
-		}
-	}
-	return first
 }
 
 func checkSignature(m *cose.Sign1Message, leaf *x509.Certificate) error {

@@ -97,13 +97,7 @@ func (v *Verifier) checkChain(e *endorsement, now time.Time) (expiry time.Time, 
 	case err != nil:
 		return expiry, attest.Errorf(attest.ErrSignature, "SEV-SNP report: the certificate of its key is not signed by AMD for %s: %w", e.line.name, err)
 	}
-	expiry = chains[0][0].NotAfter
-	for _, c := range chains[0] {
-		if c.NotAfter.Before(expiry) {
-			expiry = c.NotAfter
-		}
-	}
-	return expiry, nil
+	return attest.FirstExpiry(chains[0]), nil
 }
 
 func (r *report) claims(e *endorsement, expiry time.Time) attest.PlatformClaims {

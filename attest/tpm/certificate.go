@@ -69,10 +69,7 @@ func (c *certificates) check(public []byte, key crypto.PublicKey, now time.Time)
 }
 
 func (c *certificates) expiry() time.Time {
-	if c.ca.NotAfter.Before(c.ak.NotAfter) {
-		return c.ca.NotAfter
-	}
-	return c.ak.NotAfter
+	return attest.FirstExpiry([]*x509.Certificate{c.ak, c.ca})
 }
 
 var hardwareID = regexp.MustCompile(`^tpm:[0-9a-f]{64}$`)

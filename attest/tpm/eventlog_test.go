@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/internal/samples"
 )
 
 // event is one of a log that a test makes. Its digests are of its data.
@@ -144,7 +145,7 @@ func TestEvidenceWithLog(t *testing.T) {
 
 // A log of a confidential machine of a cloud, whose registers 1 and 2 are RTMR0 and RTMR1 of TDX.
 func TestSampleLog(t *testing.T) {
-	data := sample(t, "tdx", "trustee", "CCEL_data_gcp")
+	data := samples.Read(t, "tdx/trustee/CCEL_data_gcp")
 	log, err := ParseEventLog(data[:20349]) // a buffer follows
 	must(t, err)
 	pcrs, err := log.Replay(crypto.SHA384)

@@ -17,8 +17,6 @@ import (
 	"errors"
 	"maps"
 	"math/big"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -28,6 +26,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
+	"github.com/vouchmq/vouchmq/internal/samples"
 )
 
 var now = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
@@ -413,18 +412,6 @@ func TestStructuresAgainstLibrary(t *testing.T) {
 	}
 }
 
-// sample returns recorded evidence; the test is skipped where there is none.
-func sample(t *testing.T, path ...string) []byte {
-	t.Helper()
-	dir := os.Getenv("VOUCHMQ_SAMPLES")
-	if dir == "" {
-		t.Skip("VOUCHMQ_SAMPLES does not say where recorded evidence is")
-	}
-	data, err := os.ReadFile(filepath.Join(append([]string{dir}, path...)...))
-	must(t, err)
-	return data
-}
-
 // The sample has the key as SubjectPublicKeyInfo, of which an AK is made here: of this key nothing proves that it is in a TPM.
 func TestSample(t *testing.T) {
 	var s struct {
@@ -435,7 +422,7 @@ func TestSample(t *testing.T) {
 			PCRs      []string `json:"pcrs"`
 		} `json:"tpm_quote"`
 	}
-	must(t, json.Unmarshal(sample(t, "tpm", "trustee", "tpm_evidence.json"), &s))
+	must(t, json.Unmarshal(samples.Read(t, "tpm/trustee/tpm_evidence.json"), &s))
 	key, err := x509.ParsePKIXPublicKey(s.Key)
 	must(t, err)
 	p := &public{key: key, scheme: algRSASSA, hash: crypto.SHA256}

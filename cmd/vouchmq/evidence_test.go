@@ -22,6 +22,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/ear"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	"github.com/vouchmq/vouchmq/internal/samples"
 )
 
 // command runs one command in this process, and returns its exit status and all that it prints.
@@ -147,18 +148,8 @@ func TestWrongUseOfVerify(t *testing.T) {
 	expect(t, exitAttestation, []string{"verify", evidence, "--report-data", "01"}, "NOT BOUND")
 }
 
-// sample reads published evidence. Tests that need it are skipped elsewhere.
-func sample(t *testing.T, name string) string {
-	t.Helper()
-	dir := os.Getenv("VOUCHMQ_SAMPLES")
-	if dir == "" {
-		t.Skip("VOUCHMQ_SAMPLES does not say where published evidence is")
-	}
-	return filepath.Join(dir, name)
-}
-
 func TestPublishedToken(t *testing.T) {
-	token, key := sample(t, "cca/trustee/cca-example-token.cbor"), sample(t, "cca/trustee/cpak-pub.json")
+	token, key := samples.Path(t, "cca/trustee/cca-example-token.cbor"), samples.Path(t, "cca/trustee/cpak-pub.json")
 	expect(t, exitOK, []string{"verify", token, "--certificate", key}, "SIGNED by the platform key that came with it", "secured")
 	expect(t, exitAttestation, []string{"verify", token}, "name it with --certificate")
 	draft := expect(t, exitOK, []string{"policy", "from-evidence", token, "--certificate", key, "--identity", "realm", "--module", attest.Sum(nil).String()}, "cpak", "rim")
@@ -169,17 +160,17 @@ func TestPublishedToken(t *testing.T) {
 // Each platform's evidence gives a draft that accepts it.
 func TestDraftsOfPublishedEvidence(t *testing.T) {
 	for _, args := range [][]string{
-		{sample(t, "sgx/dcap-qvl/sgx_quote"), "--collateral", sample(t, "sgx/dcap-qvl/sgx_quote_collateral.json"), "--time", "2025-06-25T12:00:00Z"},
-		{sample(t, "tdx/dcap-qvl/tdx_quote"), "--collateral", sample(t, "tdx/dcap-qvl/tdx_quote_collateral.json"), "--time", "2025-06-25T12:00:00Z"},
-		{sample(t, "sev-snp/trustee/test-report.bin"), "--certificate", sample(t, "sev-snp/trustee/test-vcek.der"), "--time", "2026-06-01T12:00:00Z"},
-		{sample(t, "nitro/evervault/valid-attestation-doc-bytes"), "--time", "2022-10-13T08:58:02Z"},
+		{samples.Path(t, "sgx/dcap-qvl/sgx_quote"), "--collateral", samples.Path(t, "sgx/dcap-qvl/sgx_quote_collateral.json"), "--time", "2025-06-25T12:00:00Z"},
+		{samples.Path(t, "tdx/dcap-qvl/tdx_quote"), "--collateral", samples.Path(t, "tdx/dcap-qvl/tdx_quote_collateral.json"), "--time", "2025-06-25T12:00:00Z"},
+		{samples.Path(t, "sev-snp/trustee/test-report.bin"), "--certificate", samples.Path(t, "sev-snp/trustee/test-vcek.der"), "--time", "2026-06-01T12:00:00Z"},
+		{samples.Path(t, "nitro/evervault/valid-attestation-doc-bytes"), "--time", "2022-10-13T08:58:02Z"},
 	} {
 		draft := expect(t, exitOK, append([]string{"policy", "from-evidence", "--identity", "x", "--module", attest.Sum(nil).String()}, args...))
 		file := write(t, t.TempDir(), "policy.yaml", []byte(draft))
 		expect(t, exitOK, append([]string{"verify", "--policy", file}, args...), "ACCEPTED as x")
 		expectTier(t, file, args)
 	}
-	expect(t, exitAttestation, []string{"policy", "from-evidence", sample(t, "nitro/evervault/debug-mode-attestation-doc-bytes"), "--time", "2022-10-12T13:50:06Z", "--identity", "x"}, "debug mode")
+	expect(t, exitAttestation, []string{"policy", "from-evidence", samples.Path(t, "nitro/evervault/debug-mode-attestation-doc-bytes"), "--time", "2022-10-12T13:50:06Z", "--identity", "x"}, "debug mode")
 }
 
 // expectTier checks that a bare quote that a policy accepts is not affirmed as a whole, for nobody has seen its module.
@@ -211,7 +202,7 @@ type service struct {
 
 func newService(t *testing.T) *service {
 	t.Helper()
-	data, err := os.ReadFile(sample(t, "tdx/dcap-qvl/tdx_quote_collateral.json"))
+	data, err := os.ReadFile(samples.Path(t, "tdx/dcap-qvl/tdx_quote_collateral.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +247,7 @@ func TestCollateral(t *testing.T) {
 	server := httptest.NewServer(newService(t))
 	defer server.Close()
 	dir := filepath.Join(t.TempDir(), "store")
-	quote := sample(t, "tdx/dcap-qvl/tdx_quote")
+	quote := samples.Path(t, "tdx/dcap-qvl/tdx_quote")
 	store := []string{"--dir", dir, "--time", "2025-06-25T12:00:00Z"}
 	fetch := append([]string{"collateral", "fetch", quote, "--pcs", server.URL, "--root-crl", server.URL + "/root"}, store...)
 
@@ -278,11 +269,11 @@ func TestCollateral(t *testing.T) {
 func TestAnnouncedRecovery(t *testing.T) {
 	s := newService(t)
 	var later map[string]string
-	data, err := os.ReadFile(sample(t, "tdx/dcap-qvl/tdx_quote_outdated_collateral.json"))
+	data, err := os.ReadFile(samples.Path(t, "tdx/dcap-qvl/tdx_quote_outdated_collateral.json"))
 	if err == nil {
 		err = json.Unmarshal(data, &later)
 	}
-	current, err2 := os.ReadFile(sample(t, "tdx/automata/0625_tcbinfov3_90C06F000000.json"))
+	current, err2 := os.ReadFile(samples.Path(t, "tdx/automata/0625_tcbinfov3_90C06F000000.json"))
 	if err != nil || err2 != nil {
 		t.Fatal(err, err2)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/collateral"
 	"github.com/vouchmq/vouchmq/internal/metrics"
+	"github.com/vouchmq/vouchmq/internal/samples"
 	"github.com/vouchmq/vouchmq/internal/server"
 )
 
@@ -103,14 +104,7 @@ func TestCollateralThatOthersFill(t *testing.T) {
 
 // TestPublishedCollateral: what Intel has signed is taken.
 func TestPublishedCollateral(t *testing.T) {
-	samples := os.Getenv("VOUCHMQ_SAMPLES")
-	if samples == "" {
-		t.Skip("VOUCHMQ_SAMPLES does not say where recorded evidence is")
-	}
-	data, err := os.ReadFile(filepath.Join(samples, "sgx", "dcap-qvl", "sgx_quote_collateral.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := samples.Read(t, "sgx/dcap-qvl/sgx_quote_collateral.json")
 	var published map[string]string
 	if err := json.Unmarshal(data, &published); err != nil {
 		t.Fatal(err)
@@ -186,14 +180,7 @@ func (r recorded) Attest(context.Context, attest.ReportData) (attest.Quote, erro
 
 // TestVerifiersUseTheStore: what the store has for a quote's platform counts, here something that cannot be used.
 func TestVerifiersUseTheStore(t *testing.T) {
-	samples := os.Getenv("VOUCHMQ_SAMPLES")
-	if samples == "" {
-		t.Skip("VOUCHMQ_SAMPLES does not say where recorded evidence is")
-	}
-	quote, err := os.ReadFile(filepath.Join(samples, "sgx", "dcap-qvl", "sgx_quote"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	quote := samples.Read(t, "sgx/dcap-qvl/sgx_quote")
 	path := writeFiles(t, collateralSettings)
 	opened, err := openFile(path, server.Opening{Now: time.Now()})
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"encoding/pem"
 	"fmt"
 	"time"
+
+	"github.com/vouchmq/vouchmq/attest"
 )
 
 // Names of Intel's certificates (Intel SGX PCK Certificate and CRL Profile, section 1.4).
@@ -118,13 +120,7 @@ func (c chain) checkTime(now time.Time) error {
 	return nil
 }
 
-func (c chain) expiry() time.Time {
-	first := c[0].NotAfter
-	for _, certificate := range c[1:] {
-		first = earlier(first, certificate.NotAfter)
-	}
-	return first
-}
+func (c chain) expiry() time.Time { return attest.FirstExpiry(c) }
 
 // window is the time in which something holds.
 type window struct {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-tdx-guest/verify"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/internal/samples"
 )
 
 // oracle asks another implementation, which knows TDX only. It never trusts this one's reading of anything; it
@@ -52,7 +53,6 @@ func (s served) Get(address string) (map[string][]string, []byte, error) {
 // TestOracle: another implementation agrees on published quotes, but for one known fault: it reports the status of the TDX
 // module for that of the platform, and so accepts platforms that are out of date.
 func TestOracle(t *testing.T) {
-	s := openSamples(t)
 	const wrong = true
 	for _, c := range []struct {
 		quote      string
@@ -72,7 +72,7 @@ func TestOracle(t *testing.T) {
 		{"tdx/dcap-qvl/tdx_quote", tdxQvl, "2026-06-01", false},      // stale
 		{"tdx/dcap-qvl/tdx_quote", tdxOutdated, "2026-02-23", false}, // another platform's
 	} {
-		d, quote := s.documents(t, c.collateral), s.quote(t, c.quote)
+		d, quote := sampleDocuments(t, c.collateral), sampleQuote(t, c.quote)
 		endorsements, err := d.Encode()
 		if err != nil {
 			t.Fatal(err)
@@ -92,22 +92,20 @@ func TestOracle(t *testing.T) {
 
 // TestOraclePanics: a quote with a size that goes beyond its end, which panics another implementation, is malformed.
 func TestOraclePanics(t *testing.T) {
-	s := openSamples(t)
-	quote := s.read(t, "tdx/dcap-qvl/tdx_quote")
+	quote := samples.Read(t, "tdx/dcap-qvl/tdx_quote")
 	quote[1218], quote[1219] = 0xFF, 0xFF
 	if _, err := ParseQuote(quote); !errors.Is(err, FaultFormat) {
 		t.Error(err)
 	}
-	if err := oracle(quote, s.documents(t, tdxQvl), "2025-06-25"); err == nil || !strings.Contains(err.Error(), "panic") {
+	if err := oracle(quote, sampleDocuments(t, tdxQvl), "2025-06-25"); err == nil || !strings.Contains(err.Error(), "panic") {
 		t.Errorf("the oracle no longer panics, it says %v: see whether it can be trusted with more", err)
 	}
 }
 
 // TestOracleReads: fields of published quotes are where another implementation finds them.
 func TestOracleReads(t *testing.T) {
-	s := openSamples(t)
 	for _, name := range []string{"tdx/dcap-qvl/tdx_quote", "tdx/trustee/tdx_quote_4.dat", "tdx/dcap-qvl/quote-from-tappd.hex"} {
-		data := s.quote(t, name)
+		data := sampleQuote(t, name)
 		q, err := ParseQuote(data)
 		if err != nil {
 			t.Fatal(err)

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vouchmq/vouchmq/internal/samples"
 )
 
 // otherRoot matches what makes, or takes, another root than Intel's.
@@ -58,8 +60,7 @@ func TestIntelRoot(t *testing.T) {
 	if sum := sha256.Sum256(der); err != nil || hex.EncodeToString(sum[:]) != "a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e" {
 		t.Errorf("the pinned key has digest %x, %v", sum, err)
 	}
-	s := openSamples(t)
-	text := s.read(t, "sgx/intel-sgx-root-ca.pem")
+	text := samples.Read(t, "sgx/intel-sgx-root-ca.pem")
 	c, err := readChain(text)
 	if err != nil || len(c) != 1 || !IntelRoot().is(c[0].PublicKey) {
 		t.Error(err)

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,33 +12,13 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/internal/samples"
 )
 
-// samples reads published evidence from a folder that VOUCHMQ_SAMPLES names. It is not part of the repository.
-type samples struct{ dir string }
-
-func openSamples(t testing.TB) samples {
+// sampleQuote reads a raw quote, one in hexadecimal digits, or one within JSON.
+func sampleQuote(t testing.TB, name string) []byte {
 	t.Helper()
-	dir := os.Getenv("VOUCHMQ_SAMPLES")
-	if dir == "" {
-		t.Skip("VOUCHMQ_SAMPLES names no folder of published quotes: the tests with own fixtures cover the same checks")
-	}
-	return samples{dir}
-}
-
-func (s samples) read(t testing.TB, name string) []byte {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(s.dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
-
-// quote reads a raw quote, one in hexadecimal digits, or one within JSON.
-func (s samples) quote(t testing.TB, name string) []byte {
-	t.Helper()
-	data := s.read(t, name)
+	data := samples.Read(t, name)
 	switch filepath.Ext(name) {
 	case ".json":
 		var w struct{ QuoteHex string }
@@ -67,31 +46,31 @@ type collateral struct {
 	base, tcbInfo, qeIdentity, pckCRL string
 }
 
-func (s samples) documents(t testing.TB, c collateral) *Documents {
+func sampleDocuments(t testing.TB, c collateral) *Documents {
 	t.Helper()
-	d, err := ParseDocuments(s.read(t, c.base))
+	d, err := ParseDocuments(samples.Read(t, c.base))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.tcbInfo != "" {
-		d.TCBInfo = s.signed(t, c.tcbInfo, memberTCBInfo, d.TCBInfo.Chain)
+		d.TCBInfo = sampleSigned(t, c.tcbInfo, memberTCBInfo, d.TCBInfo.Chain)
 	}
 	if c.qeIdentity != "" {
-		d.QEIdentity = s.signed(t, c.qeIdentity, memberQEIdentity, d.QEIdentity.Chain)
+		d.QEIdentity = sampleSigned(t, c.qeIdentity, memberQEIdentity, d.QEIdentity.Chain)
 	}
 	if c.pckCRL != "" {
-		platform, err := ParseDocuments(s.read(t, "tdx/dcap-qvl/tdx_quote_collateral.json"))
+		platform, err := ParseDocuments(samples.Read(t, "tdx/dcap-qvl/tdx_quote_collateral.json"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.PCKCRL, d.PCKCRLChain = s.read(t, c.pckCRL), platform.PCKCRLChain
+		d.PCKCRL, d.PCKCRLChain = samples.Read(t, c.pckCRL), platform.PCKCRLChain
 	}
 	return d
 }
 
-func (s samples) signed(t testing.TB, name, member string, chain []byte) Signed {
+func sampleSigned(t testing.TB, name, member string, chain []byte) Signed {
 	t.Helper()
-	signed, err := splitSigned(s.read(t, name), member, chain)
+	signed, err := splitSigned(samples.Read(t, name), member, chain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +109,6 @@ var (
 
 // TestSamples: each published quote with its collateral gives the published result.
 func TestSamples(t *testing.T) {
-	s := openSamples(t)
 	uptodate, late := attest.TCBUpToDate, attest.TCBOutOfDate
 	for _, c := range []struct {
 		quote      string
@@ -173,12 +151,12 @@ func TestSamples(t *testing.T) {
 			qeIdentity: "sgx/automata/0625_identity.json"}, day: "2025-06-20", noCRLs: true, err: FaultCollateralMismatch},
 	} {
 		t.Run(filepath.Base(c.quote)+" "+c.day, func(t *testing.T) {
-			endorsements, err := s.documents(t, c.collateral).Encode()
+			endorsements, err := sampleDocuments(t, c.collateral).Encode()
 			if err != nil {
 				t.Fatal(err)
 			}
 			v := &Verifier{TEE: c.tee, Root: IntelRoot(), withoutCRLs: c.noCRLs}
-			quote := attest.Quote{Platform: c.tee.Platform(), Data: s.quote(t, c.quote), Endorsements: endorsements}
+			quote := attest.Quote{Platform: c.tee.Platform(), Data: sampleQuote(t, c.quote), Endorsements: endorsements}
 			r := v.Appraise(quote, at(c.day))
 			if c.err != nil {
 				if !errors.Is(r.Err, c.err) {
@@ -216,7 +194,6 @@ func statusOf(l *Level) attest.TCBStatus {
 // TestSamplesWithoutCollateral: chains and signatures of all published quotes hold, and without collateral that is
 // not enough.
 func TestSamplesWithoutCollateral(t *testing.T) {
-	s := openSamples(t)
 	for _, c := range []struct {
 		quote string
 		tee   TEE
@@ -236,7 +213,7 @@ func TestSamplesWithoutCollateral(t *testing.T) {
 	} {
 		t.Run(filepath.Base(c.quote), func(t *testing.T) {
 			v := &Verifier{TEE: c.tee, Root: IntelRoot()}
-			r := v.Appraise(attest.Quote{Data: s.quote(t, c.quote)}, at("2026-06-01"))
+			r := v.Appraise(attest.Quote{Data: sampleQuote(t, c.quote)}, at("2026-06-01"))
 			if !errors.Is(r.Err, FaultNoCollateral) {
 				t.Fatal(r.Err)
 			}
@@ -260,8 +237,7 @@ func TestSamplesWithoutCollateral(t *testing.T) {
 
 // TestSampleBits: of a published quote, too, no bit of what is signed can be changed. It is every 11th.
 func TestSampleBits(t *testing.T) {
-	s := openSamples(t)
-	d, data := s.documents(t, tdxQvl), s.read(t, "tdx/dcap-qvl/tdx_quote")
+	d, data := sampleDocuments(t, tdxQvl), samples.Read(t, "tdx/dcap-qvl/tdx_quote")
 	c, err := d.Open(IntelRoot())
 	if err != nil {
 		t.Fatal(err)
@@ -287,22 +263,21 @@ func (o only) MinEvaluation(TEE) uint32             { return 0 }
 
 // TestSamplesOfAnotherRoot: Intel's own test data has the right names and another key.
 func TestSamplesOfAnotherRoot(t *testing.T) {
-	s := openSamples(t)
 	const dir = "sgx/intel-qvl-TESTROOT/"
-	if _, err := ParseQuote(s.read(t, dir+"quote.dat")); !errors.Is(err, FaultUnsupported) {
+	if _, err := ParseQuote(samples.Read(t, dir+"quote.dat")); !errors.Is(err, FaultUnsupported) {
 		t.Error("quote:", err)
 	}
-	root := s.read(t, dir+"trustedRootCaCert.pem")
-	pck := append(s.read(t, dir+"pckCert.pem"), s.read(t, dir+"pckSignChain.pem")...)
+	root := samples.Read(t, dir+"trustedRootCaCert.pem")
+	pck := append(samples.Read(t, dir+"pckCert.pem"), samples.Read(t, dir+"pckSignChain.pem")...)
 	if _, err := verifyPCK(pck, IntelRoot()); !errors.Is(err, FaultRoot) && !errors.Is(err, FaultChain) {
 		t.Error("PCK chain:", err)
 	}
-	signing := s.read(t, dir+"tcbSignChain.pem")
+	signing := samples.Read(t, dir+"tcbSignChain.pem")
 	for name, err := range map[string]error{
-		"TCB info": openError(OpenTCBInfo(s.signed(t, dir+"tcbInfo.json", memberTCBInfo, signing), IntelRoot())),
-		"identity": openError(OpenQEIdentity(s.signed(t, dir+"qeIdentity.json", memberQEIdentity, signing), IntelRoot())),
-		"root CRL": openError(OpenRootCRL(s.read(t, dir+"rootCaCrl.der"), root, IntelRoot())),
-		"PCK CRL":  openError(OpenPCKCRL(s.read(t, dir+"intermediateCaCrl.der"), s.read(t, dir+"pckSignChain.pem"), IntelRoot())),
+		"TCB info": openError(OpenTCBInfo(sampleSigned(t, dir+"tcbInfo.json", memberTCBInfo, signing), IntelRoot())),
+		"identity": openError(OpenQEIdentity(sampleSigned(t, dir+"qeIdentity.json", memberQEIdentity, signing), IntelRoot())),
+		"root CRL": openError(OpenRootCRL(samples.Read(t, dir+"rootCaCrl.der"), root, IntelRoot())),
+		"PCK CRL":  openError(OpenPCKCRL(samples.Read(t, dir+"intermediateCaCrl.der"), samples.Read(t, dir+"pckSignChain.pem"), IntelRoot())),
 	} {
 		if !errors.Is(err, FaultRoot) && !errors.Is(err, FaultChain) {
 			t.Errorf("%s: %v", name, err)

@@ -10,12 +10,6 @@ import (
 	"github.com/vouchmq/vouchmq/internal/samples"
 )
 
-// published reads published evidence. Tests that need it are skipped elsewhere.
-func published(t *testing.T, name string) []byte {
-	t.Helper()
-	return samples.Read(t, name)
-}
-
 func TestPublishedEvidence(t *testing.T) {
 	const june, own = "2026-06-01T12:00:00Z", "2025-06-25T12:00:00Z"
 	for _, c := range []struct {
@@ -59,9 +53,9 @@ func TestPublishedEvidence(t *testing.T) {
 			}
 			o := Options{Now: at}
 			if c.endorsements != "" {
-				o.Endorsements = published(t, c.endorsements)
+				o.Endorsements = samples.Read(t, c.endorsements)
 			}
-			r, err := Examine(t.Context(), published(t, c.file), o)
+			r, err := Examine(t.Context(), samples.Read(t, c.file), o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,7 +81,7 @@ func TestPublishedEvidenceWithAStore(t *testing.T) {
 		Root    string `json:"root_ca_crl"`
 		CRL     string `json:"pck_crl"`
 	}
-	if err := json.Unmarshal(published(t, "tdx/dcap-qvl/tdx_quote_collateral.json"), &chains); err != nil {
+	if err := json.Unmarshal(samples.Read(t, "tdx/dcap-qvl/tdx_quote_collateral.json"), &chains); err != nil {
 		t.Fatal(err)
 	}
 	at := time.Date(2025, 6, 25, 12, 0, 0, 0, time.UTC)
@@ -100,8 +94,8 @@ func TestPublishedEvidenceWithAStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, d := range []collateral.Document{
-		{Name: collateral.Name{Kind: collateral.TCBInfo, TEE: collateral.TDX, FMSPC: fmspc}, Body: published(t, "tdx/automata/0625_tcbinfov3_00806f050000.json"), Chain: []byte(chains.TCBInfo)},
-		{Name: collateral.Name{Kind: collateral.QEIdentity, TEE: collateral.TDX}, Body: published(t, "tdx/automata/0625_qe_td.json"), Chain: []byte(chains.TCBInfo)},
+		{Name: collateral.Name{Kind: collateral.TCBInfo, TEE: collateral.TDX, FMSPC: fmspc}, Body: samples.Read(t, "tdx/automata/0625_tcbinfov3_00806f050000.json"), Chain: []byte(chains.TCBInfo)},
+		{Name: collateral.Name{Kind: collateral.QEIdentity, TEE: collateral.TDX}, Body: samples.Read(t, "tdx/automata/0625_qe_td.json"), Chain: []byte(chains.TCBInfo)},
 		{Name: collateral.Name{Kind: collateral.PCKCRL, CA: collateral.CAPlatform}, Body: fromHex(t, chains.CRL), Chain: []byte(chains.PCKCRL)},
 		{Name: collateral.Name{Kind: collateral.RootCRL}, Body: fromHex(t, chains.Root), Chain: []byte(chains.TCBInfo)},
 	} {
@@ -109,7 +103,7 @@ func TestPublishedEvidenceWithAStore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r, err := Examine(t.Context(), published(t, "tdx/automata/quotev4.hex"), Options{Store: store, Now: at})
+	r, err := Examine(t.Context(), samples.Read(t, "tdx/automata/quotev4.hex"), Options{Store: store, Now: at})
 	if err != nil {
 		t.Fatal(err)
 	}
