@@ -17,6 +17,7 @@ type Found struct {
 	Wrapping []string         // that was taken off, outermost first: hexadecimal digits, base64, ...
 	Quote    attest.Quote     // of whatever it is
 	Evidence *attest.Evidence // of VouchMQ's own evidence, else nil
+	Parts    *Parts           // of evidence that comes in parts, which Quote does not have then, else nil
 	RATLS    *RATLS           // of an RA-TLS certificate, else nil
 }
 
@@ -33,6 +34,10 @@ func detectors() []detector {
 		{"AMD SEV-SNP attestation report", readSNP},
 		{"AWS Nitro Enclaves attestation document", readNitro},
 		{"Arm CCA attestation token", readCCA},
+		{"quote of a TPM 2.0 (TPMS_ATTEST)", readTPM},
+		{"HCL report of Azure", readHCL},
+		{"VouchMQ's evidence of a TPM or of Azure", readObject},
+		{"JSON with a TPM quote or an HCL report", readJSON},
 		{"RA-TLS certificate (X.509)", readRATLS},
 		{"tagged quote of RA-TLS (CBOR tag 60000)", readTagged},
 	}

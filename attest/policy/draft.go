@@ -38,6 +38,10 @@ var drafted = map[attest.Platform][][2]string{
 		{"cpak", "the platform's key: this very machine, if its maker has told so"}, {"firmware", "the platform's firmware"}, {"implementation_id", "the make of the platform"},
 		{"rim", "the realm's initial memory"}, {"rem0", "measured at run time"}, {"rem1", "measured at run time"}, {"rem2", "measured at run time"}, {"rem3", "measured at run time"},
 	},
+	attest.Azure: {
+		{"measurement", "Microsoft's paravisor"}, {"host_data", "data that the host gave at launch"}, {"id_key_digest", "who signed the paravisor"},
+		{"mrtd", "Microsoft's paravisor"},
+	},
 	attest.Sim: {{"key", "of the simulated TEE"}, {"measurement", "as the simulated TEE claims"}},
 }
 
@@ -81,7 +85,7 @@ func draftPlatform(b *strings.Builder, c *attest.PlatformClaims) {
 		}
 	}
 	draftVersions(line, c)
-	if _, graded := schema[c.Platform]["tcb"]; graded {
+	if _, graded := schema[c.Platform]["tcb"]; graded && c.TCB != attest.TCBNotApplicable {
 		line(fmt.Sprintf("tcb: [%s]", c.TCB), "as it is now; Intel's status falls when vulnerabilities become known")
 		if len(c.Advisories) > 0 {
 			line(fmt.Sprintf("advisories: [%s]", strings.Join(printable(c.Advisories), ", ")), "ACCEPTED although they apply: read them")
@@ -108,13 +112,13 @@ func draftVersions(line func(text, comment string), c *attest.PlatformClaims) {
 	case attest.SGX:
 		line(fmt.Sprintf("isv_prod_id: %d", c.Versions["isv_prod_id"]), "product, of those of one signer")
 		line(fmt.Sprintf("min_isv_svn: %d", c.Versions["isv_svn"]), "least security version of the enclave")
-	case attest.SEVSNP:
-		line(fmt.Sprintf("vmpl: %d", c.Versions["vmpl"]), "privilege level that asked for the report, 0 is the highest")
-		line("min_tcb: { "+strings.Join(pairs(c, schema[attest.SEVSNP]["min_tcb"].names), ", ")+" }", "least versions of AMD's firmware")
-	case attest.TPM:
-		registers := pcrs(c)
-		if len(registers) > 0 {
-			line("pcrs: { "+strings.Join(registers, ", ")+" }", "what has booted")
+	case attest.SEVSNP, attest.Azure, attest.TPM:
+		if _, ok := c.Versions["vmpl"]; ok {
+			line(fmt.Sprintf("vmpl: %d", c.Versions["vmpl"]), "privilege level that asked for the report, 0 is the highest")
+			line("min_tcb: { "+strings.Join(pairs(c, schema[attest.SEVSNP]["min_tcb"].names), ", ")+" }", "least versions of AMD's firmware")
+		}
+		if registers := pcrs(c); len(registers) > 0 {
+			line("pcrs: { "+strings.Join(registers, ", ")+" }", "what has booted: keep those that you know the meaning of")
 		}
 	}
 }
@@ -128,9 +132,15 @@ func pairs(c *attest.PlatformClaims, known func(string) error) (all []string) {
 	return all
 }
 
+// pcrs are the registers of the SHA-256 bank, or where that was not quoted of the SHA-384 bank. Those that anybody can reset are left out.
 func pcrs(c *attest.PlatformClaims) (all []string) {
+	const debug, application = 16, 23
 	for i := range 24 {
-		if value, ok := c.Measurements["pcr"+strconv.Itoa(i)]; ok {
+		value, ok := c.Measurements["pcr"+strconv.Itoa(i)]
+		if !ok {
+			value, ok = c.Measurements["pcr"+strconv.Itoa(i)+"_sha384"]
+		}
+		if ok && i != debug && i != application {
 			all = append(all, fmt.Sprintf("%d: %s", i, quote(hex.EncodeToString(value))))
 		}
 	}

@@ -104,7 +104,13 @@ type Bank struct {
 
 // attested is a quote (TPMS_ATTEST; part 2, 10.12.12).
 type attested struct {
+	signer    []byte // qualified name of the key
 	extra     []byte // qualifying data
+	clock     uint64 // in milliseconds of running, since the TPM was cleared
+	resets    uint32
+	restarts  uint32
+	safe      bool // the clock was never set back
+	firmware  uint64
 	banks     []Bank
 	pcrDigest []byte
 }
@@ -117,13 +123,12 @@ func parseAttested(data []byte) (*attested, error) {
 	if kind := r.u16(); r.err == nil && kind != typeQuote {
 		return nil, fmt.Errorf("it is of type %#04x, not a quote", kind)
 	}
-	r.sized() // qualified name of the signer
-	a := &attested{extra: r.sized()}
-	r.take(8 + 4 + 4) // clock, resets and restarts
-	if safe := r.u8(); safe > 1 {
+	a := &attested{signer: r.sized(), extra: r.sized(), clock: r.number(8), resets: r.u32(), restarts: r.u32()}
+	safe := r.u8()
+	if safe > 1 {
 		return nil, fmt.Errorf("safe is %d, not 0 or 1", safe)
 	}
-	r.take(8) // version of the firmware
+	a.safe, a.firmware = safe == 1, r.number(8)
 	var err error
 	if a.banks, err = parseSelection(r); err != nil {
 		return nil, err

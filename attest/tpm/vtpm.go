@@ -22,12 +22,16 @@ type SignedQuote struct {
 // Verify checks that the key has signed the quote, by RSASSA with SHA-256, and that the quote is over the values. It returns the qualifying data,
 // and the values by the names that the policy uses: pcr0, pcr0_sha384.
 func (q *SignedQuote) Verify(key *rsa.PublicKey) (extra []byte, pcrs map[string][]byte, err error) {
+	return q.verify(&public{key: key, scheme: algRSASSA, hash: crypto.SHA256})
+}
+
+func (q *SignedQuote) verify(key *public) (extra []byte, pcrs map[string][]byte, err error) {
 	if max(len(q.Attested), len(q.Signature)) > maxPart {
 		return nil, nil, attest.Errorf(attest.ErrFormat, "TPM evidence: a part of it is too long")
 	}
 	p := parsed{
 		evidence: evidence{Attested: q.Attested, Signature: q.Signature, PCRs: q.PCRs},
-		public:   &public{key: key, scheme: algRSASSA, hash: crypto.SHA256},
+		public:   key,
 	}
 	if p.attested, err = parseAttested(q.Attested); err != nil {
 		return nil, nil, attest.Errorf(attest.ErrFormat, "TPM evidence: quote: %w", err)

@@ -28,6 +28,8 @@ type evidenceFlags struct {
 	certificate string
 	at          string
 	reportData  string
+
+	quote, signature, pcrs, ak, tdQuote string // files of evidence in several
 }
 
 func (f *evidenceFlags) register(c *cobra.Command) {
@@ -35,7 +37,14 @@ func (f *evidenceFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.certificate, "certificate", "", "certificate (VCEK, VLEK) or key (CPAK) that a bare report lacks: PEM, DER or JWK")
 	c.Flags().StringVar(&f.at, "time", "", "the time to verify at, as 2026-01-31T12:00:00Z (default: now)")
 	c.Flags().StringVar(&f.reportData, "report-data", "", "what the report data must be, in hexadecimal digits; zeros at the end may be left out")
-	c.MarkFlagFilename("certificate")
+	c.Flags().StringVar(&f.signature, "signature", "", "signature of a TPM quote (tpm2_quote --signature)")
+	c.Flags().StringVar(&f.pcrs, "pcrs", "", "values of the PCRs that a TPM quote is over (tpm2_quote --pcrs)")
+	c.Flags().StringVar(&f.ak, "ak", "", "key that has signed a TPM quote: its public area (tpm2_createak --public), or PEM, which tells less")
+	c.Flags().StringVar(&f.quote, "quote", "", "TPM quote that belongs to an HCL report of Azure")
+	c.Flags().StringVar(&f.tdQuote, "td-quote", "", "TD quote that belongs to an HCL report of Azure with TDX")
+	for _, name := range []string{"certificate", "signature", "pcrs", "ak", "quote", "td-quote"} {
+		c.MarkFlagFilename(name)
+	}
 }
 
 func (f *evidenceFlags) options() (o examine.Options, err error) {
@@ -52,7 +61,31 @@ func (f *evidenceFlags) options() (o examine.Options, err error) {
 			return o, err
 		}
 	}
+	if err := f.addParts(&o.Parts); err != nil {
+		return o, err
+	}
 	return o, f.addCollateral(&o)
+}
+
+// addParts reads the files of evidence that is in several.
+func (f *evidenceFlags) addParts(p *examine.Parts) error {
+	for _, part := range []struct {
+		flag, file string
+		to         *[]byte
+	}{{"quote", f.quote, &p.Quote}, {"signature", f.signature, &p.Signature}, {"pcrs", f.pcrs, &p.PCRs}, {"ak", f.ak, &p.Key}, {"td-quote", f.tdQuote, &p.TDQuote}} {
+		if part.file == "" {
+			continue
+		}
+		data, err := readInput(part.file)
+		if err != nil {
+			return fmt.Errorf("--%s: %w", part.flag, err)
+		}
+		if block, _ := pem.Decode(data); block != nil && bytes.HasPrefix(bytes.TrimSpace(data), []byte("-----BEGIN")) { // quotes have PEM within
+			data = block.Bytes
+		}
+		*part.to = data
+	}
+	return nil
 }
 
 func (f *evidenceFlags) addCollateral(o *examine.Options) error {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/azure"
 	"github.com/vouchmq/vouchmq/attest/cca"
 	"github.com/vouchmq/vouchmq/attest/collateral"
 	"github.com/vouchmq/vouchmq/attest/detect"
@@ -19,6 +20,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/sevsnp"
 	"github.com/vouchmq/vouchmq/attest/sgx"
 	"github.com/vouchmq/vouchmq/attest/tdx"
+	"github.com/vouchmq/vouchmq/attest/tpm"
 	"github.com/vouchmq/vouchmq/client"
 )
 
@@ -26,6 +28,7 @@ import (
 type Options struct {
 	Store        *collateral.Store // nil: what comes with the evidence
 	Endorsements []byte            // in place of those that come with a bare quote; nil if none
+	Parts        Parts             // that belong to a TPM quote or an HCL report
 	ReportData   []byte            // that is expected; nil: not compared
 	Now          time.Time
 }
@@ -59,6 +62,7 @@ type Result struct {
 	// LacksCertificate says that certificate or key of a bare report are missing.
 	LacksCertificate bool `json:"-"`
 	judge            *policy.Verdict
+	loose            *loose
 	saysDebug        bool  // verified or not
 	failure          error // of a check, that says more than the want of collateral
 }
@@ -98,6 +102,8 @@ func Examine(ctx context.Context, data []byte, o Options) (*Result, error) {
 	r := &Result{Format: found.Format, Wrapping: found.Wrapping, Size: len(found.Quote.Data), Platform: string(found.Quote.Platform), At: o.Now.UTC()}
 	r.Simulated = found.Quote.Platform.Simulated()
 	r.LacksCertificate = len(found.Quote.Endorsements) == 0 && (found.Quote.Platform == attest.SEVSNP || found.Quote.Platform == attest.CCA)
+	r.gather(found, o)
+	r.LacksCertificate = r.LacksCertificate || lacksVCEK(found)
 	r.describe(found, o)
 	r.verify(ctx, found, o)
 	r.bind(found, o)
@@ -108,6 +114,11 @@ func Examine(ctx context.Context, data []byte, o Options) (*Result, error) {
 		}
 	}
 	return r, nil
+}
+
+// lacksVCEK says whether an HCL report of SEV-SNP came without the certificate of the chip.
+func lacksVCEK(found *detect.Found) bool {
+	return found.Parts != nil && found.Parts.HCL != nil && len(found.Quote.Endorsements) == 0 && !azure.IsTDX(found.Parts.HCL)
 }
 
 // describe reads the fields, whether or not they are true.
@@ -122,6 +133,8 @@ func (r *Result) describe(found *detect.Found, o Options) {
 	var fields []attest.Field
 	var err error
 	switch q.Platform {
+	case attest.TPM, attest.Azure:
+		fields, err = r.describeTPM(found, o)
 	case attest.SGX:
 		fields = r.intel(sgx.NewVerifier(o.Store).Appraise(q, o.Now))
 	case attest.TDX:
@@ -142,6 +155,23 @@ func (r *Result) describe(found *detect.Found, o Options) {
 		}
 		r.Fields = append(r.Fields, f)
 	}
+}
+
+// describeTPM reads the fields of a TPM, and of the hardware behind Azure's.
+func (r *Result) describeTPM(found *detect.Found, o Options) (fields []attest.Field, err error) {
+	switch {
+	case found.Parts != nil:
+		fields, err = describeParts(found)
+	case found.Quote.Platform == attest.TPM:
+		fields, err = tpm.Describe(found.Quote)
+	default:
+		fields, err = azure.Describe(found.Quote)
+	}
+	if td := tdQuote(found); err == nil && td != nil {
+		report := tdx.NewVerifier(o.Store).Appraise(attest.Quote{Platform: attest.TDX, Data: td, Endorsements: found.Quote.Endorsements}, o.Now)
+		fields = append(fields, r.intel(report)...)
+	}
+	return fields, err
 }
 
 // intel takes over fields and checks of a report.
@@ -185,18 +215,10 @@ func (r *Result) add(name, value string) {
 
 // verify has the driver verify the quote.
 func (r *Result) verify(ctx context.Context, found *detect.Found, o Options) {
-	registry := client.DriversWith(o.Store)
-	if found.Evidence != nil {
-		r.Facts, r.Err = registry.ExamineEvidenceUnbound(ctx, found.Evidence, o.Now)
-	} else {
-		r.Facts, r.Err = registry.ExamineUnbound(ctx, found.Quote, o.Now)
+	if r.Err == nil { // all parts are there
+		r.Facts, r.Err = r.ask(ctx, found, o)
 	}
-	if r.Checks == nil {
-		r.Checks = []Check{{Name: checkNames[found.Quote.Platform], Outcome: "passed"}}
-		if r.Err != nil {
-			r.Checks[0].Outcome, r.Checks[0].Error = "failed", r.Err.Error()
-		}
-	}
+	r.addCheck(found.Quote.Platform)
 	if r.Err != nil {
 		if r.failure != nil {
 			r.Err = r.failure
@@ -216,6 +238,44 @@ func (r *Result) verify(ctx context.Context, found *detect.Found, o Options) {
 	}
 }
 
+// ask has a driver verify the evidence.
+func (r *Result) ask(ctx context.Context, found *detect.Found, o Options) (*attest.Unbound, error) {
+	registry := client.DriversWith(o.Store)
+	switch {
+	case found.Evidence != nil:
+		return registry.ExamineEvidenceUnbound(ctx, found.Evidence, o.Now)
+	case r.loose == nil:
+		return registry.ExamineUnbound(ctx, found.Quote, o.Now)
+	}
+	claims, err := r.loose.verify(ctx)
+	if err == nil && claims.Expired(o.Now) {
+		err = attest.Errorf(attest.ErrFreshness, "evidence or its collateral expired at %s", stamp(claims.Expiry))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &attest.Unbound{PlatformClaims: claims}, nil
+}
+
+// addCheck adds the check of a driver that has no list of its checks, or for Azure of what comes after those of Intel.
+func (r *Result) addCheck(p attest.Platform) {
+	if len(r.Checks) > 0 && p != attest.Azure {
+		return
+	}
+	c := Check{Name: checkNames[p], Outcome: "passed"}
+	if r.loose != nil {
+		c.Name = r.loose.check
+	}
+	before := slices.ContainsFunc(r.Checks, func(c Check) bool { return c.Error != "" })
+	switch {
+	case before || errors.Is(r.Err, attest.ErrMissing):
+		c.Outcome = "not run"
+	case r.Err != nil:
+		c.Outcome, c.Error = "failed", r.Err.Error()
+	}
+	r.Checks = append(r.Checks, c)
+}
+
 // bind compares the report data with whatever there is to compare it with.
 func (r *Result) bind(found *detect.Found, o Options) {
 	if r.Facts == nil {
@@ -231,6 +291,8 @@ func (r *Result) bind(found *detect.Found, o Options) {
 			r.Binding.Text = "NOT BOUND: the report data is not what was expected (--report-data)"
 			r.Err = attest.Errorf(attest.ErrBinding, "the report data is not %s, as was expected: the evidence was made for something else", hex.EncodeToString(o.ReportData))
 		}
+	case r.loose != nil && found.Quote.Platform == attest.Azure:
+		r.Binding.Text = "the hardware's report data is the digest of the runtime data, as it is to be; NOT CHECKED: anything else, for lack of a quote"
 	case len(bytes.Trim(data, "\x00")) == 0:
 		r.Binding.Text = "NONE: the report data is all zero, so this is bound to nothing"
 	case found.RATLS != nil && found.RATLS.Certificate != nil:

@@ -2,6 +2,7 @@ package examine
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -19,6 +20,7 @@ var checkNames = map[attest.Platform]string{
 	attest.Nitro:  "AWS's certificates, signature of the document",
 	attest.CCA:    "signature by the platform's key, which vouches for the realm's key, which has signed the realm's token",
 	attest.TPM:    "signature of the quote by the attestation key, values of the PCRs",
+	attest.Azure:  "hardware's word for the runtime data, signature of the vTPM's quote by the key in there, values of the PCRs",
 	attest.Sim:    "signature by the key that it shows",
 }
 
@@ -130,8 +132,12 @@ func (r *Result) Sentence() string {
 	switch {
 	case r.lacksCollateral() && r.saysDebug:
 		return "NOT VERIFIED, AND IN DEBUG MODE, which no policy accepts: it is signed as it should be, and there is no collateral"
+	case r.lacksCollateral() && r.Platform == string(attest.Azure):
+		return "NOT VERIFIED: the TD quote is signed as it should be, but whether the platform is sound cannot be told without collateral; the runtime data and the vTPM's quote were not looked at"
 	case r.lacksCollateral():
 		return "NOT VERIFIED: it is signed as it should be, but whether the platform is sound cannot be told without collateral"
+	case errors.Is(r.Err, attest.ErrMissing):
+		return "NOT VERIFIED: " + r.Err.Error()
 	case r.Err != nil:
 		return "REFUSED: " + r.Err.Error()
 	case r.judge != nil && r.judge.Accepted:
@@ -144,6 +150,8 @@ func (r *Result) Sentence() string {
 		return "SIMULATED: the signature is good, and it protects nothing"
 	case r.Facts.TCB == attest.TCBRevoked:
 		return "GENUINE, BUT REVOKED, which no policy accepts"
+	case r.loose != nil:
+		return r.loose.note
 	case r.Platform == string(attest.CCA):
 		return "SIGNED by the platform key that came with it; whether that is a machine's only a policy (cpak) can say"
 	case r.Platform == string(attest.TPM):
