@@ -269,5 +269,8 @@ func FuzzReport(f *testing.F) {
 		if err == nil && (len(r.hardware) != reportSize || len(r.text) > len(b) || r.key == nil) {
 			t.Errorf("%+v", r)
 		}
+		if _, describe := DescribeHCL(b, nil); err != nil && describe == nil {
+			t.Error("described what cannot be read")
+		}
 	})
 }

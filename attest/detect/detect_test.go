@@ -17,6 +17,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -58,7 +59,43 @@ func samples(t testing.TB) map[string][]byte {
 	return map[string][]byte{
 		"VouchMQ": own(t), "SGX": quote(3, 0), "TDX quote": quote(4, teeTDX), "TDX": quote(5, teeTDX), "SEV-SNP": snp(),
 		"Nitro": append([]byte{0x84, 0x44}, "...imodule_id"...), "CCA": {0xd9, 0x01, 0x8f, 0xa0},
+		"TPM 2.0 quote (": []byte(quoteMagic + "..."), "HCL report": []byte(hclMagic + "..."), "evidence of a TPM": object(t, "sig"), "evidence of a confidential VM": object(t, "hcl"),
 		"tagged": tagged(t, quote(3, 0), []byte{0xa0}),
+	}
+}
+
+// object has the look of what our own attesters make.
+func object(t testing.TB, key string) []byte {
+	t.Helper()
+	data, err := cbor.Marshal(map[string]any{"v": 1, key: []byte{1}, "attest": []byte(quoteMagic + "...")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestParts(t *testing.T) {
+	quote := `{"message":"ff54","signature":"AQI=","pcrs":["00","01"]}`
+	for text, want := range map[string]Parts{
+		" " + quote: {Message: []byte{0xff, 0x54}, Signature: []byte{1, 2}, PCRs: [][]byte{{0}, {1}}},
+		`{"ak_public":"_w","tpm_quote":` + quote + `}`:                  {Message: []byte{0xff, 0x54}, Signature: []byte{1, 2}, PCRs: [][]byte{{0}, {1}}, Key: []byte{0xff}},
+		`{"hcl_report":"0a","td_quote":"0b","tpm_quote":` + quote + `}`: {Message: []byte{0xff, 0x54}, Signature: []byte{1, 2}, PCRs: [][]byte{{0}, {1}}, HCL: []byte{10}, TDQuote: []byte{11}},
+		"\x00\x08" + quoteMagic + "..":                                  {Message: []byte(quoteMagic + "..")},
+		hclMagic:                                                        {HCL: []byte(hclMagic)},
+	} {
+		f, err := Detect([]byte(text))
+		if err != nil || f.Parts == nil || !reflect.DeepEqual(*f.Parts, want) {
+			t.Errorf("%q: %+v, %v", text, f, err)
+		}
+	}
+	f, err := Detect([]byte(`{"hcl_report":"0a","vcek":"0c"}`))
+	if err != nil || f.Quote.Platform != attest.Azure || !bytes.Equal(f.Quote.Endorsements, []byte{12}) {
+		t.Errorf("%+v, %v", f, err)
+	}
+	for _, text := range []string{`{"message":"?"}`, `{"message":"00","pcrs":["!"]}`, `{"message":1}`, `{"signature":"00"}`} {
+		if _, err := Detect([]byte(text)); !errors.Is(err, attest.ErrFormat) {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }
 
@@ -202,6 +239,7 @@ func FuzzDetect(f *testing.F) {
 		f.Add(data)
 		f.Add([]byte(hex.EncodeToString(data)))
 	}
+	f.Add([]byte(`{"hcl_report":"0a","vcek":"0c","tpm_quote":{"message":"ff54","signature":"AQI=","pcrs":["00","01"]}}`))
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		f.Fatal(err)
