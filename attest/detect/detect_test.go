@@ -81,7 +81,7 @@ func TestParts(t *testing.T) {
 		`{"ak_public":"_w","tpm_quote":` + quote + `}`:                  {Message: []byte{0xff, 0x54}, Signature: []byte{1, 2}, PCRs: [][]byte{{0}, {1}}, Key: []byte{0xff}},
 		`{"hcl_report":"0a","td_quote":"0b","tpm_quote":` + quote + `}`: {Message: []byte{0xff, 0x54}, Signature: []byte{1, 2}, PCRs: [][]byte{{0}, {1}}, HCL: []byte{10}, TDQuote: []byte{11}},
 		"\x00\x08" + quoteMagic + "..":                                  {Message: []byte(quoteMagic + "..")},
-		hclMagic:                                                        {HCL: []byte(hclMagic)},
+		hclMagic + "\x01":                                               {HCL: []byte(hclMagic + "\x01")},
 	} {
 		f, err := Detect([]byte(text))
 		if err != nil || f.Parts == nil || !reflect.DeepEqual(*f.Parts, want) {
