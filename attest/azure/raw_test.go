@@ -63,7 +63,9 @@ func TestEvidenceOfParts(t *testing.T) {
 	pcrs := [][]byte{slices.Repeat([]byte{0x10}, 32), slices.Repeat([]byte{0x14}, 32)}
 	message := m.attested(pcrs)
 	digest := sha256.Sum256(message)
-	sign := func(k *rsa.PrivateKey) []byte { return must(rsa.SignPKCS1v15(rand.Reader, k, crypto.SHA256, digest[:])) }
+	sign := func(k *rsa.PrivateKey) []byte {
+		return must(rsa.SignPKCS1v15(rand.Reader, k, crypto.SHA256, digest[:]))
+	}
 	key := must(Key(hcl))
 	for name, c := range map[string]struct {
 		signature []byte

@@ -112,15 +112,23 @@ func draftVersions(line func(text, comment string), c *attest.PlatformClaims) {
 	case attest.SGX:
 		line(fmt.Sprintf("isv_prod_id: %d", c.Versions["isv_prod_id"]), "product, of those of one signer")
 		line(fmt.Sprintf("min_isv_svn: %d", c.Versions["isv_svn"]), "least security version of the enclave")
-	case attest.SEVSNP, attest.Azure, attest.TPM:
+	case attest.SEVSNP:
+		draftSNP(line, c)
+	case attest.Azure, attest.TPM:
 		if _, ok := c.Versions["vmpl"]; ok {
-			line(fmt.Sprintf("vmpl: %d", c.Versions["vmpl"]), "privilege level that asked for the report, 0 is the highest")
-			line("min_tcb: { "+strings.Join(pairs(c, schema[attest.SEVSNP]["min_tcb"].names), ", ")+" }", "least versions of AMD's firmware")
+			draftSNP(line, c)
 		}
 		if registers := pcrs(c); len(registers) > 0 {
 			line("pcrs: { "+strings.Join(registers, ", ")+" }", "what has booted: keep those that you know the meaning of")
+		} else {
+			line("", "NO PCRs: whatever has booted is accepted. Draft from evidence with a quote of the TPM")
 		}
 	}
+}
+
+func draftSNP(line func(text, comment string), c *attest.PlatformClaims) {
+	line(fmt.Sprintf("vmpl: %d", c.Versions["vmpl"]), "privilege level that asked for the report, 0 is the highest")
+	line("min_tcb: { "+strings.Join(pairs(c, schema[attest.SEVSNP]["min_tcb"].names), ", ")+" }", "least versions of AMD's firmware")
 }
 
 func pairs(c *attest.PlatformClaims, known func(string) error) (all []string) {

@@ -18,6 +18,7 @@ import (
 	"maps"
 	"math/big"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
 	"github.com/vouchmq/vouchmq/internal/samples"
 )
@@ -355,6 +357,69 @@ func TestFaults(t *testing.T) {
 }
 
 // A bit that is flipped anywhere must make the evidence be refused, the certificates included.
+// machine is an attester with a key in software.
+type machine struct {
+	t *testing.T
+	f *fixture
+}
+
+func (m machine) Platform() attest.Platform { return attest.TPM }
+
+func (m machine) Attest(_ context.Context, data attest.ReportData) (attest.Quote, error) {
+	if short := data.Short(); m.f.extra == nil {
+		m.f.extra = short[:]
+	}
+	return m.f.make(m.t), nil
+}
+
+// TestAppraisal: what a policy refuses, each by its kind.
+func TestAppraisal(t *testing.T) {
+	certified := func(f *fixture) { f.withCertificates = true }
+	ak := KeyDigest(good().public(t))
+	reference := good()
+	certified(reference)
+	claims, err := verifyQuote(reference.make(t), now)
+	must(t, err)
+	ca, stranger := hex.EncodeToString(claims.Measurements["ak_ca"]), strings.Repeat("ab", 48)
+	own := map[string][]string{"ak": {hex.EncodeToString(ak[:])}, "pcrs": {"14=" + strings.Repeat("12", 32)}}
+	for name, test := range map[string]struct {
+		change    func(*fixture)
+		ask       map[string][]string
+		instances []string
+		want      error
+	}{
+		"as it should be":     {nil, own, nil, nil},
+		"another nonce":       {func(f *fixture) { f.extra = bytes.Repeat([]byte{7}, 32) }, own, nil, attest.ErrBinding},
+		"no nonce":            {func(f *fixture) { f.extra = []byte{} }, own, nil, attest.ErrBinding},
+		"zeros":               {func(f *fixture) { f.extra = make([]byte, 32) }, own, nil, attest.ErrZeroReportData},
+		"another PCR":         {func(f *fixture) { f.pcrs[2] = bytes.Repeat([]byte{0x13}, 32) }, own, nil, attest.ErrPlatform},
+		"another key":         {func(f *fixture) { f.key = keys()["other"] }, own, nil, attest.ErrPlatform},
+		"a PCR that is not":   {nil, map[string][]string{"ak": own["ak"], "pcrs": {"7=" + strings.Repeat("12", 32)}}, nil, attest.ErrPlatform},
+		"certified":           {certified, map[string][]string{"ak_ca": {ca}}, []string{claims.HardwareID}, nil},
+		"another machine":     {certified, map[string][]string{"ak_ca": {ca}}, []string{"tpm:" + strings.Repeat("ab", 32)}, attest.ErrInstance},
+		"CA of somebody else": {certified, map[string][]string{"ak_ca": {stranger}}, nil, attest.ErrPlatform},
+		"certified by nobody": {nil, map[string][]string{"ak_ca": {ca}}, nil, attest.ErrPlatform},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := policy.New([]policy.Identity{{Name: "broker", Modules: []attest.Digest{{}}, AnyOf: []policy.Requirement{{Platform: attest.TPM, Want: test.ask}}, Instances: test.instances}}, nil)
+			must(t, err)
+			m := machine{t, good()}
+			m.f.extra = nil
+			if test.change != nil {
+				test.change(m.f)
+			}
+			c := &attest.Claims{}
+			c.Role, c.Phase, c.Service = attest.RoleServer, attest.PhaseConnect, "mqtt.example"
+			evidence, err := attest.Make(t.Context(), m, attest.PurposeConnection, c, rand.Reader)
+			must(t, err)
+			verdict := policy.NewAppraiser(p, attest.NewRegistry(NewVerifier())).Appraise(t.Context(), evidence, c.Binding, now)
+			if !errors.Is(verdict.Err, test.want) || verdict.Accepted != (test.want == nil) {
+				t.Errorf("%v, want %v", verdict.Err, test.want)
+			}
+		})
+	}
+}
+
 func TestEachFlippedBit(t *testing.T) {
 	f := good()
 	f.withCertificates = true

@@ -139,6 +139,9 @@ func TestPublishedParts(t *testing.T) {
 		draft := expect(t, exitOK, append([]string{"policy", "from-evidence", "--identity", "vm", "--time", c.time}, args...), "measurement", "min_tcb")
 		file := write(t, t.TempDir(), "policy.yaml", []byte(draft))
 		expect(t, exitOK, append([]string{"policy", "test", file, "--time", c.time}, args...), "ACCEPTED as vm")
+		if whole := strings.Contains(out, "PCR14"); whole == strings.Contains(draft, "NO PCRs") {
+			t.Errorf("%s: drafted as\n%s", c.args, draft)
+		}
 	}
 	expect(t, exitGeneral, []string{"policy", "from-evidence", "--identity", "machine", samples.Path(t, "tpm/trustee/tpm_evidence.json")}, `"ak" or "ak_ca" is missing`)
 }

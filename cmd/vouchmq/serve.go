@@ -105,7 +105,7 @@ var keyFlags = []struct{ flag, path string }{
 
 // foreign are variables that begin as those of the configuration do, and are not: of other commands, and of the project's tests, which
 // start brokers, too.
-var foreign = []string{passwordEnv, socketEnv, "VOUCHMQ_SAMPLES", "VOUCHMQ_SEED", "VOUCHMQ_ROUNDS"}
+var foreign = []string{passwordEnv, socketEnv, "VOUCHMQ_SAMPLES", "VOUCHMQ_EVERY_BIT", "VOUCHMQ_SEED", "VOUCHMQ_ROUNDS"}
 
 // read reads flags, environment and file. flags may be nil.
 func (f *serveFlags) read(flags *pflag.FlagSet) (*settings.Settings, error) {

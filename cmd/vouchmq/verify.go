@@ -25,7 +25,8 @@ func newVerify() *cobra.Command {
 		Short: "Explain evidence in a file, field by field, and say whether it is genuine",
 		Long: `Explain evidence in a file, field by field, verify it, and have a policy judge it. What kind of evidence it is shows in its bytes:
 evidence of VouchMQ, quotes of Intel SGX and TDX, reports of AMD SEV-SNP, documents of AWS Nitro Enclaves, tokens of Arm
-CCA, certificates of RA-TLS; as they are, in hexadecimal digits, base64 or PEM. FILE "-" is stdin.
+CCA, quotes of TPMs, HCL reports of Azure, certificates of RA-TLS; as they are, in hexadecimal digits, base64 or PEM. FILE "-"
+is stdin. What belongs to a quote of a TPM or to an HCL report is named by flags: signature, PCRs, key, quotes.
 
 Evidence in a file is bound to no connection: it shows that there was such a TEE, and not who sent the file, unless you know what its
 report data must be (--report-data).
@@ -33,6 +34,8 @@ report data must be (--report-data).
 Exit status: 0 accepted by the policy, or without one genuine; 1 wrong usage, or no evidence; 3 refused, or not verified.`,
 		Example: `  vouchmq verify quote.bin --collateral ~/.cache/vouchmq/collateral
   vouchmq verify report.bin --certificate vcek.pem --policy policy.yaml --identity broker
+  vouchmq verify quote.msg --signature quote.sig --pcrs pcrs.bin --ak ak.pub
+  vouchmq verify hcl.bin --certificate vcek.pem --quote quote.msg --signature quote.sig --pcrs pcrs.bin
   vouchmq verify evidence.cbor --time 2026-01-31T12:00:00Z --json
   vouchmq verify quote.bin --policy policy.yaml --ear result.cbor --ear-key verifier.pem`,
 		Args: cobra.ExactArgs(1),

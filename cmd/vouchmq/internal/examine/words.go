@@ -165,6 +165,9 @@ func (r *Result) accepted() string {
 	if r.Verdict.Partial {
 		text += ", as far as platform and hardware go: a bare quote says nothing of the module"
 	}
+	if r.loose != nil {
+		text += "; WITHOUT A QUOTE of the vTPM, so whatever has booted"
+	}
 	if r.Simulated {
 		text += ", in a simulated TEE, which protects nothing"
 	}
