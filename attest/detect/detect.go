@@ -71,6 +71,9 @@ func Detect(data []byte) (*Found, error) {
 			return f, nil
 		}
 	}
+	if what := beside(inner); what != "" {
+		return nil, attest.Errorf(attest.ErrFormat, "it is no evidence, but %s", what)
+	}
 	return nil, attest.Errorf(attest.ErrFormat, "it is no evidence that is known here; known are: %s; each as it is, in hexadecimal digits, base64 or PEM", strings.Join(Known(), "; "))
 }
 

@@ -125,7 +125,7 @@ func TestKinds(t *testing.T) {
 }
 
 func TestUnknownIsToldWhatIsKnown(t *testing.T) {
-	for _, data := range []string{"", "x", "what is this?", "{}", "\x30\x03\x02\x01\x01", "0x00"} {
+	for _, data := range []string{"", "x", "what is this?", "[]", "\x30\x03\x02\x01\x01", "0x00"} {
 		_, err := Detect([]byte(data))
 		if !errors.Is(err, attest.ErrFormat) || len(data) > 0 && !strings.Contains(err.Error(), "AWS Nitro") {
 			t.Errorf("%q: %v", data, err)
@@ -133,6 +133,34 @@ func TestUnknownIsToldWhatIsKnown(t *testing.T) {
 	}
 	if _, err := Detect(make([]byte, MaxSize+1)); !errors.Is(err, attest.ErrFormat) {
 		t.Errorf("too large: %v", err)
+	}
+}
+
+// What belongs to evidence is named for what it is.
+func TestBeside(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := certificate(t, asn1.ObjectIdentifier{1, 2, 3}, []byte{5, 0}, key)
+	for text, want := range map[string]string{
+		string(plain): `a certificate (of "CN=enclave")`,
+		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: plain})): "a certificate",
+		string(spki):                       "a public key",
+		`{"tcb_info":"","qe_identity":""}`: "Intel's collateral",
+		`{"tcbInfo":{},"signature":""}`:    "TCB info",
+		`{"enclaveIdentity":{}}`:           "QE identity",
+		`{"kty":"EC"}`:                     "a key (JWK)",
+		`{"claims":{}}`:                    "nothing that is signed",
+		"\x00\x00\x00\x00\x03\x00\x00\x00" + strings.Repeat("\x00", 24) + "Spec ID Event03\x00": "an event log",
+	} {
+		if _, err := Detect([]byte(text)); !errors.Is(err, attest.ErrFormat) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.40q: %v, want %s", text, err, want)
+		}
 	}
 }
 

@@ -170,6 +170,13 @@ func TestDraftsOfPublishedEvidence(t *testing.T) {
 		expect(t, exitOK, append([]string{"verify", "--policy", file}, args...), "ACCEPTED as x")
 		expectTier(t, file, args)
 	}
+	expect(t, exitAttestation, []string{"verify", samples.Path(t, "nitro/evervault/valid-attestation-doc-bytes")}, "not valid now", "say with --time when it was made")
+	bound := []string{samples.Path(t, "tdx/automata/quotes_alibaba_quote_5.dat"), "--collateral", samples.Path(t, "tdx/dcap-qvl/tdx_quote_outdated_collateral.json"), "--time", "2026-02-23T12:00:00Z"}
+	draft := expect(t, exitOK, append([]string{"policy", "from-evidence", "--identity", "td", "--module", attest.Sum(nil).String()}, bound...), "service_tds:", "BOUND TO A SERVICE TD")
+	file := write(t, t.TempDir(), "policy.yaml", []byte(draft))
+	expect(t, exitOK, append([]string{"verify", "--policy", file}, bound...), "ACCEPTED as td", "bound to a service TD")
+	file = write(t, t.TempDir(), "policy.yaml", []byte(strings.Replace(draft, "service_tds:", "# service_tds:", 1)))
+	expect(t, exitAttestation, append([]string{"verify", "--policy", file}, bound...), "REFUSED: the TD is bound to service TD", "(service_tds)")
 	expect(t, exitAttestation, []string{"policy", "from-evidence", samples.Path(t, "nitro/evervault/debug-mode-attestation-doc-bytes"), "--time", "2022-10-12T13:50:06Z", "--identity", "x"}, "debug mode")
 }
 

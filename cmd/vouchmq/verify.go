@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/collateral"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/examine"
 )
@@ -89,6 +90,8 @@ func withEvidenceHint(err error, r *examine.Result) error {
 		return nil
 	case errors.Is(err, collateral.FaultNoCollateral):
 		return withHint(err, "fetch it with vouchmq collateral fetch FILE, and name the store with --collateral")
+	case r.Platform == string(attest.Nitro) && errors.Is(err, attest.ErrFreshness):
+		return withHint(err, "documents can be verified for three hours; to look at one that was stored, say with --time when it was made")
 	case r.LacksCertificate:
 		return withHint(err, "name it with --certificate")
 	}

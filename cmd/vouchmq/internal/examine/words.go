@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/sevsnp"
 )
 
 // checkNames are what drivers without a list of checks do.
@@ -74,7 +75,7 @@ func (r *Result) Write(w io.Writer) error {
 		line("TCB status", r.TCB+": "+r.TCBMeaning)
 	}
 	line("advisories", strings.Join(r.Advisories, ", "))
-	line("conditions", strings.Join(r.Conditions, ", "))
+	line("conditions", r.conditionWords())
 	line("hardware", r.Hardware)
 	line("report data", r.ReportData)
 	if r.Expires != nil {
@@ -107,6 +108,22 @@ func (r *Result) writeDetails(w io.Writer) error {
 		fmt.Fprintf(t, "  %s\t%s\n", f.Name, shortened(f.Value))
 	}
 	return t.Flush()
+}
+
+// conditionMeaning says what conditions mean.
+var conditionMeaning = map[string]string{
+	sevsnp.SMT:                 "threads of another guest may run on the same core",
+	sevsnp.MigrationAgent:      "it may be moved to another machine",
+	sevsnp.ProvisionalFirmware: "AMD's firmware can still be rolled back",
+	attest.ConditionServiceTD:  "it is bound to a service TD (MRSERVICETD), which may move it to another machine",
+}
+
+func (r *Result) conditionWords() string {
+	var all []string
+	for _, c := range r.Conditions {
+		all = append(all, fmt.Sprintf("%s (%s)", c, conditionMeaning[c]))
+	}
+	return strings.Join(all, ", ")
 }
 
 // shortened keeps rows of zeros from hiding what is there.
