@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -137,9 +138,37 @@ func TestBrokerAfterAnotherModule(t *testing.T) {
 	if err := before.Measure(t.Context(), attest.Sum([]byte("a module that listens"))); err != nil {
 		t.Fatal(err)
 	}
-	r := startMeasured(t, m, nil)
+	opened, _, err := openMeasured(t, "tee: tpm\ntpm: { device: "+m.Socket+" }")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer // read once the broker is gone
+	opened.Config.Log = slog.New(slog.NewTextHandler(&log, nil))
+	broker, err := server.Start(t.Context(), opened.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &measured{machine: m, opened: opened, broker: broker}
 	if _, err := r.dial(t, r.want(t)); !errors.Is(err, attest.ErrPlatform) {
 		t.Error(err)
+	}
+	if err := broker.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	held := tpm.ModuleRegister(crypto.SHA256, attest.Sum([]byte("a module that listens")))
+	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), fmt.Sprintf("PCR 14 held %x", held)) {
+		t.Errorf("nobody was told:\n%s", &log)
+	}
+}
+
+// A broker that is started again with the same module is accepted as before.
+func TestBrokerStartedAgain(t *testing.T) {
+	m := tpmtest.New(t)
+	for range 2 {
+		r := startMeasured(t, m, nil)
+		if _, err := r.dial(t, r.want(t)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
