@@ -27,6 +27,7 @@ identities:
       - sgx: { mrenclave: [` + h("1", 32) + `, ` + h("2", 32) + `], isv_prod_id: 1, min_isv_svn: 2, tcb: [UpToDate, SWHardeningNeeded], advisories: [INTEL-SA-00615] }
       - sevsnp: { measurement: [` + h("3", 48) + `], min_tcb: { snp: 8, microcode: 115 }, allow: [smt], vmpl: 0 }
       - tpm: { ak: [` + h("4", 32) + `], ak_ca: [` + h("7", 48) + `], pcrs: { 0: ` + h("5", 32) + `, 14: ` + h("6", 48) + ` } }
+      - tdx: { mrtd: [` + h("a", 48) + `], service_tds: [` + h("b", 48) + `], tcb: [UpToDate] }
       - cca: { cpak: [` + h("7", 48) + `], rim: [` + h("8", 64) + `] }
       - sim: { key: [sha384:` + strings.Repeat("d", 96) + `], measurement: [sha384:` + strings.Repeat("e", 96) + `] }
     instances: ['sgx:00']
