@@ -24,6 +24,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 )
 
 // quote makes the beginning of a quote, which is all that is looked at.
@@ -207,7 +208,7 @@ func FuzzDetect(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(certificate(f, oidTagged, tagged(f, quote(3, 0), []byte{0xa0}), key))
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		found, err := Detect(data)
 		if err != nil {
 			return
@@ -218,5 +219,5 @@ func FuzzDetect(f *testing.F) {
 		if found.RATLS != nil {
 			found.RATLS.Bound(make([]byte, 64)) // must not panic
 		}
-	})
+	}))
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 )
 
 var (
@@ -397,7 +398,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(example))
 	f.Add([]byte("version: 1\n"))
 	f.Add([]byte("version: 1\nrules:\n  - who: { user: 'a:b' }\n    publish: [x]\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		p, err := Parse("fuzz.yaml", data)
 		if err != nil {
 			return
@@ -409,16 +410,16 @@ func FuzzParse(f *testing.F) {
 		if _, err := ParseCanonical(p.Canonical()); err != nil {
 			t.Error(err)
 		}
-	})
+	}))
 }
 
 func FuzzCanonical(f *testing.F) {
 	f.Add(parse(f, example).Canonical())
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		if p, err := ParseCanonical(data); err == nil && string(p.Canonical()) != string(data) {
 			t.Error("a second canonical form")
 		}
-	})
+	}))
 }
 
 func ExamplePolicy_Judge() {

@@ -67,6 +67,7 @@ var rooms = map[string][]string{
 
 	"attest/tpm/tpmtest":     {},                                // for tests
 	"internal/samples":       {},                                // for tests
+	"internal/fuzzbound":     {},                                // for tests
 	"internal/brokertest":    {"internal/abi", "internal/mqtt"}, // for tests
 	"internal/mqtt/mqtttest": {},                                // for tests
 }
