@@ -41,6 +41,12 @@ binary: module
 demo: all ## show an attested broker, two attested clients, and a refusal
 	@$(BIN) demo
 
+# Without swtpm there is nothing to show: CI=true makes what is missing a failure.
+.PHONY: demo-tpm
+demo-tpm: all ## the same with evidence of a TPM in software, which it installs if it may
+	@CI=true tools/get-test-tools swtpm swtpm_setup
+	@$(BIN) demo --tpm
+
 .PHONY: test
 test: module ## get what the tests need, run all of them
 	@tools/run-tests
@@ -82,4 +88,4 @@ clean: ## remove what was built
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
