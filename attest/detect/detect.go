@@ -52,10 +52,10 @@ func Detect(data []byte) (*Found, error) {
 	if len(data) > MaxSize {
 		return nil, attest.Errorf(attest.ErrFormat, "%d bytes are too many for evidence (at most %d)", len(data), MaxSize)
 	}
-	if len(data) == 0 {
+	inner, wrapping := unwrap(data)
+	if len(inner) == 0 { // perhaps within PEM, or behind 0x
 		return nil, attest.Errorf(attest.ErrFormat, "it is empty")
 	}
-	inner, wrapping := unwrap(data)
 	for _, d := range detectors() {
 		f, err := d.read(inner)
 		if err != nil {

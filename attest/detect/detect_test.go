@@ -177,6 +177,15 @@ func TestRATLS(t *testing.T) {
 	}
 }
 
+// Nothing is nothing in each wrapping, too.
+func TestNothing(t *testing.T) {
+	for _, text := range []string{"", " \n", "0x", "-----BEGIN X-----\n-----END X-----\n"} {
+		if f, err := Detect([]byte(text)); !errors.Is(err, attest.ErrFormat) {
+			t.Errorf("%q: %+v, %v", text, f, err)
+		}
+	}
+}
+
 // A claims buffer that the quote signs, copied into a certificate of another key.
 func TestRATLSOfAnotherKey(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
