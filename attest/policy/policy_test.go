@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -307,6 +308,18 @@ func TestJudge(t *testing.T) {
 }
 
 // TestSeveralIdentities: all that hold are named, and the reasons of the others.
+// TestRefusalNamesRegisters: which of many PCRs is not what it should be.
+func TestRefusalNamesRegisters(t *testing.T) {
+	hex := func(digits string) string { return strings.Repeat(digits, 32) }
+	r := Requirement{Platform: attest.TPM, Want: map[string][]string{"pcrs": {"0=" + hex("00"), "4=" + hex("11"), "7=" + hex("22"), "14=" + hex("33")}}}
+	c := &attest.PlatformClaims{Platform: attest.TPM, TCB: attest.TCBNotApplicable, Measurements: map[string][]byte{
+		"pcr0": make([]byte, 32), "pcr4": make([]byte, 32), "pcr7": bytes.Repeat([]byte{0x22}, 32),
+	}}
+	if err := r.judge("broker", c); err == nil || err.Error() != `tpm pcrs 4, 14 is not what identity "broker" accepts` {
+		t.Error(err)
+	}
+}
+
 func TestSeveralIdentities(t *testing.T) {
 	any := []Requirement{{Platform: attest.SGX}}
 	p, err := New([]Identity{
