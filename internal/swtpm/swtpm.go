@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,8 +101,8 @@ func (m *Machine) SwitchOn() error {
 		return fmt.Errorf("start swtpm: %w", err)
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(m.Socket); err == nil {
-			return nil
+		if conn, err := net.Dial("unix", m.Socket); err == nil { // the socket is there before anybody listens on it
+			return conn.Close()
 		}
 		if time.Now().After(deadline) {
 			m.SwitchOff()
