@@ -20,7 +20,7 @@ var (
 // ofEvidence are the folders in which bytes of strangers are read before anybody knows who they are: tools/run-fuzz has the same.
 func ofEvidence(folder string) bool {
 	return folder == "attest" || strings.HasPrefix(folder, "attest/") || folder == "atls" || strings.HasPrefix(folder, "atls/") ||
-		folder == "client" || folder == "internal/sign1"
+		folder == "client"
 }
 
 // TestParsersOfEvidenceAreFuzzed checks that the table in docs/security.md has each fuzz target of these folders and no other, and that each bounds
