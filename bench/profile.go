@@ -57,40 +57,16 @@ const (
 )
 
 // countWithin counts the samples of a profile with one of the functions in their stack.
-func countWithin(profile []byte, functions []string) (c profileCount, err error) {
-	var samples, locations, named [][]byte
-	var names []string
-	err = fields(profile, func(number int, _ uint64, text []byte) error {
-		switch number {
-		case profileSample:
-			samples = append(samples, text)
-		case profileLocation:
-			locations = append(locations, text)
-		case profileFunction:
-			named = append(named, text)
-		case profileString:
-			names = append(names, string(text))
-		}
-		return nil
-	})
+func countWithin(text []byte, functions []string) (c profileCount, err error) {
+	var p profile
+	if err := p.read(text); err != nil {
+		return c, err
+	}
+	within, err := p.locationsOf(functions)
 	if err != nil {
 		return c, err
 	}
-	wanted := map[uint64]bool{} // functions, by their number
-	for _, f := range named {
-		id, name := first(f, functionID), first(f, functionName)
-		wanted[id] = name < uint64(len(names)) && slices.Contains(functions, names[name])
-	}
-	within := map[uint64]bool{} // locations
-	for _, l := range locations {
-		err = errors.Join(err, fields(l, func(number int, _ uint64, line []byte) error {
-			if number == locationLine && wanted[first(line, lineFunction)] {
-				within[first(l, locationID)] = true
-			}
-			return nil
-		}))
-	}
-	for _, s := range samples {
+	for _, s := range p.samples {
 		stack, values := repeated(s, sampleLocations), repeated(s, sampleValues)
 		if len(values) == 0 {
 			continue
@@ -100,7 +76,51 @@ func countWithin(profile []byte, functions []string) (c profileCount, err error)
 			c.within += int64(values[0])
 		}
 	}
-	return c, err
+	return c, nil
+}
+
+// profile is what counts of a profile: messages, and the strings that they refer to.
+type profile struct {
+	samples, locations, functions [][]byte
+	strings                       []string
+}
+
+func (p *profile) read(text []byte) error {
+	return fields(text, func(number int, _ uint64, text []byte) error {
+		switch number {
+		case profileSample:
+			p.samples = append(p.samples, text)
+		case profileLocation:
+			p.locations = append(p.locations, text)
+		case profileFunction:
+			p.functions = append(p.functions, text)
+		case profileString:
+			p.strings = append(p.strings, string(text))
+		}
+		return nil
+	})
+}
+
+// locationsOf returns the places in functions of these names, by their numbers. One place has several functions where one is inlined in another.
+func (p *profile) locationsOf(names []string) (map[uint64]bool, error) {
+	wanted := map[uint64]bool{} // functions
+	for _, f := range p.functions {
+		name := first(f, functionName)
+		wanted[first(f, functionID)] = name < uint64(len(p.strings)) && slices.Contains(names, p.strings[name])
+	}
+	within := map[uint64]bool{}
+	for _, l := range p.locations {
+		err := fields(l, func(number int, _ uint64, line []byte) error {
+			if number == locationLine && wanted[first(line, lineFunction)] {
+				within[first(l, locationID)] = true
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return within, nil
 }
 
 var errProfile = errors.New("profile is not one of protocol buffers")
