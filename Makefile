@@ -20,7 +20,8 @@ MODULE_FLAGS := -buildmode=c-shared -trimpath -buildvcs=false -ldflags='-s -w -b
 # What must also compile for WebAssembly, and so can have no sockets, threads or files.
 CORE := ./internal/abi ./internal/mqtt ./internal/broker
 
-FUZZTIME ?= 20s
+FUZZTIME  ?= 20s
+FUZZEXECS ?= 500000
 
 .PHONY: all
 all: module binary ## build the module, then the binary that carries it
@@ -41,6 +42,12 @@ binary: module
 demo: all ## show an attested broker, two attested clients, and a refusal
 	@$(BIN) demo
 
+# Without swtpm there is nothing to show: CI=true makes what is missing a failure.
+.PHONY: demo-tpm
+demo-tpm: all ## the same with evidence of a TPM in software, which it installs if it may
+	@CI=true tools/get-test-tools swtpm swtpm_setup
+	@$(BIN) demo --tpm
+
 .PHONY: test
 test: module ## get what the tests need, run all of them
 	@tools/run-tests
@@ -55,9 +62,14 @@ check: module ## formatting, vet, staticcheck, and the core for WebAssembly
 	GOOS=wasip1 GOARCH=wasm go vet ./guest/...
 
 .PHONY: bench
-bench: all ## throughput of every variant and of Mosquitto, in turn
+bench: all ## throughput of every variant and of Mosquitto, in turn; then bench-verify
 	@tools/get-test-tools mosquitto
 	@$(BIN) bench throughput $(ARGS)
+	@$(BIN) bench verify
+
+.PHONY: bench-verify
+bench-verify: all ## verifications of evidence a second, of each platform
+	@$(BIN) bench verify $(ARGS)
 
 .PHONY: scale
 scale: all ## memory and cost of many subscriptions, connections, topics and receivers
@@ -73,8 +85,8 @@ soak: all ## ten minutes of load with connections that come and go
 	@$(BIN) bench soak $(ARGS)
 
 .PHONY: fuzz
-fuzz: module ## each fuzz target for FUZZTIME (20s)
-	@FUZZTIME=$(FUZZTIME) tools/run-fuzz
+fuzz: module ## each fuzz target of evidence FUZZEXECS (500000) times, the others for FUZZTIME (20s)
+	@FUZZTIME=$(FUZZTIME) FUZZEXECS=$(FUZZEXECS) tools/run-fuzz
 
 .PHONY: clean
 clean: ## remove what was built
@@ -82,4 +94,4 @@ clean: ## remove what was built
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

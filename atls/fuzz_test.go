@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 )
 
 func FuzzServerName(f *testing.F) {
@@ -13,10 +14,12 @@ func FuzzServerName(f *testing.F) {
 	f.Add("aa.x1.plant.example")
 	f.Add(".n1.plant.example")
 	f.Fuzz(func(t *testing.T, name string) {
-		c, n, err := parseServerName(name, "plant.example")
-		if err == nil && c != Ordinary && !equalFold(serverName(n, c, "plant.example"), name) {
-			t.Errorf("%q has a second spelling", name)
-		}
+		fuzzbound.Check(t, len(name), func() {
+			c, n, err := parseServerName(name, "plant.example")
+			if err == nil && c != Ordinary && !equalFold(serverName(n, c, "plant.example"), name) {
+				t.Errorf("%q has a second spelling", name)
+			}
+		})
 	})
 }
 
@@ -25,19 +28,19 @@ func equalFold(a, b string) bool { return bytes.EqualFold([]byte(a), []byte(b)) 
 func FuzzTicket(f *testing.F) {
 	f.Add(packTicket([]byte("evidence"), smallTicket))
 	f.Add(packTicket(nil, largeTicket))
-	f.Fuzz(func(t *testing.T, ticket []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, ticket []byte) {
 		evidence, err := unpackTicket(ticket)
 		if err == nil && !bytes.Equal(packTicket(evidence, len(ticket)), ticket) {
 			t.Error("ticket has a second form")
 		}
-	})
+	}))
 }
 
 func FuzzClientFrame(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0})
 	f.Add([]byte{0, 0, 0, 1, 7, 'x'})
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
-	f.Fuzz(func(t *testing.T, stream []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, stream []byte) {
 		r := bytes.NewReader(stream)
 		evidence, err := readFrame(r)
 		if err != nil {
@@ -50,7 +53,7 @@ func FuzzClientFrame(f *testing.F) {
 		if len(evidence) > attest.MaxEvidenceSize {
 			t.Errorf("frame of %d bytes was accepted", len(evidence))
 		}
-	})
+	}))
 }
 
 // FuzzServerFrame is the first application data of carrier p1, as the client reads it.
@@ -58,7 +61,7 @@ func FuzzServerFrame(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0})
 	f.Add([]byte{0, 0, 0, 2, 0xa0, 0xa0, 0x20})
 	f.Add([]byte{0x20, 3, 0, 0, 0})
-	f.Fuzz(func(t *testing.T, stream []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, stream []byte) {
 		r := bytes.NewReader(stream)
 		evidence, err := readServerFrame(r)
 		switch {
@@ -68,7 +71,7 @@ func FuzzServerFrame(f *testing.F) {
 		case !bytes.Equal(stream[lengthSize:lengthSize+len(evidence)], evidence) || r.Len() != len(stream)-lengthSize-len(evidence):
 			t.Error("frame was not read exactly")
 		}
-	})
+	}))
 }
 
 func FuzzECHConfigList(f *testing.F) {
@@ -78,11 +81,11 @@ func FuzzECHConfigList(f *testing.F) {
 	}
 	f.Add(ECHConfigList(key))
 	f.Add(ECHConfigList(key, key))
-	f.Fuzz(func(t *testing.T, list []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, list []byte) {
 		if name, err := CheckECHConfigList(list); err == nil && name == "" {
 			t.Error("accepted a list without a public name")
 		}
-	})
+	}))
 }
 
 // FuzzReattestMessages reads arbitrary bytes as each message of re-attestation.
@@ -99,7 +102,7 @@ func FuzzReattestMessages(f *testing.F) {
 		}
 		f.Add(seed)
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		read := moment{seq: 1}
 		var again []byte
 		if evidence, err := decodeChallenge(data, &read); err == nil {
@@ -114,5 +117,5 @@ func FuzzReattestMessages(f *testing.F) {
 		if !bytes.Equal(again, data) {
 			t.Error("message has a second form")
 		}
-	})
+	}))
 }

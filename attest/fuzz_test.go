@@ -8,11 +8,12 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 )
 
 func FuzzClaims(f *testing.F) {
 	f.Add(must(exampleClaims().Encode())(f))
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		c, err := attest.DecodeClaims(data)
 		if err != nil {
 			return
@@ -20,7 +21,7 @@ func FuzzClaims(f *testing.F) {
 		if again, err := c.Encode(); err != nil || !bytes.Equal(again, data) {
 			t.Error("claims have a second encoding")
 		}
-	})
+	}))
 }
 
 func FuzzEvidence(f *testing.F) {
@@ -28,7 +29,7 @@ func FuzzEvidence(f *testing.F) {
 	f.Add(must(attest.Make(context.Background(), sim.NewAttester(key, attest.Digest{}), attest.PurposeConnection, exampleClaims(), bytes.NewReader(make([]byte, 16))))(f))
 	e := attest.Evidence{Quote: attest.Quote{Platform: attest.SGX, Endorsements: []byte{}}, Proof: attest.Proof{N: 2, I: 1, Path: someLeaves(1)}}
 	f.Add(must(e.Encode())(f))
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		e, err := attest.DecodeEvidence(data)
 		if err != nil {
 			return
@@ -39,7 +40,7 @@ func FuzzEvidence(f *testing.F) {
 		if root, err := e.Proof.Root(attest.Hash{}); err == nil && e.Proof.N > attest.MaxBatch {
 			t.Errorf("batch of %d has root %x", e.Proof.N, root)
 		}
-	})
+	}))
 }
 
 // FuzzProof: of all proofs for a leaf of a tree, only the honest one leads to what was signed.
@@ -61,8 +62,10 @@ func FuzzProof(f *testing.F) {
 		}
 		same := n == honest.proof.N && i == honest.proof.I && slices.Equal(p.Path, honest.proof.Path)
 		signed := attest.ReportDataFor(attest.PurposeConnection, honest.proof.N, root)
-		if (forgery{p, honest.leaf}).accepted(signed) != same {
-			t.Errorf("leaf %d of %d: accepted is %v of %+v", index, len(leaves), !same, p)
-		}
+		fuzzbound.Check(t, len(path), func() {
+			if (forgery{p, honest.leaf}).accepted(signed) != same {
+				t.Errorf("leaf %d of %d: accepted is %v of %+v", index, len(leaves), !same, p)
+			}
+		})
 	})
 }

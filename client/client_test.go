@@ -24,6 +24,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 	"github.com/vouchmq/vouchmq/internal/sign1"
 )
 
@@ -310,11 +311,11 @@ func FuzzBundle(f *testing.F) {
 	}
 	block, _ := pem.Decode(p.file(f))
 	f.Add(block.Bytes)
-	f.Fuzz(func(t *testing.T, content []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, content []byte) {
 		// The armour is put on here, so that the fuzzer works on what is in it.
 		b, err := client.ParseBundle(pem.EncodeToMemory(&pem.Block{Type: "VOUCHMQ BUNDLE", Bytes: content}))
 		if err == nil && (b.Policy == nil || b.OwnerCA == nil) {
 			t.Error("accepted an incomplete bundle")
 		}
-	})
+	}))
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 )
 
 const service = "plant.example"
@@ -255,7 +256,7 @@ func TestNonces(t *testing.T) {
 func FuzzParseRequest(f *testing.F) {
 	block, _ := pem.Decode(must(rent(f).request(f).Encode())(f))
 	f.Add(block.Bytes)
-	f.Fuzz(func(t *testing.T, content []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, content []byte) {
 		q, err := owner.ParseRequest(pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: content}))
 		if err != nil {
 			return
@@ -264,5 +265,5 @@ func FuzzParseRequest(f *testing.F) {
 		if b, _ := pem.Decode(again); !bytes.Equal(b.Bytes, content) {
 			t.Error("read what it would not write")
 		}
-	})
+	}))
 }

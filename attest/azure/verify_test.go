@@ -16,6 +16,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/internal/dcap/dcaptest"
 	"github.com/vouchmq/vouchmq/attest/internal/flipped"
 	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 )
 
 func judge(v *Verifier, q attest.Quote, at time.Time) (attest.PlatformClaims, error) {
@@ -253,18 +254,18 @@ func FuzzVerify(f *testing.F) {
 	}
 	m := newMachine(dcaptest.Fixed(f))
 	v := m.verifier()
-	f.Fuzz(func(t *testing.T, data, endorsements []byte) {
+	f.Fuzz(fuzzbound.OfTwo(func(t *testing.T, data, endorsements []byte) {
 		c, err := judge(v, attest.Quote{Data: data, Endorsements: endorsements}, now)
 		if err == nil && c.Platform != attest.Azure {
 			t.Errorf("%+v", c)
 		}
-	})
+	}))
 }
 
 func FuzzReport(f *testing.F) {
 	n := base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{0xff}, 256))
 	f.Add(frame(snp, make([]byte, reportSize), []byte(`{"keys":[{"kid":"HCLAkPub","kty":"RSA","e":"AQAB","n":"`+n+`"}]}`)))
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, b []byte) {
 		r, err := parseReport(b)
 		if err == nil && (len(r.hardware) != reportSize || len(r.text) > len(b) || r.key == nil) {
 			t.Errorf("%+v", r)
@@ -272,5 +273,5 @@ func FuzzReport(f *testing.F) {
 		if _, describe := DescribeHCL(b, nil); err != nil && describe == nil {
 			t.Error("described what cannot be read")
 		}
-	})
+	}))
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/internal/flipped"
 	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 	"github.com/vouchmq/vouchmq/internal/samples"
 )
 
@@ -319,12 +320,25 @@ func TestSample(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	m := newMachine(f)
 	f.Add(m.quote(challenge, nil).Data)
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		if parsed, err := parse(data); err == nil {
 			_, _ = parsed.keyDigest()
 			if c := parsed.claims(nil); len(c.ReportData) != challengeSize {
 				t.Errorf("%+v", c)
 			}
 		}
-	})
+	}))
+}
+
+// FuzzVerify goes on where FuzzParse ends: with the platform's key beside the token, which is whatever a peer sends.
+func FuzzVerify(f *testing.F) {
+	q := newMachine(f).quote(challenge, nil)
+	f.Add(q.Data, q.Endorsements)
+	f.Fuzz(fuzzbound.OfTwo(func(t *testing.T, data, key []byte) {
+		q := attest.Quote{Platform: attest.CCA, Data: data, Endorsements: key}
+		if c, err := verify(q); err == nil && (len(c.ReportData) != challengeSize || c.Measurements["cpak"] == nil) {
+			t.Errorf("%+v", c)
+		}
+		_, _ = Describe(q)
+	}))
 }

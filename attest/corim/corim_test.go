@@ -11,6 +11,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 )
 
 // everyKind is a policy with each kind of value that there is.
@@ -116,7 +117,7 @@ func FuzzDecode(f *testing.F) {
 			f.Add(data)
 		}
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		id, p, err := Decode(data)
 		if err != nil {
 			return
@@ -128,5 +129,23 @@ func FuzzDecode(f *testing.F) {
 		if _, q, err := Decode(again); err != nil || !bytes.Equal(p.Canonical(), q.Canonical()) {
 			t.Fatalf("what was read is not what is written: %v", err)
 		}
-	})
+	}))
+}
+
+// FuzzOpen reads arbitrary bytes as a signed CoRIM.
+func FuzzOpen(f *testing.F) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	signed, err := Sign([]byte{0xd9, 0x01, 0xf5, 0xa0}, key, rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(signed)
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
+		if _, p, err := Open(data, &key.PublicKey); err == nil && p == nil {
+			t.Error("no policy, and no error")
+		}
+	}))
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 )
 
 // quote makes the beginning of a quote, which is all that is looked at.
@@ -241,6 +242,15 @@ func TestRATLS(t *testing.T) {
 	}
 }
 
+// Nothing is nothing in each wrapping, too.
+func TestNothing(t *testing.T) {
+	for _, text := range []string{"", " \n", "0x", "-----BEGIN X-----\n-----END X-----\n"} {
+		if f, err := Detect([]byte(text)); !errors.Is(err, attest.ErrFormat) {
+			t.Errorf("%q: %+v, %v", text, f, err)
+		}
+	}
+}
+
 // A claims buffer that the quote signs, copied into a certificate of another key.
 func TestRATLSOfAnotherKey(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -273,7 +283,7 @@ func FuzzDetect(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(certificate(f, oidTagged, tagged(f, quote(3, 0), []byte{0xa0}), key))
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		found, err := Detect(data)
 		if err != nil {
 			return
@@ -284,5 +294,5 @@ func FuzzDetect(f *testing.F) {
 		if found.RATLS != nil {
 			found.RATLS.Bound(make([]byte, 64)) // must not panic
 		}
-	})
+	}))
 }

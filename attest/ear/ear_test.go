@@ -14,6 +14,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 )
 
 var now = time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
@@ -146,7 +147,7 @@ func FuzzDecode(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(payload)
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		r, err := decode(data)
 		if err != nil {
 			return
@@ -154,5 +155,23 @@ func FuzzDecode(f *testing.F) {
 		if again, err := dcbor.Encode(r); err != nil || !bytes.Equal(again, data) {
 			t.Fatalf("two encodings of one result: %x, %v", again, err)
 		}
-	})
+	}))
+}
+
+// FuzzParse reads arbitrary bytes as a signed result.
+func FuzzParse(f *testing.F) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	signed, err := Sign(result(), key, rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(signed)
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
+		if r, err := Parse(data, &key.PublicKey); err == nil && r == nil {
+			t.Error("no result, and no error")
+		}
+	}))
 }

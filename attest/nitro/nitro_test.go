@@ -23,6 +23,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/internal/flipped"
 	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 	"github.com/vouchmq/vouchmq/internal/samples"
 )
 
@@ -358,7 +359,7 @@ func FuzzParse(f *testing.F) {
 	c := newCloud(f, elliptic.P384())
 	f.Add(c.sign(f, c.document(reportData)))
 	f.Add([]byte{0xd2, 0x84})
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		_, d, err := parse(data)
 		if err != nil {
 			return
@@ -366,5 +367,18 @@ func FuzzParse(f *testing.F) {
 		if claims := d.claims(made); len(claims.Measurements) != len(d.PCRs) {
 			t.Errorf("%+v", claims)
 		}
-	})
+	}))
+}
+
+// FuzzVerify goes on where FuzzParse ends: with the certificates in the document.
+func FuzzVerify(f *testing.F) {
+	c := newCloud(f, elliptic.P384())
+	f.Add(c.sign(f, c.document(reportData)))
+	v := c.verifier()
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
+		if claims, err := verify(v, data, made); err == nil && len(claims.Measurements) == 0 {
+			t.Errorf("%+v", claims)
+		}
+		_, _ = Describe(attest.Quote{Data: data})
+	}))
 }

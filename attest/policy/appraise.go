@@ -200,8 +200,11 @@ func (id *Identity) judgePlatform(f *attest.Facts) *attest.Error {
 func (r *Requirement) judge(identity string, c *attest.PlatformClaims) *attest.Error {
 	for _, key := range slices.Sorted(maps.Keys(r.Want)) {
 		spec := schema[r.Platform][key]
-		if spec.form != formStatus && !spec.satisfied(key, r.Want[key], c) {
-			return attest.Errorf(attest.ErrPlatform, "%s %s is not what identity %q accepts", r.Platform, key, identity)
+		if spec.form == formStatus {
+			continue
+		}
+		if unmet := spec.unmet(key, r.Want[key], c); unmet != "" {
+			return attest.Errorf(attest.ErrPlatform, "%s %s is not what identity %q accepts", r.Platform, unmet, identity)
 		}
 	}
 	reason := r.tcbReason(c)
@@ -214,17 +217,25 @@ func (r *Requirement) judge(identity string, c *attest.PlatformClaims) *attest.E
 	return nil
 }
 
-func (s *keySpec) satisfied(key string, values []string, c *attest.PlatformClaims) bool {
+// unmet says what of a key the claims do not fulfil, such as "pcrs 4, 14", "" if they fulfil it.
+func (s *keySpec) unmet(key string, values []string, c *attest.PlatformClaims) string {
 	if s.form != formMap {
-		return slices.ContainsFunc(values, func(v string) bool { return s.holds(key, v, c) })
+		if slices.ContainsFunc(values, func(v string) bool { return s.holds(key, v, c) }) {
+			return ""
+		}
+		return key
 	}
+	var names []string
 	for _, v := range values {
 		name, value, _ := strings.Cut(v, "=")
 		if !s.holds(name, value, c) {
-			return false
+			names = append(names, name)
 		}
 	}
-	return true
+	if len(names) == 0 {
+		return ""
+	}
+	return key + " " + strings.Join(names, ", ")
 }
 
 // tcbReason says why TCB status and advisories are not acceptable, "" if they are. Without a list the

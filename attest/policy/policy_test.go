@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 )
 
 var (
@@ -306,6 +308,18 @@ func TestJudge(t *testing.T) {
 }
 
 // TestSeveralIdentities: all that hold are named, and the reasons of the others.
+// TestRefusalNamesRegisters: which of many PCRs is not what it should be.
+func TestRefusalNamesRegisters(t *testing.T) {
+	hex := func(digits string) string { return strings.Repeat(digits, 32) }
+	r := Requirement{Platform: attest.TPM, Want: map[string][]string{"pcrs": {"0=" + hex("00"), "4=" + hex("11"), "7=" + hex("22"), "14=" + hex("33")}}}
+	c := &attest.PlatformClaims{Platform: attest.TPM, TCB: attest.TCBNotApplicable, Measurements: map[string][]byte{
+		"pcr0": make([]byte, 32), "pcr4": make([]byte, 32), "pcr7": bytes.Repeat([]byte{0x22}, 32),
+	}}
+	if err := r.judge("broker", c); err == nil || err.Error() != `tpm pcrs 4, 14 is not what identity "broker" accepts` {
+		t.Error(err)
+	}
+}
+
 func TestSeveralIdentities(t *testing.T) {
 	any := []Requirement{{Platform: attest.SGX}}
 	p, err := New([]Identity{
@@ -397,7 +411,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(example))
 	f.Add([]byte("version: 1\n"))
 	f.Add([]byte("version: 1\nrules:\n  - who: { user: 'a:b' }\n    publish: [x]\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		p, err := Parse("fuzz.yaml", data)
 		if err != nil {
 			return
@@ -409,16 +423,16 @@ func FuzzParse(f *testing.F) {
 		if _, err := ParseCanonical(p.Canonical()); err != nil {
 			t.Error(err)
 		}
-	})
+	}))
 }
 
 func FuzzCanonical(f *testing.F) {
 	f.Add(parse(f, example).Canonical())
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		if p, err := ParseCanonical(data); err == nil && string(p.Canonical()) != string(data) {
 			t.Error("a second canonical form")
 		}
-	})
+	}))
 }
 
 func ExamplePolicy_Judge() {

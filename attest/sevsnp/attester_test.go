@@ -20,6 +20,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/internal/tsm"
 	"github.com/vouchmq/vouchmq/attest/internal/tsm/tsmtest"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 )
 
 // tableOf makes the host's table.
@@ -157,10 +158,10 @@ func TestCertificateFile(t *testing.T) {
 
 func FuzzTable(f *testing.F) {
 	f.Add(tableOf(map[guid][]byte{guidOf(vcek): []byte("certificate"), guidOf(vlek): nil}))
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, b []byte) {
 		table, err := parseTable(b)
 		if err == nil && len(table) > maxEntries {
 			t.Error(len(table))
 		}
-	})
+	}))
 }

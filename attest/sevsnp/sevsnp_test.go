@@ -35,6 +35,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/internal/flipped"
 	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 	"github.com/vouchmq/vouchmq/internal/samples"
 )
 
@@ -548,10 +549,10 @@ func FuzzVerify(f *testing.F) {
 		f.Add(q.Data, q.Endorsements)
 	}
 	v := m.verifier()
-	f.Fuzz(func(t *testing.T, report, certificate []byte) {
+	f.Fuzz(fuzzbound.OfTwo(func(t *testing.T, report, certificate []byte) {
 		c, err := judge(v, attest.Quote{Data: report, Endorsements: certificate}, made)
 		if err == nil && len(c.ReportData) != attest.ReportDataSize {
 			t.Errorf("%+v", c)
 		}
-	})
+	}))
 }

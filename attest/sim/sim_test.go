@@ -14,6 +14,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 )
 
 func newKey(t testing.TB) *sim.Key {
@@ -113,10 +114,10 @@ func TestDelayHonoursContext(t *testing.T) {
 
 func FuzzQuote(f *testing.F) {
 	f.Add(quote(f, sim.NewAttester(newKey(f), attest.Digest{9}), attest.ReportData{1}).Data)
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		c, err := verify(attest.Quote{Platform: attest.Sim, Data: data})
 		if err == nil && len(c.ReportData) != attest.ReportDataSize {
 			t.Errorf("%+v", c)
 		}
-	})
+	}))
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 )
 
 // softEK is an endorsement key in software, with the public area that a TPM would have.
@@ -207,7 +208,7 @@ func FuzzParseRequest(f *testing.F) {
 	must(f, err)
 	block, _ = pem.Decode(text)
 	f.Add(block.Bytes)
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		r, err := ParseRequest(pem.EncodeToMemory(&pem.Block{Type: titleRequest, Bytes: data}))
 		if err != nil {
 			return
@@ -216,5 +217,36 @@ func FuzzParseRequest(f *testing.F) {
 		if c, p, err := r.Challenge(rand.Reader); err == nil && (len(p.Secret) != secretSize || len(c.AK) != sha256.Size) {
 			t.Errorf("%+v", c)
 		}
-	})
+	}))
+}
+
+// FuzzEnrolment reads arbitrary bytes as each of the other files that go between machine and owner.
+func FuzzEnrolment(f *testing.F) {
+	_, ek := softEK(f)
+	r := &Request{EK: ek, AK: good().public(f)}
+	must(f, r.check())
+	challenge, pending, err := r.Challenge(rand.Reader)
+	must(f, err)
+	answer := &Response{AK: challenge.AK, Secret: pending.Secret}
+	for _, encoded := range []func() ([]byte, error){challenge.Encode, pending.Encode, answer.Encode} {
+		text, err := encoded()
+		must(f, err)
+		block, _ := pem.Decode(text)
+		f.Add(block.Bytes)
+	}
+	certificates := good().certificates(f)
+	f.Add(certificates)
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
+		as := func(title string) []byte { return pem.EncodeToMemory(&pem.Block{Type: title, Bytes: data}) }
+		if p, err := ParsePending(as(titlePending)); err == nil {
+			if _, _, err := p.Certify(&Response{AK: challenge.AK}, nil, nil, now, time.Hour); err == nil {
+				t.Error("certified without the secret")
+			}
+		}
+		_, _ = ParseChallenge(as(titleChallenge))
+		_, _ = ParseResponse(as(titleResponse))
+		if der, err := DecodeCertificates(as(pemCertificate)); err == nil && len(der) == 0 {
+			t.Error("no certificates, and no error")
+		}
+	}))
 }

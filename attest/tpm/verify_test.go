@@ -28,6 +28,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 	"github.com/vouchmq/vouchmq/internal/samples"
 )
 
@@ -518,7 +519,7 @@ func FuzzParse(f *testing.F) {
 	with := good()
 	with.log = logOf(event{pcr: 0, kind: 1})
 	f.Add(with.make(f).Data)
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		p, err := parse(data)
 		if err != nil {
 			return
@@ -527,12 +528,12 @@ func FuzzParse(f *testing.F) {
 		if claims := p.claims(); len(claims.Measurements) != len(p.PCRs)+1 {
 			t.Errorf("%+v", claims)
 		}
-	})
+	}))
 }
 
 func FuzzEventLog(f *testing.F) {
 	f.Add(logOf(event{pcr: 0, kind: 1}, event{pcr: 14, kind: 13}))
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		log, err := ParseEventLog(data)
 		if err != nil {
 			return
@@ -542,5 +543,21 @@ func FuzzEventLog(f *testing.F) {
 				t.Errorf("%d PCRs", len(pcrs))
 			}
 		}
-	})
+	}))
+}
+
+// FuzzVerify goes on where FuzzParse ends: with the certificates beside the quote, whose CA is whatever a peer sends.
+func FuzzVerify(f *testing.F) {
+	for _, with := range []bool{false, true} {
+		from := good()
+		from.withCertificates = with
+		q := from.make(f)
+		f.Add(q.Data, q.Endorsements)
+	}
+	f.Fuzz(fuzzbound.OfTwo(func(t *testing.T, data, certificates []byte) {
+		c, err := verifyQuote(attest.Quote{Platform: attest.TPM, Data: data, Endorsements: certificates}, now)
+		if err == nil && (c.Measurements["ak"] == nil || (c.Measurements["ak_ca"] == nil) != (len(certificates) == 0)) {
+			t.Errorf("%+v", c)
+		}
+	}))
 }

@@ -27,7 +27,7 @@ and ended afterwards; the load generator is this process.`,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	helpWithoutShorthand(c)
-	c.AddCommand(newBenchThroughput(), newBenchSoak(), newBenchConnect(), newBenchHandshakes(), newBenchRate(), newBenchSubscribers(),
+	c.AddCommand(newBenchThroughput(), newBenchSoak(), newBenchConnect(), newBenchHandshakes(), newBenchVerify(), newBenchRate(), newBenchSubscribers(),
 		newBenchPublishers(), newBenchScale(), newBenchEvaluation())
 	return c
 }

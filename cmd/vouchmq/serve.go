@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/local"
 	"github.com/vouchmq/vouchmq/internal/admin"
 	"github.com/vouchmq/vouchmq/internal/module"
@@ -352,6 +353,14 @@ func writeBanner(w io.Writer, r local.Ready, config server.Config, state *server
 	for _, l := range config.Listeners {
 		fmt.Fprintf(w, "  listener  %s: %s, %s\n", l.Name, r.Listeners[l.Name], inWords[l.Kind])
 	}
+	if r.Bundle == "" && state.Enrolment == nil {
+		fmt.Fprintf(w, "  bundle    none: only for a simulated TEE does a broker sign its own\n  made now  %s\n\nNext, so that clients can verify it (docs/provisioning.md):\n\n", made(state))
+		for _, line := range toProvision(config) {
+			fmt.Fprintf(w, "  %s\n", line)
+		}
+		fmt.Fprintln(w)
+		return
+	}
 	if r.Bundle == "" {
 		fmt.Fprintf(w, "  bundle    the one that the owner signed\n  made now  %s\n\n", made(state))
 		return
@@ -366,6 +375,22 @@ func writeBanner(w io.Writer, r local.Ready, config server.Config, state *server
 var inWords = map[server.Kind]string{
 	server.TCP: "plain TCP", server.TLS: "ordinary TLS", server.Attested: "attested TLS, and ordinary TLS",
 	server.WS: "WebSocket", server.WSS: "WebSocket in TLS",
+}
+
+// toProvision are the steps by which an owner elsewhere comes to vouch for a broker with a TEE.
+func toProvision(config server.Config) []string {
+	lines := []string{
+		"the owner makes a CA:           vouchmq ca init CA --service " + config.Service,
+		"this configuration names it:    owner: owner-ca.pem",
+		"the owner gives out a nonce:    vouchmq ca challenge CA",
+		"here a request is made with it: vouchmq enroll --config FILE --nonce NONCE --out request.pem",
+		"the owner verifies and signs:   vouchmq ca sign request.pem --ca CA --policy POLICY --identity broker --out cert.pem --bundle BUNDLE",
+		"here it is installed:           vouchmq enroll --config FILE --install cert.pem",
+	}
+	if config.Attester.Platform() == attest.TPM {
+		lines = append(lines, "the policy's PCRs:              vouchmq tpm pcrs", "who says that the TPM is one:   vouchmq tpm --help")
+	}
+	return lines
 }
 
 // toTry are commands that work with this broker, in terminals in the same folder.

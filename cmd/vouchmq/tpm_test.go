@@ -150,7 +150,8 @@ func (s *shell) servesWith(m *tpmtest.Machine) {
 	if err := c.Wait(); err != nil {
 		s.t.Errorf("%v\n%s", err, said)
 	}
-	s.holds("serve", said.String(), []string{`msg="TEE found" platform=tpm chosen_by=auto`, `msg="module measured" platform=tpm`, "TEE       tpm"})
+	s.holds("serve", said.String(), []string{`msg="TEE found" platform=tpm chosen_by=auto`, `msg="module measured" platform=tpm`, "TEE       tpm",
+		"bundle    none", "vouchmq ca init CA --service broker.plant.example", "vouchmq tpm pcrs"})
 	if strings.Contains(said.String(), "SIMULATED") {
 		s.t.Errorf("a broker with a TPM says that it is simulated:\n%s", said)
 	}

@@ -172,8 +172,14 @@ func PrepareEnrolment(s *settings.Settings, o Opening) (*Enrolling, error) {
 	return &Enrolling{Folder: state.Enrolment, Identity: id, attester: config.Attester, now: o.Now}, nil
 }
 
-// Request makes a request that answers a nonce of the owner's.
+// Request makes a request that answers a nonce of the owner's. Its evidence is what that of the running broker will be, so the platform measures the
+// module now, where it can: what a policy demands of the register, the owner demands, too.
 func (e *Enrolling) Request(ctx context.Context, nonce owner.Nonce) (*owner.Request, error) {
+	if m, ok := e.attester.(attest.Measurer); ok {
+		if err := m.Measure(ctx, e.Identity.Module); err != nil {
+			return nil, fmt.Errorf("%s: %w", m.Platform(), err)
+		}
+	}
 	return e.Folder.Request(ctx, e.attester, e.Identity, nonce, e.now)
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/internal/dcap"
 	. "github.com/vouchmq/vouchmq/attest/internal/dcap/dcaptest"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 )
 
 func tee(version int) dcap.TEE {
@@ -621,12 +622,12 @@ func FuzzQuote(f *testing.F) {
 		q.Chain = []byte("-----BEGIN CERTIFICATE-----")
 		f.Add(w.Quote(q))
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		q, err := dcap.ParseQuote(data)
 		if (err == nil) != (q != nil) || err == nil && (len(q.ReportData()) != 64 || (q.TD == nil) == (q.Enclave == nil) || len(q.PCKChain)+len(q.QEAuthData) > len(data)) {
 			t.Errorf("%+v, %v", q, err)
 		}
-	})
+	}))
 }
 
 // FuzzAppraise changes a few bytes of a genuine quote: what is signed must not be accepted, and nothing may panic.
@@ -650,7 +651,8 @@ func FuzzAppraise(f *testing.F) {
 		copy(data[int(at)%len(data):], patch)
 		data = data[:len(data)-int(cut)%len(data)]
 		signed := bytes.Index(right, []byte("-----BEGIN"))
-		r := verifiers[version].Appraise(attest.Quote{Data: data}, Now)
+		var r *dcap.Report
+		fuzzbound.Check(t, len(data), func() { r = verifiers[version].Appraise(attest.Quote{Data: data}, Now) })
 		if r.Err == nil && !bytes.Equal(data[:min(signed, len(data))], right[:signed]) {
 			t.Errorf("accepted a change of what is signed")
 		}
@@ -661,7 +663,7 @@ func FuzzAppraise(f *testing.F) {
 func FuzzDocuments(f *testing.F) {
 	w := Fixed(f)
 	f.Add([]byte(`{"root_ca_crl":"00","pck_crl":"","tcb_info":"{}","tcb_info_signature":"00","qe_identity":"{}"}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		d, err := dcap.ParseDocuments(data)
 		if err != nil {
 			return
@@ -669,7 +671,7 @@ func FuzzDocuments(f *testing.F) {
 		if _, err := d.Open(w.Trust()); err == nil {
 			t.Error("opened collateral that nobody has signed")
 		}
-	})
+	}))
 }
 
 // BenchmarkVerify verifies with collateral at hand, and with what comes with the evidence, whose signatures count each time.
@@ -694,4 +696,22 @@ func BenchmarkVerify(b *testing.B) {
 			})
 		}
 	}
+}
+
+// FuzzCertificates reads arbitrary bytes as a chain and as a revocation list.
+func FuzzCertificates(f *testing.F) {
+	w := Fixed(f)
+	f.Add(w.Chain(w.CA), w.CRL(w.CA, nil))
+	f.Add(w.Chain(w.PCK), w.CRL(w.Root, Revoke(w.CA)))
+	root, issuers := w.Trust(), w.Chain(w.CA)
+	f.Fuzz(fuzzbound.OfTwo(func(t *testing.T, chain, list []byte) {
+		for name, open := range map[string]func() (*dcap.CRL, error){
+			"list of the root":      func() (*dcap.CRL, error) { return dcap.OpenRootCRL(list, issuers, root) },
+			"list of the authority": func() (*dcap.CRL, error) { return dcap.OpenPCKCRL(list, chain, root) },
+		} {
+			if l, err := open(); err == nil && l.NextUpdate().IsZero() {
+				t.Errorf("%s: one that never expires", name)
+			}
+		}
+	}))
 }

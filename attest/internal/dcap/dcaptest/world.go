@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	"testing"
 	"time"
 
 	"github.com/vouchmq/vouchmq/attest/internal/dcap"
@@ -27,9 +26,15 @@ type Authority struct {
 	Issuer      *Authority // nil: itself
 }
 
+// T is what a World needs of a test: a place for what goes wrong. Fatal does not return.
+type T interface {
+	Helper()
+	Fatal(args ...any)
+}
+
 // World is an Intel for tests.
 type World struct {
-	t          testing.TB
+	t          T
 	Root       *Authority
 	CA         *Authority // of the PCK: Platform CA
 	PCK        *Authority
@@ -56,13 +61,13 @@ var (
 )
 
 // New makes a World.
-func New(t testing.TB) *World {
+func New(t T) *World {
 	t.Helper()
 	return (&World{t: t}).found()
 }
 
 // Fixed makes a World whose keys are the same in every process, as fuzzing needs it.
-func Fixed(t testing.TB) *World {
+func Fixed(t T) *World {
 	t.Helper()
 	return (&World{t: t, seed: "a world for fuzzing"}).found()
 }

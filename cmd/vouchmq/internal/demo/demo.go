@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,10 +33,20 @@ type demo struct {
 	log     broadcast // what the broker logs
 	broker  *local.Broker
 	running []*bench.Process
+
+	bundle string   // file: who the broker should be
+	attest []string // flags with which clients attest themselves
 }
 
-// Run shows everything on out. program is the path of vouchmq.
+// Run shows everything on out, with a simulated TEE. program is the path of vouchmq.
 func Run(ctx context.Context, out io.Writer, program string) error {
+	return play(ctx, out, program, "Now start a broker that stays: vouchmq serve", func(d *demo) []func() error {
+		return []func() error{d.startBroker, d.exchangeAttested, d.brokersView, d.inspect, d.changedModule, d.ordinaryClient}
+	})
+}
+
+// play shows steps in a temporary folder, up to the first that fails. next says what to do then.
+func play(ctx context.Context, out io.Writer, program, next string, steps func(*demo) []func() error) error {
 	dir, err := os.MkdirTemp("", "vouchmq-demo-")
 	if err != nil {
 		return err
@@ -44,14 +55,13 @@ func Run(ctx context.Context, out io.Writer, program string) error {
 	d := &demo{ctx: ctx, console: newConsole(out), program: program, dir: dir}
 	defer d.stopAll()
 	begun := time.Now()
-	for _, step := range []func() error{d.startBroker, d.exchange, d.brokersView, d.inspect, d.changedModule, d.ordinaryClient} {
+	for _, step := range steps(d) {
 		if err := step(); err != nil {
 			d.console.bad("%v", err)
 			return fmt.Errorf("step %d: %w", d.console.step, err)
 		}
 	}
-	fmt.Fprintf(out, "\n%s\n", d.console.paint(bold, fmt.Sprintf("Everything came true, in %.1f s. Now start a broker that stays: vouchmq serve",
-		time.Since(begun).Seconds())))
+	fmt.Fprintf(out, "\n%s\n", d.console.paint(bold, fmt.Sprintf("Everything came true, in %.1f s. %s", time.Since(begun).Seconds(), next)))
 	return nil
 }
 
@@ -68,6 +78,7 @@ func (d *demo) startBroker() error {
 	if d.broker, err = d.start("broker", &d.log); err != nil {
 		return err
 	}
+	d.bundle, d.attest = d.broker.Bundle, []string{"--attest", d.broker.ClientKey}
 	d.console.from("broker", fmt.Sprintf("process %d, module %s", d.broker.PID(), short(d.broker.Module)))
 	d.console.good("it runs, and wrote a bundle: all that a client needs to know who the broker should be")
 	return nil
@@ -89,9 +100,14 @@ var messages = []string{"21.5", "21.7", "22.1"}
 
 const topic = "sensors/boiler/temperature"
 
-func (d *demo) exchange() error {
+func (d *demo) exchangeAttested() error {
 	d.console.heading("A subscriber and a publisher. Each verifies the broker before it sends its first byte, and attests itself, too.")
-	args := d.attested("sub", "-t", "sensors/#", "-v", "-q", "1", "-C", fmt.Sprint(len(messages)), "-d", "-i", "demo-subscriber")
+	return d.exchange()
+}
+
+// exchange has a subscriber and a publisher verify the broker, and pass messages.
+func (d *demo) exchange() error {
+	args := d.verifying("sub", "-t", "sensors/#", "-v", "-q", "1", "-C", fmt.Sprint(len(messages)), "-d", "-i", "demo-subscriber")
 	d.console.command("vouchmq", shown(args))
 	var printed broadcast
 	sub, err := bench.StartProcess(&printed, d.program, args...)
@@ -114,7 +130,7 @@ func (d *demo) exchange() error {
 }
 
 func (d *demo) publish(message string, first bool) error {
-	args := d.attested("pub", "-t", topic, "-m", message, "-q", "1", "-i", "demo-publisher")
+	args := d.verifying("pub", "-t", topic, "-m", message, "-q", "1", "-i", "demo-publisher")
 	d.console.command("vouchmq", shown(args))
 	out, err := d.run(args)
 	if err != nil {
@@ -189,7 +205,7 @@ func (d *demo) brokersView() error {
 
 func (d *demo) inspect() error {
 	d.console.heading("Anybody with the bundle can look, without sending anything.")
-	args := []string{"inspect", d.broker.Listeners["attested"], "--bundle", d.broker.Bundle}
+	args := []string{"inspect", d.broker.Listeners["attested"], "--bundle", d.bundle}
 	d.console.command("vouchmq", shown(args))
 	out, err := d.run(args)
 	if err != nil {
@@ -213,15 +229,23 @@ func (d *demo) changedModule() error {
 	if changed.Module == d.broker.Module {
 		return errors.New("the module has the same digest")
 	}
-	host, port := changed.HostPort("attested")
-	args := d.attested("pub", "-h", host, "-p", port, "-t", topic, "-m", "secret", "-i", "demo-publisher")
+	return d.refuses(changed, "module")
+}
+
+// refuses has a client refuse a broker that is not what the bundle says, for a reason with these words.
+func (d *demo) refuses(b *local.Broker, reason string) error {
+	host, port := b.HostPort("attested")
+	args := d.verifying("pub", "-h", host, "-p", port, "-t", topic, "-m", "secret", "-i", "demo-publisher")
 	d.console.command("vouchmq", shown(args))
 	out, err := d.run(args)
 	if status := exitStatus(err); status != attestationRefused {
 		return fmt.Errorf("the publisher ended with status %d, not %d:\n%s", status, attestationRefused, out)
 	}
 	d.console.from("publisher", refusal(out))
-	stats, err := changed.Stats(d.ctx)
+	if !strings.Contains(refusal(out), reason) {
+		return fmt.Errorf("the reason is not %q:\n%s", reason, out)
+	}
+	stats, err := b.Stats(d.ctx)
 	if err != nil {
 		return err
 	}
@@ -243,17 +267,23 @@ func refusal(printed string) string {
 	return strings.Join(lines, "")
 }
 
-// changedBroker starts a second broker with a copy of the first one's state, but a changed module.
-func (d *demo) changedBroker() (*local.Broker, error) {
+// writeChanged writes the module with a changed byte.
+func (d *demo) writeChanged() (path string, err error) {
 	wasm, err := module.Bytes()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	if wasm, err = ChangeOneByte(wasm); err != nil {
-		return nil, err
+		return "", err
 	}
-	path := filepath.Join(d.dir, "changed.wasm")
-	if err := os.WriteFile(path, wasm, 0o600); err != nil {
+	path = filepath.Join(d.dir, "changed.wasm")
+	return path, os.WriteFile(path, wasm, 0o600)
+}
+
+// changedBroker starts a second broker with a copy of the first one's state, but a changed module.
+func (d *demo) changedBroker() (*local.Broker, error) {
+	path, err := d.writeChanged()
+	if err != nil {
 		return nil, err
 	}
 	state := filepath.Join(d.dir, "changed")
@@ -273,7 +303,7 @@ func (d *demo) ordinaryClient() error {
 	}
 	args := append(extra, "-h", host, "-p", port, "--cafile", d.broker.OwnerCA, "-t", topic, "-m", "20.9", "-q", "1")
 
-	sub := d.attested("sub", "-t", topic, "-C", "1", "-d", "-q", "1", "-i", "demo-listener")
+	sub := d.verifying("sub", "-t", topic, "-C", "1", "-d", "-q", "1", "-i", "demo-listener")
 	var printed broadcast
 	p, err := bench.StartProcess(&printed, d.program, sub...)
 	if err != nil {
@@ -294,9 +324,9 @@ func (d *demo) ordinaryClient() error {
 	return nil
 }
 
-// attested are the arguments of an attested client of the broker.
-func (d *demo) attested(command string, args ...string) []string {
-	return append([]string{command, "--bundle", d.broker.Bundle, "--attest", d.broker.ClientKey, "--verdict"}, args...)
+// verifying are the arguments of a client that verifies the broker.
+func (d *demo) verifying(command string, args ...string) []string {
+	return slices.Concat([]string{command, "--bundle", d.bundle}, d.attest, []string{"--verdict"}, args)
 }
 
 // stepTime is how long anything may take that a step waits for.
