@@ -144,31 +144,17 @@ func (b *Batcher) withdraw(r *request) {
 	}
 }
 
-// run serves requests until there are none.
+// run serves requests until there are none. Before each batch it lets others have the processor: where processors are
+// what is scarce, handshakes that are ready to run come to ask for evidence, too; where they are not, it costs nothing.
 func (b *Batcher) run() {
 	for {
-		b.letCome()
+		runtime.Gosched()
 		batch := b.gather()
 		if batch == nil {
 			return
 		}
 		b.serve(batch)
 	}
-}
-
-// letCome lets others have the processor for as long as that brings requests: where processors are what is scarce,
-// handshakes that are ready to run come to ask for evidence, too; where they are not, it costs nothing.
-func (b *Batcher) letCome() {
-	for before, now := -1, 0; now != before && now < MaxBatch; {
-		runtime.Gosched()
-		before, now = now, b.queued()
-	}
-}
-
-func (b *Batcher) queued() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.waiting)
 }
 
 // gather takes the next batch out of the queue: the oldest request and all that have the same purpose, up to the
