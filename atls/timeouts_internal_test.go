@@ -1,0 +1,36 @@
+package atls
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/vouchmq/vouchmq/attest"
+)
+
+// slow is an attester of a platform that is given more time than others.
+type slow struct{}
+
+func (slow) Platform() attest.Platform { return attest.TPM }
+
+func (slow) Attest(context.Context, attest.ReportData) (attest.Quote, error) {
+	return attest.Quote{}, nil
+}
+
+// A slow platform has its time, whoever asks it, and however the server came to know it.
+func TestTimeForEvidence(t *testing.T) {
+	for name, test := range map[string]struct {
+		got, want time.Duration
+	}{
+		"no attester":      {ServerConfig{}.withDefaults().EvidenceTimeout, DefaultEvidenceTimeout},
+		"attester":         {ServerConfig{Attester: slow{}}.withDefaults().EvidenceTimeout, attest.TPM.Patience()},
+		"batcher":          {ServerConfig{Batcher: attest.NewBatcher(slow{})}.withDefaults().EvidenceTimeout, attest.TPM.Patience()},
+		"said":             {ServerConfig{Attester: slow{}, EvidenceTimeout: time.Second}.withDefaults().EvidenceTimeout, time.Second},
+		"client":           {evidenceTimeout((&ClientConfig{}).platform(), nil), DefaultEvidenceTimeout},
+		"client, attester": {evidenceTimeout((&ClientConfig{Attester: slow{}}).platform(), nil), attest.TPM.Patience()},
+	} {
+		if test.got != test.want {
+			t.Errorf("%s: %v, not %v", name, test.got, test.want)
+		}
+	}
+}
