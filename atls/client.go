@@ -38,7 +38,7 @@ type ClientConfig struct {
 	Attester attest.Attester
 	Identity attest.Identity // what this client's evidence claims
 
-	HandshakeTimeout time.Duration // default 10 s
+	HandshakeTimeout time.Duration // default 10 s, 30 s with a TPM
 	EvidenceTimeout  time.Duration // for the server's evidence, and for making own evidence; default 5 s, 30 s with a TPM
 
 	Rand io.Reader        // for nonce and blind; default crypto/rand
@@ -62,8 +62,8 @@ func (c *ClientConfig) withDefaults() (*ClientConfig, error) {
 	if err := d.chooseCarrier(); err != nil {
 		return nil, err
 	}
-	d.HandshakeTimeout = orDefault(d.HandshakeTimeout, DefaultHandshakeTimeout)
 	d.EvidenceTimeout = orDefault(d.EvidenceTimeout, evidenceTimeout(d.platform(), d.Server))
+	d.HandshakeTimeout = orDefault(d.HandshakeTimeout, handshakeTimeout(d.EvidenceTimeout))
 	if d.Rand == nil {
 		d.Rand = rand.Reader
 	}

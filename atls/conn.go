@@ -127,6 +127,11 @@ func evidenceTimeout(own attest.Platform, peers *policy.Appraiser) time.Duration
 	return timeout
 }
 
+// handshakeTimeout is how long to wait for a handshake unless it is said: evidence in a ticket is made within it.
+func handshakeTimeout(evidence time.Duration) time.Duration {
+	return max(DefaultHandshakeTimeout, evidence)
+}
+
 func orDefault(d, otherwise time.Duration) time.Duration {
 	if d == 0 {
 		return otherwise

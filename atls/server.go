@@ -50,7 +50,7 @@ type ServerConfig struct {
 	// evidence itself stays encrypted. Other carriers need ECH in any case.
 	P1WithoutECH bool
 
-	HandshakeTimeout time.Duration // default 10 s
+	HandshakeTimeout time.Duration // default 10 s, 30 s with a TPM
 	EvidenceTimeout  time.Duration // for making evidence, and for the client's frame; default 5 s, 30 s with a TPM
 
 	Rand io.Reader        // for blinds; default crypto/rand
@@ -122,7 +122,6 @@ func (c *ServerConfig) check() error {
 }
 
 func (c ServerConfig) withDefaults() ServerConfig {
-	c.HandshakeTimeout = orDefault(c.HandshakeTimeout, DefaultHandshakeTimeout)
 	if c.MinVersion == 0 {
 		c.MinVersion = tls.VersionTLS13
 	}
@@ -141,6 +140,7 @@ func (c ServerConfig) withDefaults() ServerConfig {
 		platform = c.Batcher.Platform()
 	}
 	c.EvidenceTimeout = orDefault(c.EvidenceTimeout, evidenceTimeout(platform, c.Clients))
+	c.HandshakeTimeout = orDefault(c.HandshakeTimeout, handshakeTimeout(c.EvidenceTimeout))
 	return c
 }
 

@@ -52,8 +52,8 @@ type Options struct {
 	// Registry has the drivers to verify with; default: those of this build, see Drivers.
 	Registry *attest.Registry
 
-	HandshakeTimeout time.Duration // default 10 s
-	EvidenceTimeout  time.Duration // default 5 s
+	HandshakeTimeout time.Duration // default 10 s, 30 s if the bundle names a TPM
+	EvidenceTimeout  time.Duration // default 5 s, 30 s if the bundle names a TPM
 	Rand             io.Reader     // default crypto/rand
 	Now              func() time.Time
 }
