@@ -34,11 +34,16 @@ func (d *slowDevice) Attest(ctx context.Context, data attest.ReportData) (attest
 func TestManyHandshakesFewQuotes(t *testing.T) {
 	const together, enough = 64, 6
 	r := newRig(t)
+	for _, timeout := range []*time.Duration{
+		&r.server.HandshakeTimeout, &r.server.EvidenceTimeout, &r.client.HandshakeTimeout, &r.client.EvidenceTimeout,
+	} {
+		*timeout = patience
+	}
 	r.server.Batcher = attest.NewBatcher(r.server.Attester)
 	// They come together as far as processors allow. Where these take much longer than the device (under the race
 	// detector, or beside other work), the device takes longer, too.
 	apart := connectTogether(t, r, together)
-	device := newSlowDevice(r.tee, max(50*time.Millisecond, apart/2))
+	device := newSlowDevice(r.tee, min(max(50*time.Millisecond, apart/2), patience/10))
 	r.server.Batcher = attest.NewBatcher(device)
 	connectTogether(t, r, together)
 	quotes := device.quotes.Load() - servers // without those of trials

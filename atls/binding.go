@@ -10,7 +10,6 @@ import (
 
 // session is what both sides know of an attested connection, each from its own state.
 type session struct {
-	self      attest.Role // this end
 	carrier   Carrier
 	nonce     nonce // of the server name
 	service   string

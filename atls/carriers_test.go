@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"io"
 	"math/big"
 	"net"
 	"slices"
@@ -19,6 +20,8 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	"github.com/vouchmq/vouchmq/internal/dcbor"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
 // issueClient makes a certificate for a client.
@@ -110,52 +113,22 @@ func TestServerConfig(t *testing.T) {
 	}
 }
 
+// way is evidence as it came by one carrier, what it must be bound to, and who made it.
+type way struct {
+	evidence []byte
+	binding  attest.Binding
+	identity attest.Identity
+}
+
 // TestOneEvidenceForAllCarriers: what travels is the same object, and the same verifier judges it, whichever way it
 // came and whoever made it; but evidence of one way is refused on another.
 func TestOneEvidenceForAllCarriers(t *testing.T) {
 	r := newRig(t).mutual(t)
-	addr, outcomes := start(t, r.server)
-	type way struct {
-		evidence []byte
-		binding  attest.Binding
-		identity attest.Identity
+	ways := map[string]way{"n1": r.wayOfServer(t, atls.N1), "p1": r.wayOfServer(t, atls.P1), "frame of client": r.wayOfClient(t)}
+	p := connected(t, nil)
+	for _, round := range []string{"first", "second"} {
+		ways["AUTH of server, "+round], ways["AUTH of client, "+round] = p.waysOfAuth()
 	}
-	ways := map[string]way{}
-	for _, carrier := range []atls.Carrier{atls.N1, atls.P1} {
-		c, err := r.dialRogue(t, addr, label([32]byte{byte(len(ways))})+"."+string(carrier)+"."+service, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cs := c.ConnectionState()
-		claims := claimsFor(t, attest.RoleServer, c.name, r.leafKey, &cs, brokerIdentity)
-		ways[string(carrier)] = way{c.evidence(t), claims.Binding, brokerIdentity}
-		c.Close()
-		wait(t, outcomes)
-	}
-	ways["client"] = func() way {
-		rogue := r.rogue()
-		type capturedFrame struct {
-			frame []byte
-			cs    tls.ConnectionState
-		}
-		frames := make(chan capturedFrame, 1)
-		rogue.speak = func(c *tls.Conn) {
-			cs := c.ConnectionState()
-			c.Write(frameOf(must(attest.Make(testContext(t), r.server.Attester, attest.PurposeConnection,
-				claimsFor(t, attest.RoleServer, cs.ServerName, r.leafKey, &cs, brokerIdentity), zeros{}))(t)))
-			frame := make([]byte, 1<<16)
-			n, _ := c.Read(frame)
-			frames <- capturedFrame{frame[4:n], cs}
-		}
-		addr, _ := rogue.serve(t)
-		r.client.Carrier = atls.P1
-		if _, err := dial(t, addr, r.client); err != nil {
-			t.Fatal(err)
-		}
-		f := wait(t, frames)
-		return way{f.frame, claimsFor(t, attest.RoleClient, f.cs.ServerName, r.leafKey, &f.cs, sensorIdentity).Binding, sensorIdentity}
-	}()
-
 	verifier := attest.NewRegistry(sim.NewVerifier())
 	for from, w := range ways {
 		e, err := attest.DecodeEvidence(w.evidence)
@@ -174,6 +147,104 @@ func TestOneEvidenceForAllCarriers(t *testing.T) {
 			}
 		}
 	}
+}
+
+// wayOfServer is a server's evidence at connect.
+func (r *rig) wayOfServer(t *testing.T, carrier atls.Carrier) way {
+	addr, outcomes := start(t, r.server)
+	c, err := r.dialRogue(t, addr, label([32]byte{carrier[0]})+"."+string(carrier)+"."+service, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wait(t, outcomes)
+	defer c.Close()
+	cs := c.ConnectionState()
+	claims := claimsFor(t, attest.RoleServer, c.name, r.leafKey, &cs, brokerIdentity)
+	return way{c.evidence(t), claims.Binding, brokerIdentity}
+}
+
+// wayOfClient is a client's evidence at connect.
+func (r *rig) wayOfClient(t *testing.T) way {
+	rogue := r.rogue()
+	ways := make(chan way, 1)
+	rogue.speak = func(c *tls.Conn) {
+		cs := c.ConnectionState()
+		c.Write(frameOf(must(attest.Make(testContext(t), r.server.Attester, attest.PurposeConnection,
+			claimsFor(t, attest.RoleServer, cs.ServerName, r.leafKey, &cs, brokerIdentity), zeros{}))(t)))
+		frame := make([]byte, 1<<16)
+		n, _ := c.Read(frame)
+		claims := claimsFor(t, attest.RoleClient, cs.ServerName, r.leafKey, &cs, sensorIdentity)
+		ways <- way{frame[4:n], claims.Binding, sensorIdentity}
+	}
+	addr, _ := rogue.serve(t)
+	r.client.Carrier = atls.P1
+	if _, err := dial(t, addr, r.client); err != nil {
+		t.Fatal(err)
+	}
+	return wait(t, ways)
+}
+
+// waysOfAuth is the evidence of both sides in one round, out of AUTH packets of MQTT 5 that travel over the connection
+// that stands.
+func (p *pair) waysOfAuth() (server, client way) {
+	t := p.t
+	t.Helper()
+	ctx := testContext(t)
+	round, request, err := p.client.Reattest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	judge, challenge, err := p.broker(nil).Reattest(ctx, p.server, overAuth(t, p.client, p.server, mqtt.ReAuthenticate, request))
+	if err != nil {
+		t.Fatal(err)
+	}
+	challenge = overAuth(t, p.server, p.client, mqtt.ContinueAuthentication, challenge)
+	answer := must(round.Answer(ctx, challenge))(t)
+	answer = overAuth(t, p.client, p.server, mqtt.ContinueAuthentication, answer)
+	if err := judge.Finish(ctx, answer); err != nil {
+		t.Fatal(err)
+	}
+	seq, asked := fieldsOf(t, request)
+	_, sent := fieldsOf(t, challenge)
+	_, said := fieldsOf(t, answer)
+	cs := p.server.ConnectionState()
+	bound := func(role attest.Role) attest.Binding {
+		return roundClaims(t, uint64(role), uint64(attest.PhaseReattest), seq, [32]byte(asked[0]), sent[0], p.leafKey, &cs, attest.Identity{}).Binding
+	}
+	return way{sent[1], bound(attest.RoleServer), brokerIdentity}, way{said[0], bound(attest.RoleClient), sensorIdentity}
+}
+
+// fieldsOf reads a message of a round: its kind, its number, then byte strings.
+func fieldsOf(t testing.TB, message []byte) (seq uint64, strings [][]byte) {
+	t.Helper()
+	var fields []any
+	if err := dcbor.Decode(message, &fields); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range fields[2:] {
+		strings = append(strings, f.([]byte))
+	}
+	return fields[1].(uint64), strings
+}
+
+// overAuth sends the authentication data of a packet AUTH from one end to the other, and returns what comes out there.
+func overAuth(t testing.TB, from, to *atls.Conn, reason mqtt.ReasonCode, data []byte) []byte {
+	t.Helper()
+	props := mqtt.Properties{AuthenticationMethod: []byte(atls.ReattestMethod), AuthenticationData: data}
+	props.Has = 1<<mqtt.PropAuthenticationMethod | 1<<mqtt.PropAuthenticationData
+	sent := mqtt.AppendAuth(nil, reason, &props)
+	if _, err := from.Write(sent); err != nil {
+		t.Fatal(err)
+	}
+	frame := make([]byte, len(sent))
+	if _, err := io.ReadFull(to, frame); err != nil {
+		t.Fatal(err)
+	}
+	var auth mqtt.Auth
+	if fault := mqtt.ParseAuth(frame, mqtt.V5, &auth); fault != nil {
+		t.Fatal(fault)
+	}
+	return auth.Props.AuthenticationData
 }
 
 // TestP1WithoutECH: where the listener allows it, carrier p1 serves a client whose name is in clear; the others stay

@@ -38,7 +38,7 @@ type ClientConfig struct {
 	Attester attest.Attester
 	Identity attest.Identity // what this client's evidence claims
 
-	HandshakeTimeout time.Duration // default 10 s
+	HandshakeTimeout time.Duration // default 10 s, 30 s with a TPM
 	EvidenceTimeout  time.Duration // for the server's evidence, and for making own evidence; default 5 s, 30 s with a TPM
 
 	Rand io.Reader        // for nonce and blind; default crypto/rand
@@ -62,8 +62,8 @@ func (c *ClientConfig) withDefaults() (*ClientConfig, error) {
 	if err := d.chooseCarrier(); err != nil {
 		return nil, err
 	}
-	d.HandshakeTimeout = orDefault(d.HandshakeTimeout, DefaultHandshakeTimeout)
-	d.EvidenceTimeout = orDefault(d.EvidenceTimeout, evidenceTimeout(d.Attester, d.Server))
+	d.EvidenceTimeout = orDefault(d.EvidenceTimeout, evidenceTimeout(d.platform(), d.Server))
+	d.HandshakeTimeout = orDefault(d.HandshakeTimeout, handshakeTimeout(d.EvidenceTimeout))
 	if d.Rand == nil {
 		d.Rand = rand.Reader
 	}
@@ -71,6 +71,14 @@ func (c *ClientConfig) withDefaults() (*ClientConfig, error) {
 		d.Now = time.Now
 	}
 	return &d, nil
+}
+
+// platform is that of this client's own evidence, "" if it has none.
+func (c *ClientConfig) platform() attest.Platform {
+	if c.Attester == nil {
+		return ""
+	}
+	return c.Attester.Platform()
 }
 
 // chooseCarrier puts the carrier that is meant into Carrier.
@@ -144,7 +152,7 @@ func newClientHandshake(raw net.Conn, config *ClientConfig) (*clientHandshake, e
 	if err != nil {
 		return nil, err
 	}
-	h := &clientHandshake{config: config, session: session{self: attest.RoleClient, carrier: config.Carrier, service: config.Service}}
+	h := &clientHandshake{config: config, session: session{carrier: config.Carrier, service: config.Service}}
 	if _, err := io.ReadFull(config.Rand, h.nonce[:]); err != nil {
 		return nil, attest.Errorf(attest.ErrAttester, "read randomness: %w", err)
 	}
@@ -213,7 +221,9 @@ func (h *clientHandshake) judgeServer(ctx context.Context, c *Conn, cs *tls.Conn
 	if !verdict.Accepted {
 		return &RefusedError{Role: attest.RoleServer, Verdict: verdict, Peer: &c.peer}
 	}
-	c.early = early
+	if len(early) > 0 {
+		c.early.Store(&early[0])
+	}
 	c.peer.Attested, c.peer.Identities = true, verdict.Identities
 	return nil
 }

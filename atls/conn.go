@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/vouchmq/vouchmq/attest"
@@ -37,7 +38,7 @@ type Peer struct {
 // Conn is a TLS connection whose peer has been appraised.
 type Conn struct {
 	*tls.Conn
-	early   []byte // read along with the ticket, at most one byte
+	early   atomic.Pointer[byte] // read along with the ticket, nil if nothing was
 	peer    Peer
 	session session // what evidence of this connection is bound to
 	rounds  rounds  // of re-attestation
@@ -53,10 +54,9 @@ func (c *Conn) Peer() *Peer {
 
 // Read reads application data.
 func (c *Conn) Read(b []byte) (int, error) {
-	if len(c.early) > 0 {
-		n := copy(b, c.early)
-		c.early = c.early[n:]
-		return n, nil
+	if early := c.early.Load(); early != nil && len(b) > 0 && c.early.CompareAndSwap(early, nil) {
+		b[0] = *early
+		return 1, nil
 	}
 	return c.Conn.Read(b)
 }
@@ -118,15 +118,18 @@ func ofKind(kind attest.Kind, what string, err error) error {
 }
 
 // evidenceTimeout is how long to wait for evidence unless it is said: as long as the platforms of both sides may need.
-func evidenceTimeout(own attest.Attester, peers *policy.Appraiser) time.Duration {
-	timeout := DefaultEvidenceTimeout
-	if own != nil {
-		timeout = max(timeout, own.Platform().Patience())
-	}
+// own is "" for a side without attester.
+func evidenceTimeout(own attest.Platform, peers *policy.Appraiser) time.Duration {
+	timeout := max(DefaultEvidenceTimeout, own.Patience())
 	if peers != nil {
 		timeout = max(timeout, peers.Policy().Patience())
 	}
 	return timeout
+}
+
+// handshakeTimeout is how long to wait for a handshake unless it is said: evidence in a ticket is made within it.
+func handshakeTimeout(evidence time.Duration) time.Duration {
+	return max(DefaultHandshakeTimeout, evidence)
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {

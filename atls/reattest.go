@@ -193,14 +193,21 @@ func (r *ServerRound) Finish(ctx context.Context, answer []byte) error {
 
 // judged takes over a verdict about the peer, or returns the refusal.
 func (c *Conn) judged(role attest.Role, verdict *policy.Verdict) error {
-	peer := *c.Peer()
-	peer.Verdict = verdict
+	peer := c.Peer().with(verdict)
 	if !verdict.Accepted {
-		return &RefusedError{Role: role, Verdict: verdict, Peer: &peer}
+		return &RefusedError{Role: role, Verdict: verdict, Peer: peer}
 	}
-	peer.Attested, peer.Identities = true, verdict.Identities
-	c.rounds.peer.Store(&peer)
+	c.rounds.peer.Store(peer)
 	return nil
+}
+
+// with returns what is known of a peer with another verdict about it.
+func (p *Peer) with(verdict *policy.Verdict) *Peer {
+	q := *p
+	if q.Verdict = verdict; verdict.Accepted {
+		q.Attested, q.Identities = true, verdict.Identities
+	}
+	return &q
 }
 
 // Reappraise judges the peer anew as of the time now, by a policy that has changed or because time has passed: not its evidence,
@@ -208,23 +215,26 @@ func (c *Conn) judged(role attest.Role, verdict *policy.Verdict) error {
 // and, at a client's side, a is what judges the server from now on. If it is refused, nothing changes: the caller is to
 // close the connection.
 func (c *Conn) Reappraise(a *policy.Appraiser, now time.Time) *policy.Verdict {
+	for {
+		before := c.rounds.peer.Load()
+		verdict := c.reappraise(a, now)
+		if !verdict.Accepted && c.rounds.peer.Load() == before {
+			return verdict
+		}
+		// Newer evidence that a round brings meanwhile must not give way to older: then that is judged.
+		if verdict.Accepted && c.rounds.peer.CompareAndSwap(before, c.Peer().with(verdict)) {
+			c.useAppraiser(a)
+			return verdict
+		}
+	}
+}
+
+func (c *Conn) reappraise(a *policy.Appraiser, now time.Time) *policy.Verdict {
 	peer := c.Peer()
 	if peer.Verdict == nil || peer.Verdict.Facts == nil {
 		return policy.Refused(attest.Errorf(attest.ErrMissing, "the peer has given no evidence that could be judged again"), now)
 	}
-	verdict := a.Policy().Reappraise(peer.Verdict.Facts, now)
-	if c.judged(c.session.peerRole(), verdict) == nil {
-		c.useAppraiser(a)
-	}
-	return verdict
-}
-
-// peerRole is the role of the other end.
-func (s *session) peerRole() attest.Role {
-	if s.self == attest.RoleClient {
-		return attest.RoleServer
-	}
-	return attest.RoleClient
+	return a.Policy().Reappraise(peer.Verdict.Facts, now)
 }
 
 func (c *Conn) useAppraiser(a *policy.Appraiser) {

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -329,4 +330,37 @@ func TestReappraise(t *testing.T) {
 	}
 	plain := connected(t, func(r *rig) { r.client.Unattested, r.client.Attester = true, nil })
 	wantKind(t, "no evidence", plain.client.Reappraise(same, time.Now()).Err, attest.ErrMissing)
+}
+
+// What a round has brought is not replaced by what was known before, however often that is judged meanwhile.
+func TestReappraiseBesideRounds(t *testing.T) {
+	p := connected(t, nil)
+	same, broker := appraiser(t, brokerPolicy(p.rig)), p.broker(nil)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(stop)
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					p.client.Reappraise(same, time.Now())
+				}
+			}
+		})
+	}
+	for range 30 {
+		before := p.client.Peer().Verdict.Facts
+		if client, server := p.round(broker); client != nil || server != nil {
+			t.Fatal(client, server)
+		}
+		for range 30 {
+			if p.client.Peer().Verdict.Facts == before {
+				t.Fatal("older evidence has come back")
+			}
+		}
+	}
 }

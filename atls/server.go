@@ -50,7 +50,7 @@ type ServerConfig struct {
 	// evidence itself stays encrypted. Other carriers need ECH in any case.
 	P1WithoutECH bool
 
-	HandshakeTimeout time.Duration // default 10 s
+	HandshakeTimeout time.Duration // default 10 s, 30 s with a TPM
 	EvidenceTimeout  time.Duration // for making evidence, and for the client's frame; default 5 s, 30 s with a TPM
 
 	Rand io.Reader        // for blinds; default crypto/rand
@@ -122,8 +122,6 @@ func (c *ServerConfig) check() error {
 }
 
 func (c ServerConfig) withDefaults() ServerConfig {
-	c.HandshakeTimeout = orDefault(c.HandshakeTimeout, DefaultHandshakeTimeout)
-	c.EvidenceTimeout = orDefault(c.EvidenceTimeout, evidenceTimeout(c.Attester, c.Clients))
 	if c.MinVersion == 0 {
 		c.MinVersion = tls.VersionTLS13
 	}
@@ -137,6 +135,12 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	if c.Batcher == nil && c.Attester != nil {
 		c.Batcher = attest.NewBatcher(c.Attester)
 	}
+	platform := attest.Platform("")
+	if c.Batcher != nil {
+		platform = c.Batcher.Platform()
+	}
+	c.EvidenceTimeout = orDefault(c.EvidenceTimeout, evidenceTimeout(platform, c.Clients))
+	c.HandshakeTimeout = orDefault(c.HandshakeTimeout, handshakeTimeout(c.EvidenceTimeout))
 	return c
 }
 
@@ -201,7 +205,7 @@ func (s *Server) growTicket(n int) {
 // Handshake takes one connection: TLS, then, if the client used a bundle, frames of evidence. It returns a Conn, or an
 // error and raw closed. Errors have an attest.Kind; the other side is not told which.
 func (s *Server) Handshake(ctx context.Context, raw net.Conn) (*Conn, error) {
-	h := &serverHandshake{server: s, session: session{self: attest.RoleServer, service: s.config.Service, serverKey: &s.serverKey}}
+	h := &serverHandshake{server: s, session: session{service: s.config.Service, serverKey: &s.serverKey}}
 	conn, err := h.run(ctx, raw)
 	if err != nil {
 		if conn != nil {

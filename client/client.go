@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/vouchmq/vouchmq/atls"
@@ -51,8 +52,8 @@ type Options struct {
 	// Registry has the drivers to verify with; default: those of this build, see Drivers.
 	Registry *attest.Registry
 
-	HandshakeTimeout time.Duration // default 10 s
-	EvidenceTimeout  time.Duration // default 5 s
+	HandshakeTimeout time.Duration // default 10 s, 30 s if the bundle names a TPM
+	EvidenceTimeout  time.Duration // default 5 s, 30 s if the bundle names a TPM
 	Rand             io.Reader     // default crypto/rand
 	Now              func() time.Time
 }
@@ -66,7 +67,10 @@ func (o *Options) now() time.Time {
 
 // Drivers returns the verifiers of this build: of SGX and TDX with the collateral that comes with the evidence, of AMD
 // SEV-SNP, TPMs, AWS Nitro Enclaves, Arm CCA, of confidential VMs of Azure, and of the simulated TEE.
-func Drivers() *attest.Registry { return DriversWith(nil) }
+func Drivers() *attest.Registry { return drivers() }
+
+// drivers are made once: they are immutable, and a client connects more than once.
+var drivers = sync.OnceValue(func() *attest.Registry { return DriversWith(nil) })
 
 // DriversWith returns the verifiers of this build, which prefer the collateral of a store to that of the evidence.
 func DriversWith(store *collateral.Store) *attest.Registry {
