@@ -115,12 +115,19 @@ func (g *running) ended(t testing.TB) {
 // broker is a development broker until the end of the test.
 type broker struct {
 	*server.Server
+	config  server.Config
 	bundle  *client.Bundle
 	options server.DevelopmentOptions
 	log     *testLog
 }
 
 func startBroker(t testing.TB, o server.DevelopmentOptions) *broker {
+	t.Helper()
+	return startChanged(t, o, func(*server.Config) {})
+}
+
+// startChanged is startBroker with a change to the configuration that comes of the options.
+func startChanged(t testing.TB, o server.DevelopmentOptions, change func(*server.Config)) *broker {
 	t.Helper()
 	b := &broker{log: &testLog{}, options: o}
 	if o.Dir == "" {
@@ -134,6 +141,8 @@ func startBroker(t testing.TB, o server.DevelopmentOptions) *broker {
 	if err != nil {
 		t.Fatal(err)
 	}
+	change(&config)
+	b.config = config
 	b.Server = must(server.Start(context.Background(), config))(t)
 	t.Cleanup(func() { _ = b.Shutdown(context.Background()) })
 	path, _, err := state.WriteBundle(b.Server, time.Now())
