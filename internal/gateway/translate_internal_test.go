@@ -36,7 +36,9 @@ func TestTranslateDown(t *testing.T) {
 	publish := mqtt.Publish{Topic: []byte("t"), QoS: 1, PacketID: 3, Payload: []byte("p")}
 	plain := mqtt.AppendPublish(nil, mqtt.V311, &publish)
 	publish.Props.Has, publish.Props.ContentType = publish.Props.Has.With(mqtt.PropContentType), []byte("text/plain")
-	ack := func(kind mqtt.PacketType, reason mqtt.ReasonCode) []byte { return mqtt.AppendAck(nil, mqtt.V5, kind, 3, reason, &props) }
+	ack := func(kind mqtt.PacketType, reason mqtt.ReasonCode) []byte {
+		return mqtt.AppendAck(nil, mqtt.V5, kind, 3, reason, &props)
+	}
 	for name, test := range map[string]struct {
 		packet, want []byte
 		over         bool
