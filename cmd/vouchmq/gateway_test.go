@@ -31,16 +31,18 @@ func TestGatewayReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	third := bundleOf(t, ca, "plant.example", 3)
 	for _, step := range []struct {
 		content []byte
 		says    string
 		serial  uint64
 	}{
-		{bundleOf(t, ca, "plant.example", 3), "bundle read anew", 3},
-		{bundleOf(t, ca, "plant.example", 3), "bundle read anew", 3},
-		{bundleOf(t, ca, "plant.example", 2), "it is older, number 2 after 3", 3},
-		{bundleOf(t, other, "plant.example", 4), "it is of another owner", 3},
-		{bundleOf(t, ca, "other.example", 4), "it is for the service other.example", 3},
+		{third, "bundle read anew", 3},
+		{third, "bundle read anew", 3},
+		{bundleOf(t, ca, "plant.example", 3), "both have the serial number 3, and they differ", 3},
+		{bundleOf(t, ca, "plant.example", 2), "serial number 2 of", 3},
+		{bundleOf(t, other, "plant.example", 4), "signed by an owner that you do not know", 3},
+		{bundleOf(t, ca, "other.example", 4), "bundle is for another service", 3},
 		{[]byte("no bundle"), "not a VouchMQ bundle", 3},
 		{bundleOf(t, ca, "plant.example", 4), "bundle read anew", 4},
 	} {
