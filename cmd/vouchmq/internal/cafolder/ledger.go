@@ -32,6 +32,18 @@ type Ledger struct {
 	Challenges []Challenge `json:"challenges"`        // that no request has answered
 	Issued     []Record    `json:"issued"`            // oldest first
 	NextCA     []byte      `json:"next_ca,omitempty"` // DER
+
+	Clients     []ClientRecord `json:"clients,omitempty"`     // oldest first
+	Revocations uint64         `json:"revocations,omitempty"` // number of the last revocation list, 0 before the first
+}
+
+// ClientRecord is a certificate that was issued to a client.
+type ClientRecord struct {
+	Name     string     `json:"name"`
+	Serial   string     `json:"serial"` // hexadecimal, and name of the file
+	At       time.Time  `json:"at"`
+	NotAfter time.Time  `json:"not_after"`
+	Revoked  *time.Time `json:"revoked,omitempty"`
 }
 
 // Challenge is a nonce that was given out.
