@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -300,6 +301,9 @@ func (f *gatewayFlags) openTCP(address string, log *slog.Logger) (net.Listener, 
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, withHint(err, "another broker or gateway listens there: choose another port with --listen")
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, withHint(err, "ports below 1024 are for root, and for whom root lets (CAP_NET_BIND_SERVICE): choose another with --listen")
 	}
 	return l, err
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -301,7 +302,10 @@ func rewriteBundle(broker *server.Server, opened *server.Opened, log *logging) e
 
 // explainSettings adds how to see all of a configuration.
 func explainSettings(err error) error {
-	if errors.Is(err, settings.ErrSettings) {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return withHint(err, "the user that this runs as may not do that there: start it in a folder of its own, or as another user")
+	case errors.Is(err, settings.ErrSettings):
 		return withHint(err, "the keys are in docs/configuration.md; see also: vouchmq config check --help")
 	}
 	return err

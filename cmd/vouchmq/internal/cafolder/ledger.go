@@ -98,7 +98,7 @@ func parseLedger(data []byte) (l Ledger, err error) {
 
 func (l *Ledger) check() error {
 	if err := atls.CheckServiceName(l.Service); err != nil {
-		return err
+		return errors.New(err.Error()) // it is nobody's evidence that is wrong
 	}
 	if _, _, err := l.names(); err != nil {
 		return err
@@ -137,7 +137,7 @@ func (l *Ledger) names() (names []string, ips []net.IP, err error) {
 			continue
 		}
 		if err := atls.CheckServiceName(name); err != nil {
-			return nil, nil, fmt.Errorf("name %q of the broker: %w", name, err)
+			return nil, nil, fmt.Errorf("name %q of the broker: %v", name, err)
 		}
 		if name != l.Service {
 			names = append(names, name)
