@@ -92,6 +92,15 @@ func (p *passage) run(ctx context.Context) (up, down int64) {
 	ctx, cancel := context.WithCancel(ctx)
 	var ways, keeping sync.WaitGroup
 	defer p.remote.conn.Close()
+	begun := make(chan string, 1)
+	keeping.Go(func() {
+		select {
+		case after := <-begun:
+			keeping.Go(func() { p.ping(ctx) })
+			p.keep(ctx, after)
+		case <-ctx.Done():
+		}
+	})
 	ways.Go(func() {
 		p.report("client", p.carryUp())
 		cancel()
@@ -100,10 +109,7 @@ func (p *passage) run(ctx context.Context) (up, down int64) {
 		hurry(p.remote.conn, p.local.conn, p.grace)
 	})
 	ways.Go(func() {
-		p.report("broker", p.carryDown(func(after string) {
-			keeping.Go(func() { p.keep(ctx, after) })
-			keeping.Go(func() { p.ping(ctx) })
-		}))
+		p.report("broker", p.carryDown(begun))
 		cancel()
 		keeping.Wait() // it may have to say why
 		p.local.end()
@@ -170,14 +176,14 @@ func (p *passage) toBroker(old *translator, packet []byte) ([]byte, error) {
 	return packet, nil
 }
 
-// carryDown carries what the broker says. begin is called with CONNACK's word on the first round.
-func (p *passage) carryDown(begin func(after string)) error {
+// carryDown carries what the broker says. begun gets CONNACK's word on the first round.
+func (p *passage) carryDown(begun chan<- string) error {
 	after, err := p.open()
 	close(p.opened)
 	if err != nil {
 		return err
 	}
-	begin(after)
+	begun <- after
 	old := translator{version: p.connect.Version}
 	for {
 		packet, err := p.broker.next()
