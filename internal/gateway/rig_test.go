@@ -87,6 +87,16 @@ func run(t testing.TB, config gateway.Config, listeners ...net.Listener) *runnin
 	config.Log = g.log.logger()
 	var ctx context.Context
 	ctx, g.stop = context.WithCancel(context.Background())
+	looked := make(chan struct{}, 1) // the gateway's own look at the broker comes before any client's
+	dial := config.Dial
+	config.Dial = func(ctx context.Context) (net.Conn, *client.Verdict, error) {
+		conn, verdict, err := dial(ctx)
+		select {
+		case looked <- struct{}{}:
+		default:
+		}
+		return conn, verdict, err
+	}
 	go func() { g.done <- gateway.Serve(ctx, config, listeners...) }()
 	t.Cleanup(func() {
 		g.stop()
@@ -95,6 +105,7 @@ func run(t testing.TB, config gateway.Config, listeners ...net.Listener) *runnin
 			t.Log(g.log)
 		}
 	})
+	wait(t, looked)
 	return g
 }
 
