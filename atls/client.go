@@ -278,11 +278,19 @@ func (h *clientHandshake) certificate(*tls.CertificateRequestInfo) (*tls.Certifi
 	return h.config.Certificate, nil
 }
 
+// ErrCertificate says that a server wants a certificate of the client before it shows evidence (see Reveal), and the client has
+// none, or not the right one.
+var ErrCertificate = errors.New("the server shows its evidence only to clients with a certificate that it accepts")
+
 // evidenceError says what it means that a server goes away instead of sending its evidence.
 func (h *clientHandshake) evidenceError(err error) error {
-	var told *net.OpError // an alert; without a certificate it can only be about that
-	if h.asked && h.config.Certificate == nil && errors.As(err, &told) {
-		return attest.Errorf(attest.ErrTLS, "the server shows its evidence only to clients with a certificate, and none is given: %w", err)
+	var told *net.OpError // an alert; where a certificate is asked for it can only be about that
+	if h.asked && errors.As(err, &told) && told.Op == "remote error" {
+		what := "refuses the one that it was given"
+		if h.config.Certificate == nil {
+			what = "none is given"
+		}
+		return attest.Errorf(attest.ErrTLS, "%w, and %s: %w", ErrCertificate, what, err)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return attest.Errorf(attest.ErrMissing, "the server closed the connection and sent no evidence")

@@ -18,7 +18,10 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/vouchmq/vouchmq/attest"
 )
@@ -182,6 +185,65 @@ func (ca *CA) IssueServer(public crypto.PublicKey, s Server, now time.Time, vali
 		return nil, fmt.Errorf("issue certificate: %w", err)
 	}
 	return x509.ParseCertificate(der)
+}
+
+// MaxClientName is the length in characters of the longest name of a client: that of a common name (RFC 5280, appendix A.1).
+const MaxClientName = 64
+
+// CheckClientName returns an error unless a name can be that of a client.
+func CheckClientName(name string) error {
+	switch n := utf8.RuneCountInString(name); {
+	case n == 0 || n > MaxClientName:
+		return fmt.Errorf("name of a client: it has %d characters, and may have 1 to %d", n, MaxClientName)
+	case !utf8.ValidString(name), strings.ContainsFunc(name, unicode.IsControl):
+		return fmt.Errorf("name of a client: %q has characters that cannot be shown", name)
+	}
+	return nil
+}
+
+// IssueClient issues a certificate by which a client is known, as the user of that name. It cannot pass for a broker: it is for
+// TLS clients only.
+func (ca *CA) IssueClient(public crypto.PublicKey, name string, now time.Time, validity time.Duration) (*x509.Certificate, error) {
+	if err := CheckClientName(name); err != nil {
+		return nil, err
+	}
+	serial, err := newSerial()
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber:          serial,
+		Subject:               pkix.Name{CommonName: name},
+		NotBefore:             now.Add(-backdate),
+		NotAfter:              now.Add(validity),
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.certificate, public, ca.key)
+	if err != nil {
+		return nil, fmt.Errorf("issue certificate: %w", err)
+	}
+	return x509.ParseCertificate(der)
+}
+
+// Revoked is a certificate that is not good any more.
+type Revoked struct {
+	Serial *big.Int
+	At     time.Time
+}
+
+// RevocationList returns a list (RFC 5280, 5; DER) of certificates of this CA. number grows with each list.
+func (ca *CA) RevocationList(revoked []Revoked, number uint64, now, until time.Time) ([]byte, error) {
+	template := &x509.RevocationList{Number: new(big.Int).SetUint64(number), ThisUpdate: now, NextUpdate: until}
+	for _, r := range revoked {
+		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: r.Serial, RevocationTime: r.At})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, template, ca.certificate, ca.key)
+	if err != nil {
+		return nil, fmt.Errorf("make revocation list: %w", err)
+	}
+	return der, nil
 }
 
 // TLSCertificate puts leaf and key together for crypto/tls. The CA's certificate is not sent: whoever needs

@@ -27,10 +27,14 @@ owner verifies that the request comes from a program that the policy accepts, an
   vouchmq ca challenge plant-ca
   vouchmq ca sign request.pem --ca plant-ca --policy broker-policy.yaml --identity broker --out cert.pem --bundle plant.bundle
 
+Clients get certificates from the same CA where the broker wants to know them:
+
+  vouchmq ca client pump-7 --ca plant-ca --out pump-7.pem --key pump-7.key
+
 All of it, with the broker's side, is in docs/provisioning.md.`,
 	}
 	helpWithoutShorthand(c)
-	c.AddCommand(newCAInit(), newCAChallenge(), newCASign(), newCABundle(), newCAShow(), newCAForget())
+	c.AddCommand(newCAInit(), newCAChallenge(), newCASign(), newCABundle(), newCAShow(), newCAForget(), newCAClient(), newCARevoke())
 	return c
 }
 

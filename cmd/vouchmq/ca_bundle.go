@@ -115,5 +115,12 @@ func caFacts(f *cafolder.Folder, now time.Time) []string {
 	for _, r := range l.Issued {
 		facts = append(facts, "certificate", fmt.Sprintf("%s, %s to %s%s, %s", r.Serial, r.At.Format(time.DateOnly), r.NotAfter.Format(time.DateOnly), map[bool]string{true: ", renewed"}[r.Renewed], r.Hardware))
 	}
+	for _, r := range l.Clients {
+		revoked := ""
+		if r.Revoked != nil {
+			revoked = ", REVOKED " + r.Revoked.Format(time.DateOnly)
+		}
+		facts = append(facts, "client", fmt.Sprintf("%s, %s to %s, %s%s", r.Name, r.At.Format(time.DateOnly), r.NotAfter.Format(time.DateOnly), r.Serial, revoked))
+	}
 	return facts
 }

@@ -129,7 +129,11 @@ func (f *connectFlags) readPassword(stdin io.Reader) ([]byte, error) {
 	case f.password != "":
 		return []byte(f.password), nil
 	case f.passwordFile != "":
-		return readFirstLine(f.passwordFile, stdin)
+		line, err := readFirstLine(f.passwordFile, stdin)
+		if err != nil {
+			err = fmt.Errorf("--password-file: %w", err)
+		}
+		return line, err
 	case os.Getenv(passwordEnv) != "":
 		return []byte(os.Getenv(passwordEnv)), nil
 	}
@@ -143,7 +147,7 @@ func readFirstLine(path string, stdin io.Reader) (line []byte, err error) {
 		line, err = os.ReadFile(path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("password: %w", err)
+		return nil, err
 	}
 	line, _, _ = bytes.Cut(line, []byte("\n"))
 	return bytes.TrimSuffix(line, []byte("\r")), nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/pubsub"
@@ -70,6 +71,8 @@ func outcomeOf(err error) outcome {
 		o = outcome{exitConnect, networkHint(err)}
 	case errors.As(err, new(refusedBundle)), errors.Is(err, client.ErrBundleExpired):
 		o.status = exitAttestation
+	case errors.Is(err, atls.ErrCertificate):
+		o = outcome{exitAttestation, "ask the owner for a certificate (vouchmq ca client), and show it with --cert and --key"}
 	case errors.As(err, &kind):
 		o = outcome{exitAttestation, attestationHint(kind)}
 	case errors.Is(err, errNoConnection), errors.Is(err, pubsub.ErrLost), errors.Is(err, pubsub.ErrNoConnack),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -13,9 +14,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/local"
 	"github.com/vouchmq/vouchmq/internal/gateway"
@@ -29,7 +32,8 @@ type gatewayFlags struct {
 	listen                            []string
 	insecure                          bool
 	connections                       int
-	collateral                        collateralFlag
+	watch                             time.Duration
+	asking                            askFlags
 	log                               settings.Log
 	readyFile                         string
 }
@@ -47,12 +51,17 @@ CONNACK that says so (MQTT 5: 0x88 or 0x87; MQTT 3.1.1: 3), and the reason is in
 Whoever can connect to the gateway speaks through it. It listens on this machine only, unless --insecure is given; a Unix
 socket is for its own user and group.
 
-SIGINT and SIGTERM end it in good order, a second signal at once. SIGHUP reads the bundle anew, for connections to come.
+Gateway and broker attest again on connections that stand, as often as the broker demands and soon after its configuration
+has changed; clients notice nothing. If the broker is not what it should be any more, they are disconnected.
+
+SIGINT and SIGTERM end it in good order, a second signal at once. SIGHUP reads the bundle anew, for connections to come and
+those that stand.
 
 Exit status: 0 after a signal; 1 otherwise.`,
 		Example: `  vouchmq gateway --bundle plant.bundle
   vouchmq gateway --bundle plant.bundle --listen 127.0.0.1:1884 --listen unix:/run/vouchmq/gateway.sock
-  vouchmq gateway --bundle plant.bundle --attest tee.key --id gateway-7`,
+  vouchmq gateway --bundle plant.bundle --attest tee.key --id gateway-7
+  vouchmq gateway --bundle plant.bundle --cert gateway-7.pem --key gateway-7.key`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
@@ -63,10 +72,11 @@ Exit status: 0 after a signal; 1 otherwise.`,
 	fs.StringArrayVar(&f.listen, "listen", []string{"127.0.0.1:1883"}, "where clients connect: HOST:PORT or unix:PATH; may be repeated")
 	fs.StringVar(&f.address, "address", "", "host:port of the broker (default: those of the bundle)")
 	fs.StringVar(&f.attest, "attest", "", "attest to the broker, too: key file of a simulated TEE")
-	f.collateral.register(fs)
+	f.asking.register(fs)
 	fs.StringVar(&f.instance, "id", "", "instance that its evidence names (default: vouchmq-PROCESS)")
 	fs.BoolVar(&f.insecure, "insecure", false, "listen beyond this machine, too, where anybody may read along and speak through the gateway")
 	fs.IntVar(&f.connections, "max-connections", gateway.DefaultMaxConnections, "clients at once; more are closed as they come")
+	fs.DurationVar(&f.watch, "watch", gateway.DefaultWatch, "attest again on some connection after so long without, to notice a new configuration of the broker; 0: never")
 	fs.StringVar(&f.log.Level, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&f.log.Format, "log-format", "text", "text or json")
 	fs.StringVar(&f.readyFile, "ready-file", "", "write addresses to this file, as JSON, once the listeners are open")
@@ -141,10 +151,11 @@ func (f *gatewayFlags) serve(ctx context.Context, asked <-chan os.Signal, broker
 	defer tasks.Wait()
 	defer cancel()
 	manager.Ready()
-	tasks.Go(func() { broker.reloadWhenAsked(working, asked, manager, log) })
+	renewed := make(chan struct{}, 1)
+	tasks.Go(func() { broker.reloadWhenAsked(working, asked, renewed, manager, log) })
 	tasks.Go(func() { manager.Watch(working, func(context.Context) error { return nil }) })
 	return gateway.Serve(ctx, gateway.Config{
-		Dial: broker.dial, Log: log, MaxConnections: f.connections,
+		Dial: broker.dial, Log: log, MaxConnections: f.connections, Watch: f.watch, Renewed: renewed, Reappraise: broker.reappraise,
 		Explain: func(err error) string { return outcomeOf(err).hint },
 	}, listeners...)
 }
@@ -163,13 +174,19 @@ func (f *gatewayFlags) broker() (*gatewayBroker, error) {
 	if f.connections < 1 {
 		return nil, fmt.Errorf("--max-connections %d: it must be at least 1", f.connections)
 	}
+	if f.watch < 0 || f.watch > 0 && f.watch < time.Second {
+		return nil, fmt.Errorf("--watch %v: it must be a second at least, or 0", f.watch)
+	}
 	bundle, err := client.ReadBundle(f.bundle)
 	if err != nil {
 		return nil, withHint(err, bundleHint)
 	}
 	b := &gatewayBroker{path: f.bundle, options: client.Options{Address: f.address}}
 	b.bundle.Store(bundle)
-	if b.options.Registry, err = f.collateral.registry(); err != nil {
+	if err = f.asking.apply(&b.options); err != nil {
+		return nil, err
+	}
+	if err = bundle.CheckTime(time.Now()); err != nil {
 		return nil, err
 	}
 	if f.attest != "" {
@@ -190,13 +207,23 @@ func (b *gatewayBroker) dial(ctx context.Context) (net.Conn, *client.Verdict, er
 	return conn, verdict, nil
 }
 
-// reloadWhenAsked reloads until ctx ends, and tells the service manager.
-func (b *gatewayBroker) reloadWhenAsked(ctx context.Context, asked <-chan os.Signal, manager systemd.Notifier, log *slog.Logger) {
+// reappraise does what gateway.Config.Reappraise asks for.
+func (b *gatewayBroker) reappraise(conn *atls.Conn) *client.Verdict {
+	return b.bundle.Load().Reappraise(conn, b.options)
+}
+
+// reloadWhenAsked reloads until ctx ends, and tells the service manager, and on renewed that there is another bundle.
+func (b *gatewayBroker) reloadWhenAsked(ctx context.Context, asked <-chan os.Signal, renewed chan<- struct{}, manager systemd.Notifier, log *slog.Logger) {
 	for {
 		select {
 		case <-asked:
 			manager.Reloading()
-			b.reload(log)
+			if b.reload(log) {
+				select {
+				case renewed <- struct{}{}:
+				default: // it will look soon
+				}
+			}
 			manager.Ready()
 		case <-ctx.Done():
 			signal.Ignore(syscall.SIGHUP) // it would end the process in the middle of its farewell
@@ -206,26 +233,23 @@ func (b *gatewayBroker) reloadWhenAsked(ctx context.Context, asked <-chan os.Sig
 	}
 }
 
-// reload reads the bundle anew. One of another owner or service, or an older one, is left where it is: whoever means
-// it starts another gateway.
-func (b *gatewayBroker) reload(log *slog.Logger) {
-	old := b.bundle.Load()
+// reload reads the bundle anew. One that may not take the place of the one before, by the rules of vouchmq bundle update, is left
+// where it is: whoever means it starts another gateway.
+func (b *gatewayBroker) reload(log *slog.Logger) bool {
 	fresh, err := client.ReadBundle(b.path)
-	switch {
-	case err != nil:
-	case fresh.Fingerprint() != old.Fingerprint():
-		err = errors.New("it is of another owner")
-	case fresh.Service != old.Service:
-		err = fmt.Errorf("it is for the service %s", fresh.Service)
-	case fresh.Serial < old.Serial:
-		err = fmt.Errorf("it is older, number %d after %d", fresh.Serial, old.Serial)
+	if err == nil {
+		err = fresh.Succeeds(b.bundle.Load())
+	}
+	if err == nil {
+		err = fresh.CheckTime(time.Now())
 	}
 	if err != nil {
 		log.Error("the bundle is not taken over; the one before stays in force", "file", b.path, "reason", err)
-		return
+		return false
 	}
 	b.bundle.Store(fresh)
 	log.Info("bundle read anew", "file", b.path, "number", fresh.Serial)
+	return true
 }
 
 // gatewaySocketMode lets the gateway's user and group connect.
@@ -277,6 +301,9 @@ func (f *gatewayFlags) openTCP(address string, log *slog.Logger) (net.Listener, 
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, withHint(err, "another broker or gateway listens there: choose another port with --listen")
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, withHint(err, "ports below 1024 are for root, and for whom root lets (CAP_NET_BIND_SERVICE): choose another with --listen")
 	}
 	return l, err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -31,16 +32,18 @@ func TestGatewayReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	third := bundleOf(t, ca, "plant.example", 3)
 	for _, step := range []struct {
 		content []byte
 		says    string
 		serial  uint64
 	}{
-		{bundleOf(t, ca, "plant.example", 3), "bundle read anew", 3},
-		{bundleOf(t, ca, "plant.example", 3), "bundle read anew", 3},
-		{bundleOf(t, ca, "plant.example", 2), "it is older, number 2 after 3", 3},
-		{bundleOf(t, other, "plant.example", 4), "it is of another owner", 3},
-		{bundleOf(t, ca, "other.example", 4), "it is for the service other.example", 3},
+		{third, "bundle read anew", 3},
+		{third, "bundle read anew", 3},
+		{bundleOf(t, ca, "plant.example", 3), "both have the serial number 3, and they differ", 3},
+		{bundleOf(t, ca, "plant.example", 2), "serial number 2 of", 3},
+		{bundleOf(t, other, "plant.example", 4), "signed by an owner that you do not know", 3},
+		{bundleOf(t, ca, "other.example", 4), "bundle is for another service", 3},
 		{[]byte("no bundle"), "not a VouchMQ bundle", 3},
 		{bundleOf(t, ca, "plant.example", 4), "bundle read anew", 4},
 	} {
@@ -53,6 +56,33 @@ func TestGatewayReload(t *testing.T) {
 	}
 }
 
+// TestGatewayExpiredBundle: a gateway does not start with a bundle by which it would serve nobody, and does not take one over.
+func TestGatewayExpiredBundle(t *testing.T) {
+	ca, path := newOwner(t), filepath.Join(t.TempDir(), "b")
+	expired := bundleOf(t, ca, "plant.example", 2, func(b *client.Bundle) { b.NotAfter = time.Now().Add(-time.Minute).Truncate(time.Second) })
+	write := func(content []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(expired)
+	f := &gatewayFlags{bundle: path, connections: 1}
+	if _, err := f.broker(); !errors.Is(err, client.ErrBundleExpired) || outcomeOf(err).status != exitAttestation {
+		t.Error(err)
+	}
+	write(bundleOf(t, ca, "plant.example", 1))
+	b, err := f.broker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(expired)
+	var log bytes.Buffer
+	if b.reload(slog.New(slog.NewTextHandler(&log, nil))) || !strings.Contains(log.String(), "expired") {
+		t.Error(&log)
+	}
+}
+
 func newOwner(t *testing.T) *owner.CA {
 	ca, err := owner.New("Owner", time.Now(), time.Hour)
 	if err != nil {
@@ -61,7 +91,7 @@ func newOwner(t *testing.T) *owner.CA {
 	return ca
 }
 
-func bundleOf(t *testing.T, ca *owner.CA, service string, serial uint64) []byte {
+func bundleOf(t *testing.T, ca *owner.CA, service string, serial uint64, changes ...func(*client.Bundle)) []byte {
 	t.Helper()
 	ech, err := atls.NewECHKey("public.example", 1)
 	if err != nil {
@@ -72,6 +102,9 @@ func bundleOf(t *testing.T, ca *owner.CA, service string, serial uint64) []byte 
 		t.Fatal(err)
 	}
 	b := client.Bundle{Service: service, OwnerCA: ca.Certificate(), ECHConfigList: atls.ECHConfigList(ech), Policy: p, Serial: serial, IssuedAt: time.Unix(1_800_000_000, 0)}
+	for _, change := range changes {
+		change(&b)
+	}
 	file, err := b.Sign(ca.Key())
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 
@@ -53,6 +54,9 @@ func inspect(c *cobra.Command, args []string, bundlePath string, asking *askFlag
 	report, err := client.Inspect(c.Context(), bundle, options)
 	if err != nil {
 		return err
+	}
+	if c.Context().Err() != nil { // there is no verdict of what was not waited for
+		return context.Cause(c.Context())
 	}
 	s := show.OfReport(report)
 	if asJSON {

@@ -33,7 +33,7 @@ func run(args []string) int {
 	if err == nil {
 		return exitOK
 	}
-	return report(command, err)
+	return report(command, misuse(command, err))
 }
 
 // interruptible is a context that ends at the first SIGINT or SIGTERM. The second one ends the process at once.

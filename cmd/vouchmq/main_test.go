@@ -97,6 +97,7 @@ func goCommand(args []string, env ...string) error {
 //	setvar VARIABLE FILE         set a variable to what is in a file, such as stdout
 //	tamper FILE TO               copy a PEM file with one bit in its middle changed
 //	swapkey FILE TO              copy a certificate request with another key in place of its own
+//	csr NAME KEY FILE            make a key and a certificate request (PKCS #10) for it, as other programs do
 func TestScripts(t *testing.T) { runScripts(t, "script") }
 
 // TestBench runs testdata/bench/*.txtar: measurements, which the other scripts would disturb if they ran beside them.
@@ -113,7 +114,7 @@ func runScripts(t *testing.T, folder string) {
 			"broker": cmdBroker, "halt": cmdHalt, "listen": cmdListen, "heard": cmdHeard, "lose": cmdLose, "status": cmdStatus,
 			"port": cmdPort, "change": cmdChange, "expand": cmdExpand, "makekey": cmdMakeKey, "await": cmdAwait,
 			"signal": cmdSignal, "address": cmdAddress, "awaitline": cmdAwaitLine,
-			"setvar": cmdSetVar, "tamper": cmdTamper, "swapkey": cmdSwapKey,
+			"setvar": cmdSetVar, "tamper": cmdTamper, "swapkey": cmdSwapKey, "csr": cmdCSR,
 		},
 	})
 }

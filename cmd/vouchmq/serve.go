@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/local"
 	"github.com/vouchmq/vouchmq/internal/admin"
@@ -302,7 +304,10 @@ func rewriteBundle(broker *server.Server, opened *server.Opened, log *logging) e
 
 // explainSettings adds how to see all of a configuration.
 func explainSettings(err error) error {
-	if errors.Is(err, settings.ErrSettings) {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return withHint(err, "the user that this runs as may not do that there: start it in a folder of its own, or as another user")
+	case errors.Is(err, settings.ErrSettings):
 		return withHint(err, "the keys are in docs/configuration.md; see also: vouchmq config check --help")
 	}
 	return err
@@ -365,15 +370,20 @@ func writeBanner(w io.Writer, r local.Ready, config server.Config, state *server
 		fmt.Fprintf(w, "  bundle    the one that the owner signed\n  made now  %s\n\n", made(state))
 		return
 	}
-	fmt.Fprintf(w, "  bundle    %s\n  made now  %s\n\nTry, in other terminals:\n\n", r.Bundle, made(state))
-	for _, line := range toTry(r, config) {
+	fmt.Fprintf(w, "  bundle    %s\n  made now  %s\n\n", r.Bundle, made(state))
+	lines := toTry(r, config)
+	if len(lines) == 0 {
+		return
+	}
+	fmt.Fprint(w, "Try, in other terminals:\n\n")
+	for _, line := range lines {
 		fmt.Fprintf(w, "  %s\n", line)
 	}
 	fmt.Fprintln(w)
 }
 
 var inWords = map[server.Kind]string{
-	server.TCP: "plain TCP", server.TLS: "ordinary TLS", server.Attested: "attested TLS, and ordinary TLS",
+	server.TCP: "plain MQTT", server.TLS: "ordinary TLS", server.Attested: "attested TLS, and ordinary TLS",
 	server.WS: "WebSocket", server.WSS: "WebSocket in TLS",
 }
 
@@ -393,25 +403,53 @@ func toProvision(config server.Config) []string {
 	return lines
 }
 
-// toTry are commands that work with this broker, in terminals in the same folder.
-func toTry(r local.Ready, config server.Config) []string {
-	self, as := os.Args[0], " --bundle "+r.Bundle
-	if slices.ContainsFunc(config.Listeners, func(l server.Listener) bool { return l.RequireEvidence }) {
-		as += " --attest " + r.ClientKey
+// toTry are commands that work with this broker, in terminals in the same folder. Where names are needed it has none to give.
+func toTry(r local.Ready, config server.Config) (lines []string) {
+	self, as := os.Args[0], ""
+	if config.Authentication != nil {
+		as = " -u NAME --password-file FILE"
 	}
-	lines := []string{
-		self + " sub" + as + " -t 'sensors/#' -v",
-		self + " pub" + as + " -t sensors/1 -m 21.5 --verdict",
-		self + " inspect --bundle " + r.Bundle,
+	if i := slices.IndexFunc(config.Listeners, func(l server.Listener) bool { return l.Kind == server.Attested }); i >= 0 {
+		asking, attesting := " --bundle "+r.Bundle, ""
+		if config.Listeners[i].Reveal == atls.RevealAuthenticated {
+			asking += " --cert FILE --key FILE"
+		}
+		if config.Listeners[i].RequireEvidence {
+			attesting = " --attest " + r.ClientKey
+		}
+		lines = []string{
+			self + " sub" + asking + attesting + as + " -t 'sensors/#' -v",
+			self + " pub" + asking + attesting + as + " -t sensors/1 -m 21.5 --verdict",
+			self + " inspect" + asking,
+		}
 	}
-	i := slices.IndexFunc(config.Listeners, func(l server.Listener) bool { return l.Kind != server.TCP && !l.RequireEvidence })
-	if i < 0 {
-		return lines
-	}
-	if _, port, err := net.SplitHostPort(r.Listeners[config.Listeners[i].Name]); err == nil {
-		lines = append(lines, "mosquitto_sub -h localhost -p "+port+" --cafile "+r.OwnerCA+" -t 'sensors/#' -v")
+	if where := forMosquitto(r, config); where != "" {
+		if as != "" {
+			as = " -u NAME -P PASSWORD"
+		}
+		lines = append(lines, "mosquitto_sub"+where+as+" -t 'sensors/#' -v")
 	}
 	return lines
+}
+
+// forMosquitto says how clients that know nothing of this project connect, "" if they cannot. TLS is before plain TCP.
+func forMosquitto(r local.Ready, config server.Config) string {
+	plain := ""
+	for _, l := range config.Listeners {
+		path, unix := strings.CutPrefix(l.Address, "unix:")
+		_, port, err := net.SplitHostPort(r.Listeners[l.Name])
+		switch secure := l.Kind == server.TLS || l.Kind == server.Attested; {
+		case l.Kind != server.TCP && !secure, l.RequireEvidence, l.Settings.ProxyProtocol != nil:
+		case unix && !secure:
+			plain = " --unix " + path
+		case unix || err != nil:
+		case secure:
+			return " -h localhost -p " + port + " --cafile " + r.OwnerCA
+		default:
+			plain = " -h localhost -p " + port
+		}
+	}
+	return plain
 }
 
 func made(state *server.State) string {

@@ -25,6 +25,23 @@ func Create(path string, content []byte, mode fs.FileMode) error {
 }
 
 func write(path string, content []byte, mode fs.FileMode, name func(from, to string) error) error {
+	return of(path, writeTemporary(path, content, mode, name))
+}
+
+// of has an error name the file that was to be written, and not the one beside it that nobody has asked for.
+func of(path string, err error) error {
+	var file *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &file):
+		return &fs.PathError{Op: "write", Path: path, Err: file.Err}
+	case errors.As(err, &link):
+		return &fs.PathError{Op: "write", Path: path, Err: link.Err}
+	}
+	return err
+}
+
+func writeTemporary(path string, content []byte, mode fs.FileMode, name func(from, to string) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // with mode 0600
 	if err != nil {
 		return err

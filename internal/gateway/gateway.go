@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/client"
 )
 
@@ -17,6 +18,7 @@ const (
 	DefaultConnectTimeout = 10 * time.Second
 	DefaultDialTimeout    = 30 * time.Second
 	DefaultGrace          = 5 * time.Second
+	DefaultWatch          = 20 * time.Second
 )
 
 // Config is what a gateway needs.
@@ -27,7 +29,13 @@ type Config struct {
 	// Explain says what a person can do about an error of Dial, "" for nothing. It may be nil.
 	Explain func(error) string
 	Log     *slog.Logger
+	// Renewed says that Dial goes by another bundle: Reappraise then judges the brokers of connections that stand. It may be nil.
+	Renewed    <-chan struct{}
+	Reappraise func(*atls.Conn) *client.Verdict
 
+	// Watch is about how soon the gateway notices that the broker attests another configuration, so that each connection attests
+	// again before the broker ends it; 0: not before a connection attests again anyway.
+	Watch          time.Duration
 	MaxConnections int           // at once; more are closed as they come
 	ConnectTimeout time.Duration // until a client has sent the head of its CONNECT
 	DialTimeout    time.Duration // until the broker is reached and verified
@@ -58,6 +66,9 @@ type gateway struct {
 	broker sight
 	full   sight
 	visits sync.WaitGroup
+
+	standing standings
+	watch    watch
 }
 
 // Serve carries the clients of the listeners until ctx ends, and closes the listeners. Then it takes no more from
@@ -78,6 +89,8 @@ func Serve(ctx context.Context, config Config, listeners ...net.Listener) error 
 		})
 	}
 	g.visits.Go(func() { g.look(ctx) })
+	g.visits.Go(func() { g.watch.run(ctx, g.Watch) })
+	g.visits.Go(func() { g.reappraise(ctx) })
 	accepting.Wait()
 	g.visits.Wait()
 	return brokenListener(context.Cause(ctx))

@@ -87,6 +87,16 @@ func run(t testing.TB, config gateway.Config, listeners ...net.Listener) *runnin
 	config.Log = g.log.logger()
 	var ctx context.Context
 	ctx, g.stop = context.WithCancel(context.Background())
+	looked := make(chan struct{}, 1) // the gateway's own look at the broker comes before any client's
+	dial := config.Dial
+	config.Dial = func(ctx context.Context) (net.Conn, *client.Verdict, error) {
+		conn, verdict, err := dial(ctx)
+		select {
+		case looked <- struct{}{}:
+		default:
+		}
+		return conn, verdict, err
+	}
 	go func() { g.done <- gateway.Serve(ctx, config, listeners...) }()
 	t.Cleanup(func() {
 		g.stop()
@@ -95,6 +105,7 @@ func run(t testing.TB, config gateway.Config, listeners ...net.Listener) *runnin
 			t.Log(g.log)
 		}
 	})
+	wait(t, looked)
 	return g
 }
 
@@ -115,12 +126,19 @@ func (g *running) ended(t testing.TB) {
 // broker is a development broker until the end of the test.
 type broker struct {
 	*server.Server
+	config  server.Config
 	bundle  *client.Bundle
 	options server.DevelopmentOptions
 	log     *testLog
 }
 
 func startBroker(t testing.TB, o server.DevelopmentOptions) *broker {
+	t.Helper()
+	return startChanged(t, o, func(*server.Config) {})
+}
+
+// startChanged is startBroker with a change to the configuration that comes of the options.
+func startChanged(t testing.TB, o server.DevelopmentOptions, change func(*server.Config)) *broker {
 	t.Helper()
 	b := &broker{log: &testLog{}, options: o}
 	if o.Dir == "" {
@@ -134,6 +152,8 @@ func startBroker(t testing.TB, o server.DevelopmentOptions) *broker {
 	if err != nil {
 		t.Fatal(err)
 	}
+	change(&config)
+	b.config = config
 	b.Server = must(server.Start(context.Background(), config))(t)
 	t.Cleanup(func() { _ = b.Shutdown(context.Background()) })
 	path, _, err := state.WriteBundle(b.Server, time.Now())

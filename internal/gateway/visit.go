@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -42,8 +41,32 @@ func (g *gateway) visit(ctx context.Context, local net.Conn, log *slog.Logger) {
 	defer unbind()
 	began := time.Now()
 	log.Debug("client is connected to the broker", "broker", remote.RemoteAddr().String())
-	up, down := g.carry(local, remote, hello.bytes)
+	up, down, err := g.serve(ctx, local, remote, hello.bytes, log)
+	if err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {
+		log.Info("client is not served", "reason", err)
+	}
 	log.Debug("client's connection has ended", "sent_bytes", up, "received_bytes", down, "after", time.Since(began).Round(time.Millisecond))
+}
+
+// serve carries a client whose stream begins with head.
+func (g *gateway) serve(ctx context.Context, local, remote net.Conn, head []byte, log *slog.Logger) (up, down int64, err error) {
+	s := g.stand(remote)
+	p, whole, err := g.passage(ctx, s, local, remote, head)
+	if err != nil {
+		return 0, 0, err
+	}
+	if p != nil {
+		p.log = log
+		g.endBy(p)
+	}
+	g.standing.add(s)
+	defer g.standing.remove(s)
+	if p == nil {
+		up, down = g.carry(local, remote, whole)
+		return up, down, nil
+	}
+	up, down = p.run(ctx)
+	return up, down, nil
 }
 
 // name says who a client is. On a Unix socket it has no name of its own.
@@ -55,17 +78,25 @@ func name(l net.Listener, local net.Conn) string {
 }
 
 // hello reads the head of CONNECT within its time.
-func (g *gateway) hello(ctx context.Context, local net.Conn) (hello, error) {
+func (g *gateway) hello(ctx context.Context, local net.Conn) (h hello, err error) {
+	err = g.inTime(ctx, local, func() (err error) {
+		h, err = readHello(local)
+		return err
+	})
+	return h, err
+}
+
+// inTime bounds a part of the client's CONNECT.
+func (g *gateway) inTime(ctx context.Context, local net.Conn, part func() error) error {
 	_ = local.SetReadDeadline(time.Now().Add(g.ConnectTimeout))
 	if ctx.Err() != nil { // the deadline of the end may just have been overwritten
-		return hello{}, ctx.Err()
+		return ctx.Err()
 	}
-	h, err := readHello(local)
-	if err != nil {
-		return h, err
+	if err := part(); err != nil {
+		return err
 	}
 	_ = local.SetReadDeadline(time.Time{})
-	return h, ctx.Err() // likewise
+	return ctx.Err() // likewise
 }
 
 // isRefusal reports whether the broker was reached and is not what it should be.
@@ -102,25 +133,25 @@ func refuse(local net.Conn, version mqtt.Version, err error) {
 }
 
 // carry carries bytes both ways until both have ended, and returns how many.
-func (g *gateway) carry(local, remote net.Conn, head []byte) (up, down int64) {
+func (g *gateway) carry(local, remote net.Conn, stream io.Reader) (up, down int64) {
 	var ways sync.WaitGroup
 	ways.Go(func() {
-		up, _ = io.Copy(remote, io.MultiReader(bytes.NewReader(head), local))
+		up, _ = io.Copy(remote, stream)
 		endWriting(remote)
-		g.hurry(remote, local)
+		hurry(remote, local, g.Grace)
 	})
 	ways.Go(func() {
 		down, _ = io.Copy(local, remote)
 		endWriting(local)
-		g.hurry(local, remote)
+		hurry(local, remote, g.Grace)
 	})
 	ways.Wait()
 	return up, down
 }
 
 // hurry bounds what is left of a connection: the way from one end to the other.
-func (g *gateway) hurry(from, to net.Conn) {
-	deadline := time.Now().Add(g.Grace)
+func hurry(from, to net.Conn, grace time.Duration) {
+	deadline := time.Now().Add(grace)
 	_ = from.SetReadDeadline(deadline)
 	_ = to.SetWriteDeadline(deadline)
 }

@@ -116,14 +116,22 @@ func (f *Folder) writeNew(ca *owner.CA, founding *Founding) error {
 	if err != nil {
 		return err
 	}
+	var made []string
+	undo := func() (err error) { // what is half made would stand in the way of the next try
+		for _, path := range made {
+			err = errors.Join(err, os.Remove(path))
+		}
+		return err
+	}
 	for _, file := range []struct {
 		name    string
 		content []byte
 		mode    fs.FileMode
 	}{{CertificateFile, ca.CertificatePEM(), atomicfile.Public}, {name, key, atomicfile.Secret}, {ledgerFile, ledger, atomicfile.Secret}} {
 		if err := atomicfile.Create(f.path(file.name), file.content, file.mode); err != nil {
-			return err
+			return errors.Join(err, undo())
 		}
+		made = append(made, f.path(file.name))
 	}
 	f.onDisk = ledger
 	return nil

@@ -161,8 +161,8 @@ func (f *Folder) Issue(ca *owner.CA, a *Accepted, t Terms, now time.Time) (*Issu
 	if err != nil {
 		return nil, err
 	}
-	if end := f.Certificate.NotAfter; now.Add(t.Validity).After(end) {
-		return nil, fmt.Errorf("the certificate would outlive the owner CA, which ends on %s: ask for fewer days, or make a successor with `vouchmq ca init --succeeds`", end.Format(time.DateOnly))
+	if err := f.outlives(now, t.Validity); err != nil {
+		return nil, err
 	}
 	server := owner.Server{Service: a.request.Service, PublicName: a.request.PublicName(), Names: names, IPs: ips}
 	out := &Issued{}

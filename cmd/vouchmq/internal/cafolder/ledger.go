@@ -32,6 +32,18 @@ type Ledger struct {
 	Challenges []Challenge `json:"challenges"`        // that no request has answered
 	Issued     []Record    `json:"issued"`            // oldest first
 	NextCA     []byte      `json:"next_ca,omitempty"` // DER
+
+	Clients     []ClientRecord `json:"clients,omitempty"`     // oldest first
+	Revocations uint64         `json:"revocations,omitempty"` // number of the last revocation list, 0 before the first
+}
+
+// ClientRecord is a certificate that was issued to a client.
+type ClientRecord struct {
+	Name     string     `json:"name"`
+	Serial   string     `json:"serial"` // hexadecimal, and name of the file
+	At       time.Time  `json:"at"`
+	NotAfter time.Time  `json:"not_after"`
+	Revoked  *time.Time `json:"revoked,omitempty"`
 }
 
 // Challenge is a nonce that was given out.
@@ -86,7 +98,7 @@ func parseLedger(data []byte) (l Ledger, err error) {
 
 func (l *Ledger) check() error {
 	if err := atls.CheckServiceName(l.Service); err != nil {
-		return err
+		return errors.New(err.Error()) // it is nobody's evidence that is wrong
 	}
 	if _, _, err := l.names(); err != nil {
 		return err
@@ -125,7 +137,7 @@ func (l *Ledger) names() (names []string, ips []net.IP, err error) {
 			continue
 		}
 		if err := atls.CheckServiceName(name); err != nil {
-			return nil, nil, fmt.Errorf("name %q of the broker: %w", name, err)
+			return nil, nil, fmt.Errorf("name %q of the broker: %v", name, err)
 		}
 		if name != l.Service {
 			names = append(names, name)
