@@ -1,9 +1,7 @@
 package bench
 
 import (
-	"bufio"
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"github.com/vouchmq/vouchmq/internal/mqtt"
@@ -175,48 +173,4 @@ func (r *receiver) count(frame []byte) error {
 	}
 	r.message(&r.publish)
 	return nil
-}
-
-// takeWhole waits for a packet, hands all whole packets that have come to take, and returns the answers.
-func takeWhole(r *bufio.Reader, take func(frame, out []byte) ([]byte, error), out []byte) ([]byte, error) {
-	for need := 1; ; {
-		if _, err := r.Peek(need); err != nil {
-			return out, err
-		}
-		b, _ := r.Peek(r.Buffered())
-		used, missing, err := eachWhole(b, func(frame []byte) (err error) {
-			out, err = take(frame, out)
-			return err
-		})
-		if err != nil {
-			return out, err
-		}
-		if used > 0 {
-			_, err := r.Discard(used)
-			return out, err
-		}
-		if need = missing; need > r.Size() {
-			return out, errors.New("the broker sent a packet that is larger than the buffer")
-		}
-	}
-}
-
-// eachWhole calls f with each whole packet at the start of b. If there is none, missing is how many bytes to wait for.
-func eachWhole(b []byte, f func(frame []byte) error) (used, missing int, err error) {
-	for used < len(b) {
-		size, ok, fault := mqtt.FrameSize(b[used:])
-		switch {
-		case fault != nil:
-			return used, 0, fault
-		case !ok:
-			return used, len(b) - used + 1, nil
-		case size > len(b)-used:
-			return used, size, nil
-		}
-		if err := f(b[used : used+size]); err != nil {
-			return used, 0, err
-		}
-		used += size
-	}
-	return used, 0, nil
 }

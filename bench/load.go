@@ -346,7 +346,7 @@ func (m *measurement) publishAcknowledged(p *benchPublisher, topic string) error
 			return nil
 		}
 		var err error
-		if out, err = takeWhole(p.buf, w.take, out[:0]); err != nil {
+		if out, err = takeBuffered(p.buf, w, out[:0]); err != nil {
 			return fmt.Errorf("publisher: %w", err)
 		}
 		if !m.stopping.Load() {
@@ -383,7 +383,7 @@ func (m *measurement) receiveAcknowledged(s *benchSubscriber) error {
 	var err error
 	r := newReceiver(nil)
 	for {
-		if out, err = takeWhole(s.buf, r.take, out[:0]); err != nil {
+		if out, err = takeBuffered(s.buf, r, out[:0]); err != nil {
 			return fmt.Errorf("subscriber: %w", err)
 		}
 		s.got.Store(uint64(r.got))
