@@ -13,6 +13,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/internal/records"
 )
 
 // ClientConfig is what a client needs.
@@ -143,6 +144,7 @@ type clientHandshake struct {
 	config *ClientConfig
 	session
 	trap  *ticketTrap
+	below *records.Socket
 	tls   *tls.Conn
 	asked bool // for a certificate
 }
@@ -156,7 +158,8 @@ func newClientHandshake(raw net.Conn, config *ClientConfig) (*clientHandshake, e
 	if _, err := io.ReadFull(config.Rand, h.nonce[:]); err != nil {
 		return nil, attest.Errorf(attest.ErrAttester, "read randomness: %w", err)
 	}
-	h.trap = &ticketTrap{conn: &pausingConn{Conn: raw}}
+	h.below = records.Below(raw)
+	h.trap = &ticketTrap{conn: &pausingConn{Conn: h.below}}
 	if h.carrier != N1 {
 		h.trap.disarm() // what ticket may come is of no interest
 	}
@@ -186,7 +189,7 @@ func (h *clientHandshake) run(ctx context.Context) (*Conn, error) {
 		return nil, err
 	}
 	h.serverKey = leafKey(cs.PeerCertificates)
-	c := &Conn{Conn: h.tls, session: h.session, peer: Peer{
+	c := &Conn{Conn: h.tls, below: h.below, session: h.session, peer: Peer{
 		Carrier: h.carrier, ServerName: h.service, Certificates: cs.PeerCertificates,
 		ALPN: cs.NegotiatedProtocol, TLSVersion: cs.Version,
 	}}

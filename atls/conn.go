@@ -12,6 +12,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/internal/records"
 )
 
 // Default timeouts.
@@ -38,6 +39,7 @@ type Peer struct {
 // Conn is a TLS connection whose peer has been appraised.
 type Conn struct {
 	*tls.Conn
+	below   *records.Socket      // what TLS runs over
 	early   atomic.Pointer[byte] // read along with the ticket, nil if nothing was
 	peer    Peer
 	session session // what evidence of this connection is bound to
@@ -60,6 +62,12 @@ func (c *Conn) Read(b []byte) (int, error) {
 	}
 	return c.Conn.Read(b)
 }
+
+// Write writes application data. Unlike tls.Conn, it hands the network all records of b at once, up to 64 KiB.
+func (c *Conn) Write(b []byte) (int, error) { return c.below.Through(c.Conn, b) }
+
+// Close closes the connection, and ends a Write that is under way.
+func (c *Conn) Close() error { return c.below.CloseOver(c.Conn) }
 
 // RefusedError says that the evidence of the peer was not accepted. It unwraps to the verdict's error.
 type RefusedError struct {

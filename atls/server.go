@@ -14,6 +14,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/internal/records"
 )
 
 // ServerConfig is what a server needs. Only Service and Certificate are required; without Attester and Batcher a
@@ -232,7 +233,8 @@ type serverHandshake struct {
 func (h *serverHandshake) run(ctx context.Context, raw net.Conn) (*Conn, error) {
 	config := h.server.tlsConfig()
 	config.GetConfigForClient = h.configForClient
-	c := &Conn{Conn: tls.Server(raw, config)}
+	below := records.Below(raw)
+	c := &Conn{Conn: tls.Server(below, config), below: below}
 	d := startDeadline(ctx, raw, h.server.config.HandshakeTimeout, "TLS handshake")
 	if err := d.stop(c.HandshakeContext(d.ctx)); err != nil {
 		return nil, err

@@ -7,7 +7,7 @@
 //   - A publisher writes one buffer of ready PUBLISH packets over and over, 16 KiB at a time, which is one record
 //     of TLS.
 //   - A subscriber reads as much as there is and counts packets by their fixed headers. It allocates nothing.
-//   - At QoS 1 and 2 publishers keep [Window] messages in flight and subscribers allow [ReceiveMaximum]. A subscriber
+//   - At QoS 1 and 2 publishers keep up to [Window] messages in flight and subscribers allow [ReceiveMaximum]. A subscriber
 //     acknowledges all that it has read in one go.
 //
 // A measurement at QoS 0 is a closed pipeline: nothing limits a publisher but the broker, which reads it as fast

@@ -1,9 +1,7 @@
 package bench
 
 import (
-	"bufio"
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"github.com/vouchmq/vouchmq/internal/mqtt"
@@ -20,66 +18,73 @@ func (s *idSet) has(id uint16) bool { return s[id/64]&(1<<(id%64)) != 0 }
 func (s *idSet) add(id uint16)      { s[id/64] |= 1 << (id % 64) }
 func (s *idSet) remove(id uint16)   { s[id/64] &^= 1 << (id % 64) }
 
-// acknowledged is a publisher's side of QoS 1 and 2 (MQTT 5, 4.3). Packet ids go up one by one, as those of most
-// clients do.
-type acknowledged struct {
-	packet []byte // a PUBLISH but for its packet id
-	idAt   int
-	flying idSet
-	free   int // messages that may be sent now
-	last   uint16
-	sent   uint64
+// sendWindow is a publisher's side of QoS 1 and 2 (MQTT 5, 4.3): it keeps a number of messages in flight. Packet ids go up
+// one by one, as those of most clients do. The first eight bytes of each payload are the message's number, from 0, most
+// significant byte first.
+type sendWindow struct {
+	packet   []byte // a PUBLISH but for its packet id and number
+	idAt     int
+	numberAt int
+	inUse    idSet
+	flying   int // messages that are not wholly acknowledged
+	most     int // of those
+	last     uint16
+	sent     uint64
 }
 
-func newAcknowledged(topic string, qos byte, payload int) *acknowledged {
-	a := &acknowledged{packet: appendPublish(nil, topic, qos, 1, make([]byte, payload)), free: Window}
-	a.idAt = len(a.packet) - payload - 1 - 2 // before the properties, of which there are none, and the payload
-	return a
+// newSendWindow is for payloads of at least 8 bytes, and up to most messages in flight, fewer than there are packet ids.
+func newSendWindow(topic string, qos byte, payload, most int) *sendWindow {
+	w := &sendWindow{packet: appendPublish(nil, topic, qos, 1, make([]byte, payload)), most: most}
+	w.numberAt = len(w.packet) - payload
+	w.idAt = w.numberAt - 1 - 2 // before the length of the properties, of which there are none
+	return w
 }
 
-// fill appends as many messages to out as may be sent.
-func (a *acknowledged) fill(out []byte) []byte {
-	for ; a.free > 0; a.free-- {
-		for a.last++; a.last == 0 || a.flying.has(a.last); a.last++ {
+// fill appends messages to out, as many as may be sent, but at most n.
+func (w *sendWindow) fill(out []byte, n int) []byte {
+	for n = min(n, w.most-w.flying); n > 0; n-- {
+		for w.last++; w.last == 0 || w.inUse.has(w.last); w.last++ {
 		}
-		a.flying.add(a.last)
-		out = append(out, a.packet...)
-		binary.BigEndian.PutUint16(out[len(out)-len(a.packet)+a.idAt:], a.last)
-		a.sent++
+		w.inUse.add(w.last)
+		w.flying++
+		at := len(out)
+		out = append(out, w.packet...)
+		binary.BigEndian.PutUint16(out[at+w.idAt:], w.last)
+		binary.BigEndian.PutUint64(out[at+w.numberAt:], w.sent)
+		w.sent++
 	}
 	return out
 }
 
 // take handles one packet that the publisher gets and appends the answer to it, if it wants one.
-func (a *acknowledged) take(frame, out []byte) ([]byte, error) {
+func (w *sendWindow) take(frame, out []byte) ([]byte, error) {
 	kind, id, ok := shortAck(frame)
 	if !ok {
-		return a.takeLong(frame, out)
+		return w.takeLong(frame, out)
 	}
 	switch {
-	case !a.flying.has(id):
+	case !w.inUse.has(id):
 		return out, fmt.Errorf("the broker acknowledged packet id %d, which is not in use", id)
 	case kind == mqtt.PUBREC:
 		return append(out, byte(mqtt.PUBREL)<<4|2, 2, frame[2], frame[3]), nil
 	case kind == mqtt.PUBACK, kind == mqtt.PUBCOMP:
-		a.flying.remove(id)
-		a.free++
+		w.inUse.remove(id)
+		w.flying--
 		return out, nil
 	}
 	return out, unexpected(frame)
 }
 
-func (a *acknowledged) takeLong(frame, out []byte) ([]byte, error) {
-	if mqtt.TypeOf(frame) == mqtt.PINGRESP {
-		return out, nil
-	}
+func (w *sendWindow) takeLong(frame, out []byte) ([]byte, error) {
 	switch mqtt.TypeOf(frame) {
+	case mqtt.PINGRESP:
+		return out, nil
 	case mqtt.PUBACK, mqtt.PUBREC, mqtt.PUBCOMP:
 		id, err := acknowledgement(frame)
 		if err != nil {
 			return out, err
 		}
-		return a.take(appendAck(nil, mqtt.TypeOf(frame), id), out)
+		return w.take(appendAck(nil, mqtt.TypeOf(frame), id), out)
 	}
 	return out, unexpected(frame)
 }
@@ -92,28 +97,43 @@ func shortAck(frame []byte) (kind mqtt.PacketType, id uint16, ok bool) {
 	return mqtt.TypeOf(frame), binary.BigEndian.Uint16(frame[2:]), true
 }
 
-// acknowledging is a subscriber's side of QoS 1 and 2.
-type acknowledging struct {
-	pending idSet // packet ids of QoS 2 messages that wait for PUBREL
-	got     int
+// receiver is a subscriber's side of QoS 1 and 2. It outlives connections, as the session does.
+type receiver struct {
+	unreleased idSet // packet ids of QoS 2 messages that wait for PUBREL
+	waiting    int   // so many
+	got        int   // messages, at QoS 2 each once
+	message    func(p *mqtt.Publish)
+	publish    mqtt.Publish // used again for each packet
 }
 
+// newReceiver hands each message to message, unless that is nil.
+func newReceiver(message func(*mqtt.Publish)) *receiver { return &receiver{message: message} }
+
 // take handles one packet that the subscriber gets and appends the answer to it, if it wants one.
-func (a *acknowledging) take(frame, out []byte) ([]byte, error) {
+func (r *receiver) take(frame, out []byte) ([]byte, error) {
 	switch mqtt.TypeOf(frame) {
 	case mqtt.PUBLISH:
-		return a.takePublish(frame, out)
+		return r.takePublish(frame, out)
 	case mqtt.PUBREL:
-		id, err := acknowledgement(frame)
-		a.pending.remove(id)
-		return append(out, byte(mqtt.PUBCOMP)<<4, 2, byte(id>>8), byte(id)), err
+		_, id, ok := shortAck(frame)
+		if !ok {
+			var err error
+			if id, err = acknowledgement(frame); err != nil {
+				return out, err
+			}
+		}
+		if r.unreleased.has(id) {
+			r.unreleased.remove(id)
+			r.waiting--
+		}
+		return append(out, byte(mqtt.PUBCOMP)<<4, 2, byte(id>>8), byte(id)), nil
 	case mqtt.PINGRESP:
 		return out, nil
 	}
 	return out, unexpected(frame)
 }
 
-func (a *acknowledging) takePublish(frame, out []byte) ([]byte, error) {
+func (r *receiver) takePublish(frame, out []byte) ([]byte, error) {
 	header := 2
 	for frame[header-1] >= 0x80 {
 		header++
@@ -122,65 +142,35 @@ func (a *acknowledging) takePublish(frame, out []byte) ([]byte, error) {
 		return out, errNoPacket
 	}
 	at := header + 2 + int(binary.BigEndian.Uint16(frame[header:]))
+	qos := frame[0] >> 1 & 3
+	if qos == 0 {
+		return out, r.count(frame)
+	}
 	if len(frame) < at+2 {
 		return out, errNoPacket
 	}
+	if qos == 1 {
+		return append(out, byte(mqtt.PUBACK)<<4, 2, frame[at], frame[at+1]), r.count(frame)
+	}
+	out = append(out, byte(mqtt.PUBREC)<<4, 2, frame[at], frame[at+1])
 	id := binary.BigEndian.Uint16(frame[at:])
-	switch frame[0] >> 1 & 3 {
-	case 0:
-		a.got++
+	if r.unreleased.has(id) { // [MQTT-4.3.3-10]
 		return out, nil
-	case 1:
-		a.got++
-		return append(out, byte(mqtt.PUBACK)<<4, 2, frame[at], frame[at+1]), nil
 	}
-	if !a.pending.has(id) { // [MQTT-4.3.3-10]
-		a.pending.add(id)
-		a.got++
-	}
-	return append(out, byte(mqtt.PUBREC)<<4, 2, frame[at], frame[at+1]), nil
+	r.unreleased.add(id)
+	r.waiting++
+	return out, r.count(frame)
 }
 
-// takeWhole waits for a packet, hands all whole packets that have come to take, and returns the answers.
-func takeWhole(r *bufio.Reader, take func(frame, out []byte) ([]byte, error), out []byte) ([]byte, error) {
-	for need := 1; ; {
-		if _, err := r.Peek(need); err != nil {
-			return out, err
-		}
-		b, _ := r.Peek(r.Buffered())
-		used, missing, err := eachWhole(b, func(frame []byte) (err error) {
-			out, err = take(frame, out)
-			return err
-		})
-		if err != nil {
-			return out, err
-		}
-		if used > 0 {
-			_, err := r.Discard(used)
-			return out, err
-		}
-		if need = missing; need > r.Size() {
-			return out, errors.New("the broker sent a packet that is larger than the buffer")
-		}
+// count counts a message, and hands it to whoever wants to see it.
+func (r *receiver) count(frame []byte) error {
+	r.got++
+	if r.message == nil {
+		return nil
 	}
-}
-
-// eachWhole calls f with each whole packet at the start of b. If there is none, missing is how many bytes to wait for.
-func eachWhole(b []byte, f func(frame []byte) error) (used, missing int, err error) {
-	for used < len(b) {
-		size, ok, fault := mqtt.FrameSize(b[used:])
-		switch {
-		case fault != nil:
-			return used, 0, fault
-		case !ok:
-			return used, len(b) - used + 1, nil
-		case size > len(b)-used:
-			return used, size, nil
-		}
-		if err := f(b[used : used+size]); err != nil {
-			return used, 0, err
-		}
-		used += size
+	if fault := mqtt.ParseServerPublish(frame, version, &r.publish); fault != nil {
+		return fault
 	}
-	return used, 0, nil
+	r.message(&r.publish)
+	return nil
 }

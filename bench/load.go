@@ -98,8 +98,8 @@ const (
 // Messages in flight at QoS 1 and 2: what VouchMQ allows unless it is told otherwise, so that neither side waits for the
 // other before it must.
 const (
-	Window         = 512  // from a publisher
-	ReceiveMaximum = 1024 // to a subscriber
+	Window         = 1024 // from a publisher, unless the broker takes fewer at a time
+	ReceiveMaximum = 4096 // to a subscriber
 )
 
 // Measure connects the clients of the load, lets them run, and returns what they saw. It fails if a client was
@@ -137,10 +137,11 @@ type counter struct {
 }
 
 type benchPublisher struct {
-	conn net.Conn
-	buf  *bufio.Reader
-	sent counter
-	room []byte
+	conn   net.Conn
+	buf    *bufio.Reader
+	window int // messages in flight at QoS 1 and 2
+	sent   counter
+	room   []byte
 }
 
 type benchSubscriber struct {
@@ -162,34 +163,46 @@ func (m *measurement) connectAll(ctx context.Context) error {
 		}
 	}
 	for i := range m.load.Shape.Publishers {
-		conn, buf, err := open(ctx, m.dial, fmt.Sprint("bench-pub-", i))
+		s, err := openSession(ctx, m.dial, fmt.Sprint("bench-pub-", i), 0)
 		if err != nil {
 			return fmt.Errorf("publisher %d: %w", i, err)
 		}
-		m.publishers = append(m.publishers, &benchPublisher{conn: conn, buf: buf})
+		m.publishers = append(m.publishers, &benchPublisher{conn: s.conn, buf: s.buf, window: s.window})
 	}
 	return nil
 }
 
 // open connects and waits for CONNACK.
 func open(ctx context.Context, dial Dialer, clientID string) (net.Conn, *bufio.Reader, error) {
-	return openSession(ctx, dial, clientID, 0)
+	s, err := openSession(ctx, dial, clientID, 0)
+	return s.conn, s.buf, err
 }
 
-// openSession is open for a session that outlives the connection by so many seconds.
-func openSession(ctx context.Context, dial Dialer, clientID string, expiry uint32) (net.Conn, *bufio.Reader, error) {
+// session is a connection on which CONNACK has come.
+type session struct {
+	conn   net.Conn
+	buf    *bufio.Reader
+	window int // messages at QoS 1 and 2 that may be in flight to the broker: Window, unless it takes fewer
+}
+
+// openSession connects, for a session that outlives the connection by so many seconds, and waits for CONNACK.
+func openSession(ctx context.Context, dial Dialer, clientID string, expiry uint32) (session, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	conn, err := dial(ctx)
 	if err != nil {
-		return nil, nil, err
+		return session{}, err
 	}
 	buf := bufio.NewReaderSize(conn, readSize)
-	if err := exchange(conn, buf, connectPacket(clientID, expiry)); err != nil {
-		conn.Close()
-		return nil, nil, err
+	frame, err := request(conn, buf, connectPacket(clientID, expiry))
+	if err == nil {
+		err = answer(frame)
 	}
-	return conn, buf, nil
+	if err != nil {
+		conn.Close()
+		return session{}, err
+	}
+	return session{conn, buf, min(Window, receiveMaximum(frame))}, nil
 }
 
 func subscribe(conn net.Conn, buf *bufio.Reader, filter string, qos byte) error {
@@ -208,18 +221,26 @@ func subscribeAll(conn net.Conn, buf *bufio.Reader, filters []string, qos byte) 
 	return nil
 }
 
-// exchange writes CONNECT or SUBSCRIBE and waits for the answer.
-func exchange(conn net.Conn, buf *bufio.Reader, request []byte) error {
-	conn.SetDeadline(time.Now().Add(dialTime))
-	defer conn.SetDeadline(time.Time{})
-	if _, err := conn.Write(request); err != nil {
+// exchange writes CONNECT or SUBSCRIBE, and fails if the answer says no.
+func exchange(conn net.Conn, buf *bufio.Reader, packet []byte) error {
+	frame, err := request(conn, buf, packet)
+	if err != nil {
 		return err
 	}
-	frame, err := readFrame(buf, nil)
-	if err != nil {
-		return fmt.Errorf("waiting for the broker's answer: %w", err)
-	}
 	return answer(frame)
+}
+
+// request writes a packet and waits for the next one to come.
+func request(conn net.Conn, buf *bufio.Reader, packet []byte) (frame []byte, err error) {
+	conn.SetDeadline(time.Now().Add(dialTime))
+	defer conn.SetDeadline(time.Time{})
+	if _, err := conn.Write(packet); err != nil {
+		return nil, err
+	}
+	if frame, err = readFrame(buf, nil); err != nil {
+		return nil, fmt.Errorf("waiting for the broker's answer: %w", err)
+	}
+	return frame, nil
 }
 
 func (m *measurement) start() {
@@ -309,44 +330,29 @@ func listen(p *benchPublisher) error {
 	}
 }
 
-// publishAcknowledged keeps Window messages at QoS 1 or 2 in flight until the measurement stops, and then waits
+// publishAcknowledged keeps as many messages at QoS 1 or 2 in flight as it may until the measurement stops, and then waits
 // for the last of them.
 func (m *measurement) publishAcknowledged(p *benchPublisher, topic string) error {
-	a := newAcknowledged(topic, m.load.QoS, m.load.Payload)
-	out := a.fill(nil)
+	w := newSendWindow(topic, m.load.QoS, m.load.Payload, p.window)
+	out := w.fill(nil, p.window)
 	for {
 		if len(out) > 0 {
 			if _, err := p.conn.Write(out); err != nil {
 				return fmt.Errorf("publisher: %w", err)
 			}
 		}
-		p.sent.Store(a.sent)
-		if m.stopping.Load() && a.free == Window {
+		p.sent.Store(w.sent)
+		if m.stopping.Load() && w.flying == 0 {
 			return nil
 		}
 		var err error
-		if out, err = takeWhole(p.buf, a.take, out[:0]); err != nil {
+		if out, err = takeBuffered(p.buf, w, out[:0]); err != nil {
 			return fmt.Errorf("publisher: %w", err)
 		}
 		if !m.stopping.Load() {
-			out = a.fill(out)
+			out = w.fill(out, p.window)
 		}
 	}
-}
-
-// takeAll takes the packets that have come, at least one, and returns the answers.
-func takeAll(r *bufio.Reader, take func(frame, out []byte) ([]byte, error), out, room []byte) (answers, again []byte, err error) {
-	for first := true; first || r.Buffered() > 0; first = false {
-		frame, err := readFrame(r, room)
-		if err != nil {
-			return out, room, err
-		}
-		room = frame
-		if out, err = take(frame, out); err != nil {
-			return out, room, err
-		}
-	}
-	return out, room, nil
 }
 
 func (m *measurement) receive(s *benchSubscriber) error {
@@ -375,12 +381,12 @@ func (m *measurement) receiveAcknowledged(s *benchSubscriber) error {
 	m.run(nil, answers.write)
 	var out []byte
 	var err error
-	var a acknowledging
+	r := newReceiver(nil)
 	for {
-		if out, err = takeWhole(s.buf, a.take, out[:0]); err != nil {
+		if out, err = takeBuffered(s.buf, r, out[:0]); err != nil {
 			return fmt.Errorf("subscriber: %w", err)
 		}
-		s.got.Store(uint64(a.got))
+		s.got.Store(uint64(r.got))
 		if len(out) > 0 {
 			answers.add(out)
 		}

@@ -135,7 +135,11 @@ func DialTCP(addr string) Dialer {
 // DialTLS dials ordinary TLS.
 func DialTLS(addr string, config *tls.Config) Dialer {
 	return func(ctx context.Context) (net.Conn, error) {
-		return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", addr)
+		raw, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		return tlsClient(ctx, raw, config)
 	}
 }
 

@@ -116,11 +116,11 @@ func (m *paced) connectAll(ctx context.Context, dial Dialer) error {
 		}
 	}
 	for i := range m.pace.Publishers {
-		conn, buf, err := open(ctx, dial, fmt.Sprint("pace-pub-", i))
+		s, err := openSession(ctx, dial, fmt.Sprint("pace-pub-", i), 0)
 		if err != nil {
 			return fmt.Errorf("publisher %d: %w", i, err)
 		}
-		m.publishers = append(m.publishers, newPacedPublisher(m, i, conn, buf))
+		m.publishers = append(m.publishers, newPacedPublisher(m, i, s))
 	}
 	return nil
 }
@@ -256,12 +256,12 @@ type pacedPublisher struct {
 	counted atomic.Uint64
 }
 
-func newPacedPublisher(m *paced, number int, conn net.Conn, buf *bufio.Reader) *pacedPublisher {
+func newPacedPublisher(m *paced, number int, s session) *pacedPublisher {
 	p := &pacedPublisher{
-		paced: m, number: number, conn: conn, buf: buf, topic: fmt.Sprint(pacedTopic, number),
-		payload: letters(m.pace.Payload), ids: make(chan uint16, Window), late: newLatencies(),
+		paced: m, number: number, conn: s.conn, buf: s.buf, topic: fmt.Sprint(pacedTopic, number),
+		payload: letters(m.pace.Payload), ids: make(chan uint16, s.window), late: newLatencies(),
 	}
-	for id := range uint16(Window) {
+	for id := range uint16(s.window) {
 		p.ids <- id + 1
 	}
 	return p

@@ -106,6 +106,15 @@ func answer(frame []byte) error {
 	return nil
 }
 
+// receiveMaximum reads from a CONNACK how many messages at QoS 1 and 2 the broker takes at a time (MQTT 5, 3.2.2.3.3).
+func receiveMaximum(connack []byte) int {
+	var c mqtt.Connack
+	if mqtt.ParseConnack(connack, version, &c) != nil || !c.Props.Has.Has(mqtt.PropReceiveMaximum) {
+		return 1<<16 - 1
+	}
+	return int(c.Props.ReceiveMaximum)
+}
+
 // unexpected is an error for a packet that does not belong where it came, above all DISCONNECT.
 func unexpected(frame []byte) error {
 	if mqtt.TypeOf(frame) != mqtt.DISCONNECT {

@@ -1,12 +1,10 @@
 package bench
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -90,27 +88,27 @@ func (s *soak) startStreams(ctx context.Context) ([]*stream, error) {
 }
 
 func (x *stream) start(ctx context.Context) error {
-	in, inBuf, err := x.attach(ctx)
+	in, err := x.attach(ctx)
 	if err != nil {
 		return err
 	}
-	if err := subscribe(in, inBuf, x.topic, x.qos); err != nil {
+	if err := subscribe(in.conn, in.buf, x.topic, x.qos); err != nil {
 		return err
 	}
-	out, outBuf, err := open(ctx, x.dial, "soak-pub-"+x.topic)
+	out, err := openSession(ctx, x.dial, "soak-pub-"+x.topic, 0)
 	if err != nil {
 		return err
 	}
-	x.all.Go(func() { x.blame(x.receive(in, inBuf)) })
+	x.all.Go(func() { x.blame(x.receive(in)) })
 	x.all.Go(func() {
 		defer close(x.idle)
-		x.blame(x.publish(ctx, out, outBuf))
+		x.blame(x.publish(ctx, out))
 	})
 	return nil
 }
 
 // attach opens the subscriber's connection, with the session that it has.
-func (x *stream) attach(ctx context.Context) (net.Conn, *bufio.Reader, error) {
+func (x *stream) attach(ctx context.Context) (session, error) {
 	return openSession(ctx, x.dial, "soak-sub-"+x.topic, sessionExpiry)
 }
 
@@ -123,53 +121,53 @@ func (x *stream) blame(err error) {
 }
 
 // publish sends a burst at a time until ctx ends, and then waits for the acknowledgements.
-func (x *stream) publish(ctx context.Context, conn net.Conn, buf *bufio.Reader) (err error) {
-	defer conn.Close()
-	w := newSendWindow(x.topic, x.qos, x.size)
-	var out, room []byte
+func (x *stream) publish(ctx context.Context, s session) (err error) {
+	defer s.conn.Close()
+	w := newSendWindow(x.topic, x.qos, x.size, s.window)
+	var out []byte
 	for {
 		more := pause(ctx, x.every) == nil
 		if more {
 			out = w.fill(out, x.burst)
 			x.sent.Store(w.sent)
 		}
-		conn.SetDeadline(time.Now().Add(dialTime))
-		if _, err := conn.Write(out); err != nil {
+		s.conn.SetDeadline(time.Now().Add(dialTime))
+		if _, err := s.conn.Write(out); err != nil {
 			return fmt.Errorf("publisher: %w", err)
 		}
-		if w.flying() == 0 && !more {
+		if w.flying == 0 && !more {
 			return nil
 		}
-		if out, room, err = takeAll(buf, w.take, out[:0], room); err != nil {
+		if out, err = takeWhole(s.buf, w.take, out[:0]); err != nil {
 			return fmt.Errorf("publisher: %w", err)
 		}
 	}
 }
 
 // receive counts what comes until all has come, or nothing more does.
-func (x *stream) receive(conn net.Conn, buf *bufio.Reader) error {
+func (x *stream) receive(s session) error {
 	r := newReceiver(func(p *mqtt.Publish) { x.log.note(p.Payload) })
 	for {
-		lost, err := x.receiveOn(conn, buf, r)
-		conn.Close()
+		lost, err := x.receiveOn(s, r)
+		s.conn.Close()
 		if !lost {
 			return err
 		}
 		x.reconn.Add(1)
-		if conn, buf, err = x.attach(context.Background()); err != nil {
+		if s, err = x.attach(context.Background()); err != nil {
 			return fmt.Errorf("subscriber, coming back: %w", err)
 		}
 	}
 }
 
 // receiveOn receives on one connection. It returns true when the subscriber is to lose it now.
-func (x *stream) receiveOn(conn net.Conn, buf *bufio.Reader, r *receiver) (lost bool, err error) {
+func (x *stream) receiveOn(s session, r *receiver) (lost bool, err error) {
 	leave := time.Now().Add(roamEvery)
 	deadline := time.Now().Add(drainTime)
-	var out, room []byte
+	var out []byte
 	for {
 		publishing := x.publishing()
-		if !publishing && x.log.received == x.sent.Load() && len(r.pending) == 0 {
+		if !publishing && x.log.received == x.sent.Load() && r.waiting == 0 {
 			return false, nil
 		}
 		if publishing {
@@ -180,25 +178,25 @@ func (x *stream) receiveOn(conn net.Conn, buf *bufio.Reader, r *receiver) (lost 
 		} else if time.Now().After(deadline) {
 			return false, fmt.Errorf("subscriber: %v after the last message was acknowledged some have not come", drainTime)
 		}
-		if out, room, err = x.receiveSome(conn, buf, r, out, room); err != nil {
+		if out, err = x.receiveSome(s, r, out); err != nil {
 			return false, fmt.Errorf("subscriber: %w", err)
 		}
 	}
 }
 
 // receiveSome takes what has come, and answers. If nothing comes for a while it returns, too.
-func (x *stream) receiveSome(conn net.Conn, buf *bufio.Reader, r *receiver, out, room []byte) ([]byte, []byte, error) {
-	conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-	if _, err := buf.Peek(1); errors.Is(err, os.ErrDeadlineExceeded) {
-		return out, room, nil
+func (x *stream) receiveSome(s session, r *receiver, out []byte) ([]byte, error) {
+	s.conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	if _, err := s.buf.Peek(1); errors.Is(err, os.ErrDeadlineExceeded) {
+		return out, nil
 	}
-	conn.SetReadDeadline(time.Now().Add(dialTime))
-	out, room, err := takeAll(buf, r.take, out[:0], room)
+	s.conn.SetReadDeadline(time.Now().Add(dialTime))
+	out, err := takeWhole(s.buf, r.take, out[:0])
 	if err != nil {
-		return out, room, err
+		return out, err
 	}
-	_, err = conn.Write(out)
-	return out[:0], room, err
+	_, err = s.conn.Write(out)
+	return out[:0], err
 }
 
 func (x *stream) publishing() bool {

@@ -59,7 +59,7 @@ TLS and attested TLS, and Mosquitto over TLS if it is installed. The variants ar
 round; the table has the medians.
 
 Shapes: p2p (10 publishers, each to one of 10 subscribers), fan-in (20 to 1), fan-out (1 to 50). At QoS 1 and 2 each
-publisher keeps 512 messages in flight, and each subscriber allows 1024.`,
+publisher keeps 1024 messages in flight, or fewer if the broker says so, and each subscriber allows 4096.`,
 		Example: `  vouchmq bench throughput
   vouchmq bench throughput --shape p2p --variant wasm-attested --variant native-tls --rounds 5 --duration 10s
   vouchmq bench throughput --json results.json`,
@@ -140,7 +140,7 @@ func shapesNamed(names []string) (shapes []bench.Shape, err error) {
 func (f *throughputFlags) write(out io.Writer, r bench.Report) error {
 	fmt.Fprintf(out, "QoS %d, %d bytes, median of %d measurements of %v", r.QoS, r.Payload, r.Rounds, time.Duration(r.Window))
 	if r.QoS > 0 {
-		fmt.Fprintf(out, "; in flight: %d from each publisher, %d to each subscriber", bench.Window, bench.ReceiveMaximum)
+		fmt.Fprintf(out, "; in flight: up to %d from each publisher, up to %d to each subscriber", bench.Window, bench.ReceiveMaximum)
 	}
 	fmt.Fprint(out, "\n\n")
 	return errors.Join(

@@ -37,10 +37,10 @@ var rooms = map[string][]string{
 	"internal/mqtt":       {},
 	"internal/abi":        {},
 
-	"atls": {"attest", "attest/policy", "internal/dcbor", "internal/sign1"},
+	"atls": {"attest", "attest/policy", "internal/dcbor", "internal/sign1", "internal/records"},
 	// a client knows the drivers whose evidence it can judge
 	"client": {"atls", "attest/sgx", "attest/tdx", "attest/sevsnp", "attest/tpm", "attest/nitro", "attest/cca", "attest/azure", "attest/sim"},
-	"bench":  {"client", "internal/mqtt", "attest/attesttest"},
+	"bench":  {"client", "internal/mqtt", "internal/records", "attest/attesttest"},
 
 	"examples": {"client"}, // what everybody may import, and nothing internal
 
@@ -65,6 +65,7 @@ var rooms = map[string][]string{
 	"internal/dcbor":    {},
 	"internal/sign1":    {"internal/dcbor"},
 	"internal/swtpm":    {},
+	"internal/records":  {},
 	"internal/archtest": {},
 
 	"attest/internal/flipped": {"attest"},                        // for tests

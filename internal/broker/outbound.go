@@ -131,17 +131,24 @@ func (c *Core) findPacketIDs(s *session, wanted uint32) (free uint32) {
 		}
 	}
 	most := min(s.nextSlot+min(wanted, max(count/2, s.inflight+1)-s.inflight), count)
-	for i := s.nextSlot; i < most && binary.LittleEndian.Uint32(slots[4*i:]) == 0; i++ {
-		free++
+	i := s.nextSlot
+	for i+2 <= most && binary.LittleEndian.Uint64(slots[4*i:]) == 0 { // two at a time: runs are long
+		i += 2
 	}
-	return free
+	if i < most && binary.LittleEndian.Uint32(slots[4*i:]) == 0 {
+		i++
+	}
+	return i - s.nextSlot
 }
 
 // takePacketIDs puts a delivery in flight under the packet ids that findPacketIDs has found.
 func (c *Core) takePacketIDs(s *session, n uint32, d *delivery) {
-	slots := c.store.bytes(s.slots)
-	for i := range uint32(d.count) {
-		binary.LittleEndian.PutUint32(slots[4*(s.nextSlot+i):], n)
+	slots := c.store.bytes(s.slots)[4*s.nextSlot:][:4*uint32(d.count)]
+	for ; len(slots) >= 8; slots = slots[8:] { // two at a time: runs are long
+		binary.LittleEndian.PutUint64(slots, uint64(n)<<32|uint64(n))
+	}
+	if len(slots) > 0 {
+		binary.LittleEndian.PutUint32(slots, n)
 	}
 	d.packetID = uint16(s.nextSlot + 1)
 	if s.nextSlot += uint32(d.count); s.nextSlot == s.slots.size/4 {

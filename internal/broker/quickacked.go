@@ -188,8 +188,10 @@ func (c *Core) measureAlike(p *connection, end uint32, r *publishRun) (count uin
 	}
 	count = most
 	if r.payload-r.id > 2 {
-		batch := c.batch[r.payload-1 : end]
-		for count = 0; count < most && batch[count*r.stride] == 0; count++ {
+		batch := c.batch[:end]
+		count = 0
+		for at := r.payload - 1; count < most && batch[at] == 0; at += r.stride {
+			count++
 		}
 	}
 	if r.qos == 2 {

@@ -141,8 +141,8 @@ type Attestation struct {
 func DefaultLimits() abi.Limits {
 	return abi.Limits{
 		MaxPacketSize:     1 << 20,
-		MaxInflight:       1024,
-		ReceiveMaximum:    512,
+		MaxInflight:       4096,
+		ReceiveMaximum:    1024,
 		TopicAliasMaximum: 64,
 		MaxAliasesOut:     16,
 		MaxQueued:         32_768,
