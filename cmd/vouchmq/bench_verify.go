@@ -41,7 +41,7 @@ Exit status: 1 if one kind of evidence is verified less often than --at-least, a
 	fs.IntVar(&f.rounds, "rounds", 3, "measure each platform so many times")
 	fs.DurationVar(&f.window, "duration", time.Second, "of one measurement")
 	fs.Float64Var(&f.least, "at-least", 1000, "verifications a second that are enough")
-	fs.Float64Var(&f.share, "signatures", 0.75, "share of signatures above which less is enough")
+	fs.Float64Var(&f.share, "signatures", 0.6, "share of signatures above which less is enough")
 	fs.StringVar(&f.jsonFile, "json", "", "also write the results to this file, - for standard output")
 	return c
 }
