@@ -76,6 +76,7 @@ type Server struct {
 	ech       []tls.EncryptedClientHelloKey
 	serverKey attest.Digest
 	ordinary  *tls.Config
+	base      *tls.Config  // that every handshake begins with
 	ticket    atomic.Int64 // size of tickets; grows if evidence does not fit
 }
 
@@ -95,6 +96,8 @@ func NewServer(ctx context.Context, config ServerConfig) (*Server, error) {
 		return nil, fmt.Errorf("certificate is not for service %q: %w", config.Service, err)
 	}
 	s.serverKey = attest.Sum(leaf.RawSubjectPublicKeyInfo)
+	s.base = s.tlsConfig()
+	s.base.GetConfigForClient = configForClient
 	s.ordinary = s.tlsConfig()
 	s.ordinary.MinVersion = s.config.MinVersion
 	s.askForCertificate(s.ordinary, config.ClientAuth)
@@ -225,18 +228,21 @@ type serverHandshake struct {
 	session
 	name     string // as asked for
 	ticketed bool
+	tickets  *ticketMaker // nil if the configuration of the connection has none
 	// refusal is why the connection must not be used. The handshake completes all the same, so that all
 	// refusals look alike on the wire.
 	refusal error
 }
 
 func (h *serverHandshake) run(ctx context.Context, raw net.Conn) (*Conn, error) {
-	config := h.server.tlsConfig()
-	config.GetConfigForClient = h.configForClient
 	below := records.Below(raw)
-	c := &Conn{Conn: tls.Server(below, config), below: below}
+	c := &Conn{Conn: tls.Server(below, h.server.base), below: below}
 	d := startDeadline(ctx, raw, h.server.config.HandshakeTimeout, "TLS handshake")
-	if err := d.stop(c.HandshakeContext(d.ctx)); err != nil {
+	err := c.HandshakeContext(context.WithValue(d.ctx, handshakeKey{}, h))
+	if h.tickets != nil {
+		*h.tickets = ticketMaker{} // it has made what it was for
+	}
+	if err := d.stop(err); err != nil {
 		return nil, err
 	}
 	cs := c.ConnectionState()
@@ -252,6 +258,13 @@ func (h *serverHandshake) run(ctx context.Context, raw net.Conn) (*Conn, error) 
 		}
 	}
 	return c, h.appraise(ctx, c, &cs)
+}
+
+// handshakeKey is where the context of a handshake of TLS has the *serverHandshake, so that all can begin with one configuration.
+type handshakeKey struct{}
+
+func configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	return hello.Context().Value(handshakeKey{}).(*serverHandshake).configForClient(hello)
 }
 
 // configForClient sees the inner server name if ECH was accepted, the outer otherwise.
@@ -270,10 +283,19 @@ func (h *serverHandshake) configForClient(hello *tls.ClientHelloInfo) (*tls.Conf
 		return config, nil
 	}
 	config.SessionTicketsDisabled = false
-	config.WrapSession = func(cs tls.ConnectionState, _ *tls.SessionState) ([]byte, error) {
-		return h.makeTicket(hello.Context(), &cs), nil
-	}
+	h.tickets = &ticketMaker{h, hello.Context()}
+	config.WrapSession = h.tickets.wrap
 	return config, nil
+}
+
+// ticketMaker makes the ticket of a handshake. The connection keeps it with its configuration, but not what it knows, which is more.
+type ticketMaker struct {
+	handshake *serverHandshake
+	ctx       context.Context
+}
+
+func (m *ticketMaker) wrap(cs tls.ConnectionState, _ *tls.SessionState) ([]byte, error) {
+	return m.handshake.makeTicket(m.ctx, &cs), nil
 }
 
 // makeTicket runs when the server's Finished has been written into the first flight and nothing of it has

@@ -41,7 +41,7 @@ type ScaleBroker struct {
 // Goals of ScaleReport.
 const (
 	goalSubscriptionBytes = 400e6    // of the process with all subscriptions
-	goalIdleBytes         = 45 << 10 // of the process for each idle TLS connection
+	goalIdleBytes         = 40 << 10 // of the process for each idle connection, TLS or attested
 	goalSpread            = 0.20     // how much more a delivery may cost with many topics or receivers
 )
 
@@ -303,7 +303,7 @@ func (r ScaleReport) Failures() (missed []string) {
 		miss("%d subscriptions take %.0f MB, more than %.0f", r.Subscriptions, float64(r.SubscriptionBytes)/1e6, goalSubscriptionBytes/1e6)
 	}
 	for _, i := range r.Idle {
-		if i.Each() > goalIdleBytes && i.Transport == "tls" {
+		if i.Each() > goalIdleBytes {
 			miss("an idle connection (%s) takes %.1f KiB, more than %d", i.Transport, i.Each()/1024, goalIdleBytes>>10)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 )
 
 // serialized is what tpm2_quote --pcrs writes: structures of fixed size, little-endian.
@@ -181,17 +182,22 @@ func FuzzRaw(f *testing.F) {
 	f.Add(message, good.signature(f, message), serialized(good.pcrs), good.public(f))
 	f.Add(withSize(message), good.signature(f, message), bytes.Join(good.pcrs, nil), spki(f, good))
 	f.Fuzz(func(t *testing.T, message, signature, pcrs, key []byte) {
-		claims, err := raw(message, signature, pcrs, key)
-		if err == nil && (claims.Platform != attest.TPM || len(claims.Measurements) == 0) {
-			t.Errorf("%+v", claims)
-		}
-		if values, err := ParsePCRs(message, pcrs); err == nil {
-			if _, err := DescribeQuote(&SignedQuote{Attested: message, PCRs: values}); err != nil {
-				t.Error(err)
-			}
-		}
-		if k, err := ParseKey(key); err == nil && (k.hash != crypto.SHA256 && k.hash != crypto.SHA384 || len(k.Describe()) == 0) {
-			t.Errorf("%+v", k)
-		}
+		fuzzbound.Check(t, len(message)+len(signature)+len(pcrs)+len(key), func() { tryRaw(t, message, signature, pcrs, key) })
 	})
+}
+
+// tryRaw reads the files of a quote, as far as they can be read.
+func tryRaw(t *testing.T, message, signature, pcrs, key []byte) {
+	claims, err := raw(message, signature, pcrs, key)
+	if err == nil && (claims.Platform != attest.TPM || len(claims.Measurements) == 0) {
+		t.Errorf("%+v", claims)
+	}
+	if values, err := ParsePCRs(message, pcrs); err == nil {
+		if _, err := DescribeQuote(&SignedQuote{Attested: message, PCRs: values}); err != nil {
+			t.Error(err)
+		}
+	}
+	if k, err := ParseKey(key); err == nil && (k.hash != crypto.SHA256 && k.hash != crypto.SHA384 || len(k.Describe()) == 0) {
+		t.Errorf("%+v", k)
+	}
 }

@@ -27,8 +27,8 @@ func newBenchScale() *cobra.Command {
 memory of ten thousand connections that do nothing, and how much dearer a delivery is with 10,000 topics than with 10
 and with 1,000 receivers of a topic than with 10. Memory is what is resident of the whole process.
 
-It fails (exit status 1) if the subscriptions take more than 400 MB, if an idle TLS connection takes more than 45 KiB, or
-if a delivery costs more than 20 % more.`,
+It fails (exit status 1) if the subscriptions take more than 400 MB, if an idle connection takes more than 40 KiB, or if a
+delivery costs more than 20 % more.`,
 		Example: `  vouchmq bench scale
   vouchmq bench scale --clients 1000 --subscriptions 100000 --idle 1000 --rounds 1 --json -`,
 		Args: cobra.NoArgs,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -74,7 +75,8 @@ func (f *enrollFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	broker, err := server.PrepareEnrolment(told, server.Opening{Module: module, Now: time.Now(), Dir: f.serve.folder()})
+	warnings := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	broker, err := server.PrepareEnrolment(told, server.Opening{Module: module, Now: time.Now(), Log: warnings, Dir: f.serve.folder()})
 	if err != nil {
 		return explainSettings(err)
 	}

@@ -7,10 +7,15 @@ package broker
 //		if matches(id) { ... }
 //	}
 //
-// Elements whose hashes fall into one bucket form a chain. An element brings one bucket with it, and the chain that has
+// Elements whose hashes fall into one bucket form a chain. An element brings a bucket or more with it, and the chain that has
 // belonged there since is shared out (linear hashing, Litwin 1980): a million elements or ten, to add one moves only a
 // few. Buckets and links lie in pages that stay where they are, so that growing leaves nothing to the collector.
+//
+// Where numbers are small, buckets and links hold a part of the hash of the element that they name, its tag. Then
+// firstLike and nextLike find elements without a look at their links, which most often are not in the cache.
 type index struct {
+	tags    uint32                // bits of a bucket, and of next, that are the tag; set before the first insert
+	spread  uint32                // there are 1<<spread buckets for each element, so that most chains have one; set with tags
 	buckets []*[bucketPage]uint32 // the first element of each
 	links   []*[pageSize]link     // by the number of the element
 	used    []uint16              // how many links of each page are
@@ -24,7 +29,7 @@ type index struct {
 // link is an element's place in its chain.
 type link struct {
 	hash uint32
-	next uint32 // 0 is the end
+	next uint32 // with its tag; 0 is the end
 }
 
 // bucketPage is how many buckets a page has.
@@ -55,6 +60,24 @@ func (ix *index) scan(id, hash uint32) uint32 {
 	return 0
 }
 
+// firstLike returns the first element with a tag like that of a hash, 0 if there is none. Its hash may be another.
+func (ix *index) firstLike(hash uint32) uint32 {
+	if ix.live == 0 {
+		return 0
+	}
+	return ix.scanTags(*ix.bucket(ix.bucketOf(hash)), hash)
+}
+
+// nextLike returns the next element behind id with such a tag.
+func (ix *index) nextLike(id, hash uint32) uint32 { return ix.scanTags(ix.link(id).next, hash) }
+
+func (ix *index) scanTags(at, hash uint32) uint32 {
+	for at != 0 && (at^hash)&ix.tags != 0 {
+		at = ix.link(at &^ ix.tags).next
+	}
+	return at &^ ix.tags
+}
+
 // bucketOf returns the number of the bucket of a hash: buckets that do not exist yet are still part of another.
 func (ix *index) bucketOf(hash uint32) uint32 {
 	b := hash & ix.mask
@@ -70,7 +93,7 @@ func (ix *index) link(id uint32) *link { return &ix.links[id>>pageBits][id&(page
 
 // insert adds an element.
 func (ix *index) insert(hash, id uint32) {
-	if ix.live++; ix.live > ix.count {
+	for ix.live++; ix.live<<ix.spread > ix.count; {
 		ix.grow()
 	}
 	page := id >> pageBits
@@ -84,7 +107,7 @@ func (ix *index) insert(hash, id uint32) {
 	ix.used[page]++
 	first := ix.bucket(ix.bucketOf(hash))
 	*ix.link(id) = link{hash, *first}
-	*first = id
+	*first = id | hash&ix.tags
 }
 
 // grow adds a bucket, and gives it what it shares with another so far.
@@ -101,16 +124,16 @@ func (ix *index) grow() {
 		return
 	}
 	to, from := ix.bucket(b), ix.bucket(b&(ix.mask>>1))
-	id := *from
+	at := *from
 	*from = 0
-	for id != 0 {
-		l, place := ix.link(id), from
+	for at != 0 {
+		l, place := ix.link(at&^ix.tags), from
 		if l.hash&ix.mask == b {
 			place = to
 		}
 		next := l.next
-		l.next, *place = *place, id
-		id = next
+		l.next, *place = *place, at
+		at = next
 		ix.moved++
 	}
 }
@@ -120,8 +143,8 @@ func (ix *index) remove(hash, id uint32) {
 	if ix.live == 0 {
 		return
 	}
-	for at := ix.bucket(ix.bucketOf(hash)); *at != 0; at = &ix.link(*at).next {
-		if *at == id {
+	for at := ix.bucket(ix.bucketOf(hash)); *at != 0; at = &ix.link(*at &^ ix.tags).next {
+		if *at&^ix.tags == id {
 			*at = ix.link(id).next
 			ix.used[id>>pageBits]--
 			ix.live--
@@ -178,7 +201,7 @@ func (ix *index) shrink() {
 	from := ix.bucket(ix.count)
 	to := ix.bucket(ix.count & (ix.mask >> 1))
 	for *to != 0 {
-		to = &ix.link(*to).next
+		to = &ix.link(*to &^ ix.tags).next
 	}
 	*to, *from = *from, 0
 	if ix.count <= ix.mask>>1+1 {

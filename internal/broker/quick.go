@@ -34,6 +34,7 @@ type quick struct {
 	groups     uint32 // effects
 	targets    uint32 // in all effects
 	missing    uint32 // receivers that take nothing now
+	_          [8]byte
 }
 
 // quickSize is how many bytes a quick takes in memory.

@@ -13,6 +13,13 @@ const (
 	maxRouteBytes = 64 << 20
 )
 
+// How routes are found by topic. Tags are the bits above those of their numbers; with few topics to a bucket, where a search ends
+// can be foreseen.
+const (
+	routeTags   = ^uint32(2*maxRoutes - 1)
+	routeSpread = 1
+)
+
 // route is a topic name with the sessions, and groups of them, that get what is published to it. Matching a topic against the tree
 // is the dearest part of a publish, so its result is kept until a subscription changes.
 type route struct {
@@ -114,7 +121,7 @@ func (c *Core) routeTo(topic []byte) uint32 {
 	c.trimRoutes()
 	hash := hashBytes(c.seed, topic)
 	r := &c.routes
-	for id := r.byTopic.first(hash); id != 0; id = r.byTopic.next(id, hash) {
+	for id := r.byTopic.firstLike(hash); id != 0; id = r.byTopic.nextLike(id, hash) {
 		if rt := r.at(id); string(rt.name) == string(topic) {
 			c.refresh(rt)
 			return id
@@ -144,7 +151,7 @@ func (c *Core) knownRoute(p *connection, topic []byte) uint32 {
 			return recent.route
 		}
 	}
-	for id := r.byTopic.first(hash); id != 0; id = r.byTopic.next(id, hash) {
+	for id := r.byTopic.firstLike(hash); id != 0; id = r.byTopic.nextLike(id, hash) {
 		q := r.quickOf(id)
 		if !sameBytes(r.nameOf(q), topic) {
 			continue
@@ -178,6 +185,7 @@ func (c *Core) addRoute(topic []byte, hash uint32) uint32 {
 	id := c.nextRoute()
 	r.serial++
 	r.names += len(topic)
+	r.byTopic.tags, r.byTopic.spread = routeTags, routeSpread
 	r.byTopic.insert(hash, id)
 	rt := r.at(id) // with the slices of a route that was here before
 	rt.topic, rt.hash, rt.number = c.store.keep(topic), hash, id

@@ -25,8 +25,13 @@ func newRandom(t *testing.T) *rand.Rand {
 }
 
 func TestIndexAgainstMap(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { indexAgainstMap(t, index{}, (*index).first, (*index).next) })
+	tagged := index{tags: routeTags, spread: routeSpread}
+	t.Run("tagged", func(t *testing.T) { indexAgainstMap(t, tagged, (*index).firstLike, (*index).nextLike) })
+}
+
+func indexAgainstMap(t *testing.T, ix index, first func(ix *index, hash uint32) uint32, next func(ix *index, id, hash uint32) uint32) {
 	r := newRandom(t)
-	var ix index
 	model := map[uint32]uint32{} // id to hash
 	for range 50_000 {
 		id := 1 + r.Uint32N(2000)
@@ -42,7 +47,7 @@ func TestIndexAgainstMap(t *testing.T) {
 		probe := 1 + r.Uint32N(2000)
 		hash, in = model[probe]
 		found := false
-		for id := ix.first(hash); id != 0; id = ix.next(id, hash) {
+		for id := first(&ix, hash); id != 0; id = next(&ix, id, hash) {
 			found = found || id == probe
 		}
 		if found != in {

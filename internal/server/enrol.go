@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"time"
 
@@ -136,10 +137,14 @@ type Enrolling struct {
 	Identity attest.Identity // what its evidence claims, as that of the running broker will
 	attester attest.Attester
 	now      time.Time
+	log      *slog.Logger
 }
 
 // PrepareEnrolment reads the files that settings name, as Open does, for a broker that may have no certificate yet.
 func PrepareEnrolment(s *settings.Settings, o Opening) (*Enrolling, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	work := &opener{settings: s, opening: o}
 	if s.Owner == "" {
 		return nil, work.fail("owner", errors.New("it is missing: name the certificate of the owner CA that is to issue this broker's certificate"))
@@ -169,16 +174,14 @@ func PrepareEnrolment(s *settings.Settings, o Opening) (*Enrolling, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Enrolling{Folder: state.Enrolment, Identity: id, attester: config.Attester, now: o.Now}, nil
+	return &Enrolling{Folder: state.Enrolment, Identity: id, attester: config.Attester, now: o.Now, log: o.Log}, nil
 }
 
 // Request makes a request that answers a nonce of the owner's. Its evidence is what that of the running broker will be, so the platform measures the
 // module now, where it can: what a policy demands of the register, the owner demands, too.
 func (e *Enrolling) Request(ctx context.Context, nonce owner.Nonce) (*owner.Request, error) {
-	if m, ok := e.attester.(attest.Measurer); ok {
-		if err := m.Measure(ctx, e.Identity.Module); err != nil {
-			return nil, fmt.Errorf("%s: %w", m.Platform(), err)
-		}
+	if err := measure(ctx, e.attester, e.Identity.Module, e.log); err != nil {
+		return nil, err
 	}
 	return e.Folder.Request(ctx, e.attester, e.Identity, nonce, e.now)
 }

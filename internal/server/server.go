@@ -82,7 +82,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if s.identity, err = s.config.Identity(); err != nil {
 		return err
 	}
-	if err := s.measure(ctx); err != nil {
+	if err := measure(ctx, s.config.Attester, s.identity.Module, s.log); err != nil {
 		return err
 	}
 	if err := s.prepareLogins(&s.config); err != nil { // before the core, which is told the methods

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"log/slog"
 	"io/fs"
 	"os"
 	"strings"
@@ -199,19 +200,20 @@ func openTPM(ctx context.Context, o *opener, _ *State) (attest.Attester, error) 
 }
 
 // measure has the platform measure the module, where it can.
-func (s *Server) measure(ctx context.Context) error {
-	m, ok := s.config.Attester.(attest.Measurer)
+func measure(ctx context.Context, attester attest.Attester, module attest.Digest, log *slog.Logger) error {
+	m, ok := attester.(attest.Measurer)
 	if !ok {
 		return nil
 	}
-	err := m.Measure(ctx, s.identity.Module)
+	platform := string(m.Platform())
+	err := m.Measure(ctx, module)
 	if errors.Is(err, attest.ErrNotAlone) {
-		s.log.Warn("MODULE MEASURED ON TOP OF SOMETHING ELSE", "platform", string(m.Platform()), "module", s.identity.Module.String(), "error", err)
+		log.Warn("MODULE MEASURED ON TOP OF SOMETHING ELSE", "platform", platform, "module", module.String(), "error", err)
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", m.Platform(), err)
+		return fmt.Errorf("%s: %w", platform, err)
 	}
-	s.log.Info("module measured", "platform", string(m.Platform()), "module", s.identity.Module.String())
+	log.Info("module measured", "platform", platform, "module", module.String())
 	return nil
 }

@@ -28,6 +28,7 @@ type conn struct {
 	epoch     atomic.Uint32 // which core knows it
 	stream    net.Conn      // what is read and written: TLS or the socket
 	socket    net.Conn      // to end it at once
+	inlet     inlet         // of socket, for the pump and what comes before it
 	transport *Transport
 	entrance  *entrance
 	guest     *guest    // of the entrance; nil if it does not look at addresses

@@ -26,8 +26,12 @@ func (e *entrance) admit(socket net.Conn) {
 	t := e.transport
 	t.counters.accepted.Add(1)
 	c := &conn{
-		stream: socket, socket: socket, transport: t, entrance: e, address: addressOf(socket.RemoteAddr()),
+		socket: socket, transport: t, entrance: e, address: addressOf(socket.RemoteAddr()),
 		since: time.Now(), gone: make(chan struct{}), resume: make(chan struct{}, 1), pace: newPace(&e.config.Rates),
+	}
+	c.stream = c.inlet.over(socket)
+	if c.pace != nil {
+		c.inlet.most = c.pace.most
 	}
 	if !e.mayEnter(c) {
 		_ = socket.Close()
@@ -136,7 +140,7 @@ func (e *entrance) serve(c *conn) {
 	c.epoch.Store(epoch)
 	c.admitted(secured.Recheck, rechecks)
 	c.log.Debug("connection opened", "identities", peer.Identities)
-	c.pump()
+	c.transport.tasks.Go(c.pump) // with a stack of its own: this one has grown
 }
 
 func (c *ListenConfig) hasHandshake() bool {
@@ -145,7 +149,7 @@ func (c *ListenConfig) hasHandshake() bool {
 
 // establish does all that comes before MQTT, within the time for a handshake.
 func (e *entrance) establish(c *conn) (Secured, error) {
-	secured := Secured{Stream: c.socket}
+	secured := Secured{Stream: c.stream}
 	if !e.config.hasHandshake() {
 		return secured, nil
 	}

@@ -72,7 +72,7 @@ func (h *proxyHeader) quieten(err error) error {
 
 // meetProxy reads the header, gives the connection the address that stands there, and returns the stream behind it.
 func (e *entrance) meetProxy(c *conn) (net.Conn, proxyHeader, error) {
-	reader := bufio.NewReaderSize(c.socket, 512)
+	reader := bufio.NewReaderSize(c.stream, 512)
 	header, err := readProxyHeader(reader, e.config.Proxy)
 	if err != nil {
 		return nil, header, err
@@ -85,7 +85,7 @@ func (e *entrance) meetProxy(c *conn) (net.Conn, proxyHeader, error) {
 	if !e.greet(c) {
 		return nil, header, errNotAdmitted
 	}
-	return unread(c.socket, reader), header, nil
+	return unread(c.stream, reader), header, nil
 }
 
 // readProxyHeader reads a header.

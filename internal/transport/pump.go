@@ -13,50 +13,87 @@ import (
 
 // pump reads from the connection until it ends, and tells the engine what came.
 func (c *conn) pump() {
-	in, cause := getBuffer(smallBuffer), error(nil)
+	in, cause := (*buffer)(nil), error(nil)
 	if c.auth != nil {
-		in, cause = c.readGated(in)
+		in, cause = c.readGated(getBuffer(smallBuffer))
 	}
 	if cause == nil {
 		in, cause = c.read(in)
 	}
-	putBuffer(in)
+	if in != nil {
+		putBuffer(in)
+	}
 	if errors.Is(cause, io.EOF) || errors.Is(cause, net.ErrClosed) || errors.Is(cause, os.ErrDeadlineExceeded) {
 		cause = nil
 	}
 	c.finish(cause)
 }
 
-// read reads and posts runs of whole packets. It returns the buffer that it used last.
+// read reads and posts runs of whole packets. It returns the buffer that it used last, nil if it has none. While nothing comes
+// it has no buffer, and little stack, since it waits here: see inlet.
 func (c *conn) read(in *buffer) (*buffer, error) {
-	for {
-		free := in.b[len(in.b):cap(in.b)]
-		if c.pace != nil {
-			free = free[:min(len(free), c.pace.most)]
+	patient := c.inlet.bePatient(c.stream)
+	direct := c.stream == net.Conn(&c.inlet)
+	for size := smallBuffer; ; {
+		n, err := 0, error(nil)
+		if !direct {
+			in, n, err = c.readStream(in, size)
 		}
-		n, err := c.stream.Read(free)
-		filled := n == cap(in.b)-len(in.b)
-		in.b = in.b[:len(in.b)+n]
+		if patient && in != nil && len(in.b) == 0 {
+			size = cap(in.b)
+			putBuffer(in)
+			in = nil
+		}
+		if direct {
+			in, n, err = c.inlet.awaitMore(in, size)
+		} else if err == errNothing {
+			c.inlet.await()
+			continue
+		}
+		filled := in != nil && len(in.b) == cap(in.b)
 		if n > 0 {
-			c.figures.bytes.Add(uint64(n))
-			whole, fault := cut(in.b, int(c.transport.maxPacketSize.Load()))
-			c.figures.add(whole)
-			if c.pace != nil && !c.keepPace(n, whole.publishes) {
-				return in, nil
+			if more, fault := c.take(in, n); !more {
+				return in, fault
 			}
-			if !c.post(in.b[:whole.size], whole.packets) {
-				return in, nil
-			}
-			if fault != 0 {
-				return in, c.refuse(fault)
-			}
-			in.b = in.b[:copy(in.b, in.b[whole.size:])]
 		}
 		if err != nil {
 			return in, err
 		}
 		in = fit(in, n, filled)
 	}
+}
+
+// readStream reads once into in, or into a buffer of a size if there is none. It returns that buffer, and how much came.
+func (c *conn) readStream(in *buffer, size int) (*buffer, int, error) {
+	if in == nil {
+		in = getBuffer(size)
+	}
+	free := in.b[len(in.b):cap(in.b)]
+	if c.pace != nil {
+		free = free[:min(len(free), c.pace.most)]
+	}
+	n, err := c.stream.Read(free)
+	in.b = in.b[:len(in.b)+n]
+	return in, n, err
+}
+
+// take posts the whole packets in in, the last n bytes of which are new, and leaves the rest there. more is false if the
+// connection is at its end.
+func (c *conn) take(in *buffer, n int) (more bool, err error) {
+	c.figures.bytes.Add(uint64(n))
+	whole, fault := cut(in.b, int(c.transport.maxPacketSize.Load()))
+	c.figures.add(whole)
+	if c.pace != nil && !c.keepPace(n, whole.publishes) {
+		return false, nil
+	}
+	if !c.post(in.b[:whole.size], whole.packets) {
+		return false, nil
+	}
+	if fault != 0 {
+		return false, c.refuse(fault)
+	}
+	in.b = in.b[:copy(in.b, in.b[whole.size:])]
+	return true, nil
 }
 
 // fit gives a connection a larger buffer when it has filled the one it has, and a smaller one when it has
@@ -132,6 +169,7 @@ func (c *conn) refuse(reason mqtt.ReasonCode) error {
 
 // discard reads until the connection ends.
 func (c *conn) discard() error {
+	c.inlet.patient = false
 	_, err := io.Copy(io.Discard, c.stream)
 	return err
 }

@@ -1,0 +1,20 @@
+//go:build unix
+
+package transport
+
+import "syscall"
+
+// canReadNow says that readNow works.
+const canReadNow = true
+
+// readNow reads from a socket that does not block. An error that isNothing says that there is nothing to read.
+func readNow(fd uintptr, b []byte) (int, error) {
+	for {
+		n, err := syscall.Read(int(fd), b)
+		if err != syscall.EINTR {
+			return n, err
+		}
+	}
+}
+
+func isNothing(err error) bool { return err == syscall.EAGAIN }
