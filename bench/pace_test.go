@@ -12,21 +12,17 @@ import (
 func TestPaceCountsEachDelivery(t *testing.T) {
 	m := mosquitto(t)
 	for _, pace := range []Pace{
-		{Publishers: 1, Subscribers: 1, PerSecond: 2000},
-		{Publishers: 3, Subscribers: 4, PerSecond: 200, QoS: 1},
-		{Publishers: 2, Subscribers: 5, PerSecond: 300, QoS: 2, Shared: true},
+		{Shape: paperShape(1, 1, false), PerSecond: 2000},
+		{Shape: paperShape(3, 4, false), PerSecond: 200, QoS: 1},
+		{Shape: paperShape(2, 5, true), PerSecond: 300, QoS: 2},
 	} {
-		t.Run(fmt.Sprintf("%+v", pace), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d to %d, QoS %d", pace.Shape.Publishers, pace.Shape.Subscribers, pace.QoS), func(t *testing.T) {
 			pace.Payload, pace.Warmup, pace.Window = 64, 20*time.Millisecond, 200*time.Millisecond
 			l, err := MeasurePace(t.Context(), m.TLS, pace)
 			if err != nil {
 				t.Fatal(err)
 			}
-			fan := pace.Subscribers
-			if pace.Shared {
-				fan = 1
-			}
-			want := uint64(float64(pace.Publishers*fan) * pace.PerSecond * pace.Window.Seconds())
+			want := uint64(float64(pace.Shape.Publishers*pace.Shape.fan) * pace.PerSecond * pace.Window.Seconds())
 			if l.Expected != want || l.Delivered != want {
 				t.Errorf("expected %d, delivered %d, want %d", l.Expected, l.Delivered, want)
 			}
@@ -64,7 +60,7 @@ func TestPaceChargesForWaitingMessages(t *testing.T) {
 		}
 		return conn, err
 	}
-	l, err := MeasurePace(t.Context(), dial, Pace{Publishers: 1, Subscribers: 1, PerSecond: 500, Payload: 64, Window: time.Second})
+	l, err := MeasurePace(t.Context(), dial, Pace{Shape: paperShape(1, 1, false), PerSecond: 500, Payload: 64, Window: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ type PacedPoint struct {
 func RateCase(perSecond []float64, payload int, qos byte) PacedCase {
 	c := PacedCase{Name: "rate", Title: "One publisher, one subscriber", Axis: "messages per second"}
 	for _, rate := range perSecond {
-		c.Paces = append(c.Paces, PacedPoint{rate, Pace{Publishers: 1, Subscribers: 1, PerSecond: rate, Payload: payload, QoS: qos}})
+		c.Paces = append(c.Paces, PacedPoint{rate, Pace{Shape: paperShape(1, 1, false), PerSecond: rate, Payload: payload, QoS: qos}})
 	}
 	return c
 }
@@ -37,7 +37,7 @@ func SubscribersCase(subscribers []int, payload int, qos byte) PacedCase {
 	c := PacedCase{Name: "subscribers", Title: "One publisher at 25 messages/s, subscribers of one shared subscription", Axis: "subscribers"}
 	for _, n := range subscribers {
 		c.Paces = append(c.Paces, PacedPoint{float64(n), Pace{
-			Publishers: 1, Subscribers: n, Shared: true, PerSecond: 25, Payload: payload, QoS: qos,
+			Shape: paperShape(1, n, true), PerSecond: 25, Payload: payload, QoS: qos,
 		}})
 	}
 	return c
@@ -48,9 +48,20 @@ func SubscribersCase(subscribers []int, payload int, qos byte) PacedCase {
 func PublishersCase(publishers []int, payload int, qos byte) PacedCase {
 	c := PacedCase{Name: "publishers", Title: "Publishers at 5 messages/s each, 25 subscribers of everything", Axis: "publishers"}
 	for _, n := range publishers {
-		c.Paces = append(c.Paces, PacedPoint{float64(n), Pace{Publishers: n, Subscribers: 25, PerSecond: 5, Payload: payload, QoS: qos}})
+		c.Paces = append(c.Paces, PacedPoint{float64(n), Pace{
+			Shape: paperShape(n, 25, false), PerSecond: 5, Payload: payload, QoS: qos,
+		}})
 	}
 	return c
+}
+
+// paperShape has publishers with a topic each, and subscribers that get everything or share one subscription.
+func paperShape(publishers, subscribers int, shared bool) Shape {
+	s := Shape{Name: "all", Publishers: publishers, Subscribers: subscribers, fan: subscribers, topic: numbered("bench/pace/"), filter: always("bench/pace/#")}
+	if shared {
+		s.fan, s.filter = 1, always("$share/bench/bench/pace/#")
+	}
+	return s
 }
 
 // The numbers of the paper's cases.
