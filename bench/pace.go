@@ -36,6 +36,8 @@ type Latency struct {
 	P99       Micros  `json:"p99_us"`
 	P999      Micros  `json:"p999_us"`
 	Max       Micros  `json:"max_us"`
+	// Curve is the latency at each of CurvePercents.
+	Curve []Micros `json:"curve_us,omitempty"`
 	// Late is how long after its time a message was written, in all but one of a hundred cases. It is part of every
 	// latency; if it is long, then the load generator or the broker's back-pressure held the message up.
 	Late Micros `json:"late_p99_us"`
@@ -52,6 +54,9 @@ func (m Micros) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, "%.1f", 
 
 // Number is the time in microseconds.
 func (m Micros) Number() float64 { return float64(m) / float64(time.Microsecond) }
+
+// CurvePercents are the percentiles of a curve of latencies.
+var CurvePercents = []float64{50, 75, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.99}
 
 // Bounds of what is measured. What is longer counts as the longest.
 const (
@@ -156,7 +161,12 @@ func (m *paced) latency() Latency {
 	}
 	at := func(h *hdrhistogram.Histogram, percent float64) Micros { return Micros(h.ValueAtPercentile(percent)) }
 	delivered := uint64(took.TotalCount())
+	var curve []Micros
+	for _, percent := range CurvePercents {
+		curve = append(curve, at(took, percent))
+	}
 	return Latency{
+		Curve:    curve,
 		Expected: expected, Delivered: delivered, Rate: float64(delivered) / m.pace.Window.Seconds(),
 		P50: at(took, 50), P90: at(took, 90), P99: at(took, 99), P999: at(took, 99.9), Max: Micros(took.Max()),
 		Late: at(late, 99),

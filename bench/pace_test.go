@@ -95,7 +95,7 @@ func TestPacedGoesOnWhenABrokerFails(t *testing.T) {
 	if err := r.WriteTable(&table); err != nil || !strings.Contains(table.String(), "2 rounds failed: ") {
 		t.Errorf("%v\n%s", err, table.String())
 	}
-	if err := r.WriteCSV(&csv); err != nil || strings.Count(csv.String(), "\n") != 5 {
+	if err := (PacedReports{r}).WriteCSV(&csv); err != nil || strings.Count(csv.String(), "\n") != 5 {
 		t.Errorf("%v\n%s", err, csv.String())
 	}
 }
@@ -106,7 +106,7 @@ func TestPacedRatioIsOfEachRound(t *testing.T) {
 		{X: 1, Variant: WasmAttested, Latency: Latency{P99: 30}}, {X: 1, Variant: MosquittoTLS, Latency: Latency{P99: 10}},
 		{X: 1, Variant: WasmAttested, Latency: Latency{P99: 30}}, {X: 1, Variant: MosquittoTLS, Error: "gone"},
 	}}
-	if got, ok := r.ratio(1, WasmAttested, MosquittoTLS); !ok || got.Value != 1.75 {
+	if got, ok := r.ratio(1, WasmAttested, MosquittoTLS); !ok || got.Spread != (Spread{1.75, 0.5, 3}) {
 		t.Errorf("%+v %v", got, ok)
 	}
 	if _, ok := r.ratio(2, WasmAttested, MosquittoTLS); ok {

@@ -6,7 +6,6 @@ import (
 	"html/template"
 	"io"
 	"slices"
-	"strconv"
 	"time"
 )
 
@@ -25,27 +24,12 @@ func (e *Evaluation) WritePage(w io.Writer) error {
 		"bars":         func(r Report) template.HTML { return r.plot().SVG() },
 		"lines":        func(r PacedReport) template.HTML { return r.plot().SVG() },
 		"limit":        func(b Bar) string { return b.limit() },
-		"value":        func(b Bar) string { return strconv.FormatFloat(b.Value, 'g', 3, 64) + unit(b.Unit) },
+		"value":        func(b Bar) string { return b.value() },
 	}).Parse(pageText)
 	if err != nil {
 		return err
 	}
 	return t.Execute(w, e)
-}
-
-func (b Bar) limit() string {
-	words := "at most "
-	if b.AtLeast {
-		words = "at least "
-	}
-	return words + strconv.FormatFloat(b.Limit, 'g', 4, 64) + unit(b.Unit)
-}
-
-func unit(u string) string {
-	if u == "" {
-		return ""
-	}
-	return " " + u
 }
 
 func (r Report) plot() barPlot {

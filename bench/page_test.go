@@ -18,13 +18,13 @@ func TestPageShowsWhatWasMeasured(t *testing.T) {
 			{X: 20_000, Variant: MosquittoTLS, Latency: Latency{Expected: 100, Delivered: 94, P50: Micros(77 * time.Second)}},
 			{X: 50_000, Variant: MosquittoTLS, Failed: 2, Error: "connection <lost>"},
 		},
-		Ratios: []PacedRatio{{X: 200, Of: WasmAttested, To: MosquittoTLS, Value: 1.05}},
+		Ratios: []PacedRatio{{X: 200, Of: WasmAttested, To: MosquittoTLS, Spread: Spread{Value: 1.05}}},
 	}
 	e := Evaluation{
 		Program: "vouchmq 1", Command: "vouchmq bench <script>", Machine: ThisMachine(), Paced: []PacedReport{paced},
-		Throughput: []Report{{QoS: 1, Rows: []Row{{Shape: "p2p", Variant: NativeTLS, Median: 2e6, Least: 1e6, Most: 3e6}},
-			Ratios: []Ratio{{Shape: "p2p", Of: WasmAttested, To: NativeTLS, Value: 0.5}}}},
-		Connects: []ConnectCase{{ConnectResult: ConnectResult{Difference: 6 * time.Millisecond}}},
+		Throughput: []Report{{QoS: 1, Payload: 64, Rows: []Row{{Shape: "p2p", Variant: NativeTLS, Median: 2e6, Least: 1e6, Most: 3e6}},
+			Ratios: []Ratio{{Shape: "p2p", Of: NativeTLS, To: WasmAttested, Spread: Spread{Value: 2}, Limit: 1.25}}}},
+		Connects: []ConnectCase{{RoundTrip: Seconds(connackAt), ConnectResult: ConnectResult{Difference: 6 * time.Millisecond}}},
 	}
 	var page strings.Builder
 	if err := e.WritePage(&page); err != nil {
@@ -33,7 +33,7 @@ func TestPageShowsWhatWasMeasured(t *testing.T) {
 	text := page.String()
 	for _, want := range []string{
 		"vouchmq bench &lt;script&gt;", "&lt;One&gt; publisher", "connection &lt;lost&gt;", "2,000,000",
-		"native-tls / wasm-attested, QoS 1, p2p", "at most 1.25",
+		"native-tls / wasm-attested, QoS 1, 64 bytes, p2p", "at most 1.25",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not have %q", want)

@@ -15,6 +15,7 @@ type ScalePlan struct {
 	Clients       int // that subscribe
 	Subscriptions int // in all
 	Idle          int // connections that do nothing
+	Sessions      int // in all, for the longest step
 	Rounds        int // of the measurements of throughput
 	Window        time.Duration
 	Only          []string // of ScaleParts, those that are measured; none is all
@@ -25,7 +26,7 @@ type ScalePlan struct {
 }
 
 // ScaleParts are what Scale measures, in this order.
-var ScaleParts = []string{"subscriptions", "idle", "topics", "receivers"}
+var ScaleParts = []string{"subscriptions", "idle", "topics", "receivers", "steps"}
 
 // wants says whether a part is to be measured.
 func (p *ScalePlan) wants(part string) bool { return len(p.Only) == 0 || slices.Contains(p.Only, part) }
@@ -35,6 +36,7 @@ type ScaleBroker struct {
 	Plain, TLS, Attested Dialer
 	RSS                  func() (uint64, error)
 	ProcessorTime        func() (time.Duration, error)
+	LongestStep          func(context.Context) (LongestStep, error)
 	Stop                 func()
 }
 
@@ -43,6 +45,7 @@ const (
 	goalSubscriptionBytes = 400e6    // of the process with all subscriptions
 	goalIdleBytes         = 45 << 10 // of the process for each idle TLS connection
 	goalSpread            = 0.20     // how much more a delivery may cost with many topics or receivers
+	goalStep              = barStep
 )
 
 // ScaleReport is what came of it. Memory is what is resident of the broker's process, in bytes.
@@ -54,6 +57,7 @@ type ScaleReport struct {
 	SubscriptionBytes uint64       `json:"subscription_bytes"` // with all subscriptions, too
 	Idle              []IdleReport `json:"idle"`
 	Costs             []CostReport `json:"costs"`
+	Steps             *StepsReport `json:"steps,omitempty"`
 }
 
 // IdleReport is what connections cost that do nothing.
@@ -107,6 +111,13 @@ func Scale(ctx context.Context, p ScalePlan) (ScaleReport, error) {
 			return r, fmt.Errorf("cost of %s: %w", c.of, err)
 		}
 		r.Costs = append(r.Costs, cost)
+	}
+	if p.wants("steps") {
+		steps, err := p.steps(ctx)
+		if err != nil {
+			return r, fmt.Errorf("longest step: %w", err)
+		}
+		r.Steps = steps
 	}
 	return r, nil
 }
@@ -311,6 +322,9 @@ func (r ScaleReport) Failures() (missed []string) {
 		if c.Dearer() > goalSpread {
 			miss("a delivery costs %.0f %% more with %d %s than with %d", 100*c.Dearer(), c.Many, c.Of, c.Few)
 		}
+	}
+	if r.Steps != nil && r.Steps.Longest().Used > goalStep {
+		miss("the longest step used %v of processor time, more than %v", r.Steps.Longest().Used, goalStep)
 	}
 	return missed
 }

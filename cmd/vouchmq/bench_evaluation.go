@@ -100,21 +100,12 @@ func (r *evaluationRun) throughput() error {
 	if err != nil {
 		return err
 	}
-	for qos := range byte(3) {
-		r.note("throughput, QoS %d", qos)
-		report, err := bench.Throughput(r.c.Context(), bench.Plan{
-			Shapes: bench.Shapes, Variants: variants, Rounds: r.rounds,
-			Load: bench.Load{QoS: qos, Payload: 64, Warmup: r.warmup, Window: r.duration},
-			Progress: func(round int, s bench.Sample) {
-				r.note("round %d  %-8s %-16s %10.0f deliveries/s", round, s.Shape, s.Variant, s.Rate)
-			},
-		})
-		if err != nil {
-			return err
-		}
-		r.result.Throughput = append(r.result.Throughput, report)
-	}
-	return nil
+	r.note("throughput")
+	r.result.Throughput, err = bench.Throughput(r.c.Context(), bench.Plan{
+		Shapes: bench.Shapes, QoS: []byte{0, 1, 2}, Payloads: []int{shortPayload}, Variants: variants, Rounds: r.rounds, Warmup: r.warmup, Window: r.duration,
+		Progress: func(s bench.Sample) { r.note("%v", s) },
+	})
+	return err
 }
 
 const (
@@ -201,11 +192,7 @@ func (r *evaluationRun) write() error {
 	}
 	out := r.c.OutOrStdout()
 	for _, b := range r.result.Bars() {
-		verdict := "reached"
-		if !b.Met() {
-			verdict = "NOT reached"
-		}
-		fmt.Fprintf(out, "%-70s %8.3g %-3s limit %-6.4g %s\n", b.What, b.Value, b.Unit, b.Limit, verdict)
+		fmt.Fprintln(out, b)
 	}
 	fmt.Fprintf(out, "\nwritten to %s and %s\n", page, data)
 	return nil
