@@ -26,13 +26,15 @@ type acknowledged struct {
 	packet []byte // a PUBLISH but for its packet id
 	idAt   int
 	flying idSet
+	most   int // messages in flight
 	free   int // messages that may be sent now
 	last   uint16
 	sent   uint64
 }
 
 func newAcknowledged(topic string, qos byte, payload int) *acknowledged {
-	a := &acknowledged{packet: appendPublish(nil, topic, qos, 1, make([]byte, payload)), free: Window}
+	a := &acknowledged{packet: appendPublish(nil, topic, qos, 1, make([]byte, payload)), most: windowOf(payload)}
+	a.free = a.most
 	a.idAt = len(a.packet) - payload - 1 - 2 // before the properties, of which there are none, and the payload
 	return a
 }

@@ -101,6 +101,13 @@ const (
 	ReceiveMaximum = 1024 // to a subscriber
 )
 
+// windowBytes bounds the payloads that a publisher has in flight.
+const windowBytes = 1 << 20
+
+// windowOf is how many messages of a size a publisher keeps in flight: Window, but no more than windowBytes of them, and two at
+// least.
+func windowOf(payload int) int { return max(2, min(Window, windowBytes/payload)) }
+
 // Measure connects the clients of the load, lets them run, and returns what they saw. It fails if a client was
 // refused or lost its connection.
 func Measure(ctx context.Context, dial Dialer, load Load) (Result, error) {
@@ -266,7 +273,7 @@ func listen(p *benchPublisher) error {
 	}
 }
 
-// publishAcknowledged keeps Window messages at QoS 1 or 2 in flight until the measurement stops, and then waits
+// publishAcknowledged keeps windowOf messages at QoS 1 or 2 in flight until the measurement stops, and then waits
 // for the last of them.
 func (m *measurement) publishAcknowledged(p *benchPublisher, topic string) error {
 	a := newAcknowledged(topic, m.load.QoS, m.load.Payload)
@@ -278,7 +285,7 @@ func (m *measurement) publishAcknowledged(p *benchPublisher, topic string) error
 			}
 		}
 		p.sent.Store(a.sent)
-		if m.stopping.Load() && a.free == Window {
+		if m.stopping.Load() && a.free == a.most {
 			return nil
 		}
 		var err error

@@ -14,7 +14,7 @@ func (all Reports) WriteTable(w io.Writer) error {
 	for _, r := range all {
 		fmt.Fprintf(w, "QoS %d, %d bytes, median of %d measurements of %v", r.QoS, r.Payload, r.Rounds, time.Duration(r.Window))
 		if r.QoS > 0 {
-			fmt.Fprintf(w, "; in flight: %d from each publisher, %d to each subscriber", Window, ReceiveMaximum)
+			fmt.Fprintf(w, "; in flight: %d from each publisher, %d to each subscriber", windowOf(r.Payload), ReceiveMaximum)
 		}
 		fmt.Fprint(w, "\n\n")
 		if err := r.writeTable(w); err != nil {

@@ -36,7 +36,7 @@ Shapes: p2p (10 publishers, each to one of 10 subscribers), fan-in (20 to 1), fa
 several values: all of them are measured, in each round.
 
 Publishers send as fast as the broker takes it (closed loop): at QoS 0 TCP holds them up, at QoS 1 and 2 each keeps 512 messages in
-flight, and each subscriber allows 1024. With --rate they send so many messages a second in all, at times that are fixed before (open
+flight, but at most 1 MiB, and each subscriber allows 1024. With --rate they send so many messages a second in all, at times that are fixed before (open
 loop), and what is measured is how long messages take from these times on.`,
 		Example: `  vouchmq bench throughput
   vouchmq bench throughput --shape p2p --variant wasm-attested --variant native-tls --rounds 5 --duration 10s
