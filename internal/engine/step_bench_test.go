@@ -40,7 +40,7 @@ const (
 
 // stepper runs batches on a core.
 type stepper struct {
-	b     *testing.B
+	b     testing.TB
 	core  Core
 	batch []byte
 }
@@ -53,11 +53,9 @@ func benchStep(b *testing.B, f Factory, qos byte, subscribers int) {
 	defer core.Close()
 	s := &stepper{b: b, core: core}
 	s.setUp(qos, subscribers)
-	var packets, releases []byte
+	packets := benchPublishes(qos)
+	var releases []byte
 	for i := range benchPackets {
-		packets = mqtt.AppendPublish(packets, mqtt.V311, &mqtt.Publish{
-			Topic: []byte(benchTopic), Payload: make([]byte, 64), QoS: qos, PacketID: uint16(i + 1),
-		})
 		releases = mqtt.AppendAck(releases, mqtt.V311, mqtt.PUBREL, uint16(i+1), mqtt.Success, nil)
 	}
 	b.ReportAllocs()
@@ -71,6 +69,16 @@ func benchStep(b *testing.B, f Factory, qos byte, subscribers int) {
 	}
 	perDelivery := float64(b.N) * benchPackets * float64(subscribers)
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/perDelivery, "ns/delivery")
+}
+
+// benchPublishes are benchPackets messages.
+func benchPublishes(qos byte) (packets []byte) {
+	for i := range benchPackets {
+		packets = mqtt.AppendPublish(packets, mqtt.V311, &mqtt.Publish{
+			Topic: []byte(benchTopic), Payload: make([]byte, 64), QoS: qos, PacketID: uint16(i + 1),
+		})
+	}
+	return packets
 }
 
 // setUp connects client 1, which publishes, and the subscribers from 2 on.
