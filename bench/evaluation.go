@@ -12,22 +12,17 @@ import (
 
 // Evaluation is everything that was measured at one go, and on what. It is what a page is made of.
 type Evaluation struct {
-	Program    string        `json:"program"` // with its version
-	Command    string        `json:"command"` // with which it was measured
-	Started    time.Time     `json:"started"`
-	Took       Seconds       `json:"took_seconds"`
-	Machine    Machine       `json:"machine"`
-	Others     []string      `json:"others,omitempty"` // versions of other brokers
-	Throughput []Report      `json:"throughput,omitempty"`
-	Paced      []PacedReport `json:"paced,omitempty"`
-	Connects   []ConnectCase `json:"connects,omitempty"`
-	Scale      *ScaleReport  `json:"scale,omitempty"`
-}
-
-// ConnectCase is how long clients waited over a network with a round trip of that time.
-type ConnectCase struct {
-	RoundTrip Seconds `json:"round_trip_seconds"`
-	ConnectResult
+	Program     string             `json:"program"` // with its version
+	Command     string             `json:"command"` // with which it was measured
+	Started     time.Time          `json:"started"`
+	Took        Seconds            `json:"took_seconds"`
+	Machine     Machine            `json:"machine"`
+	Others      []string           `json:"others,omitempty"` // versions of other brokers
+	Throughput  []Report           `json:"throughput,omitempty"`
+	Paced       []PacedReport      `json:"paced,omitempty"`
+	Connect     *ConnectReport     `json:"connect,omitempty"`
+	Connections *ConnectionsReport `json:"connections,omitempty"`
+	Scale       *ScaleReport       `json:"scale,omitempty"`
 }
 
 // Machine is what was measured on.
@@ -119,11 +114,11 @@ func (e *Evaluation) Bars() (all []Bar) {
 	for _, r := range e.Paced {
 		all = append(all, r.bars()...)
 	}
-	for _, c := range e.Connects {
-		all = append(all, Bar{
-			What:  fmt.Sprintf("CONNACK attested minus TLS, round trip %v", time.Duration(c.RoundTrip)),
-			Value: float64(c.Difference) / float64(time.Millisecond), Limit: 5, Unit: "ms",
-		})
+	if e.Connect != nil {
+		all = append(all, e.Connect.bars()...)
+	}
+	if e.Connections != nil {
+		all = append(all, e.Connections.bars()...)
 	}
 	return all
 }

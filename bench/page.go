@@ -2,7 +2,6 @@ package bench
 
 import (
 	_ "embed"
-	"fmt"
 	"html/template"
 	"io"
 	"slices"
@@ -16,16 +15,24 @@ var pageText string
 // WritePage writes the evaluation as one page of HTML that needs nothing else: tables, plots, the machine and the command.
 func (e *Evaluation) WritePage(w io.Writer) error {
 	t, err := template.New("page").Funcs(template.FuncMap{
-		"thousands":    thousands,
-		"number":       number,
-		"micros":       micros,
-		"seconds":      func(s Seconds) string { return time.Duration(s).String() },
-		"milliseconds": func(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond)) },
-		"mebibytes":    func(b uint64) string { return thousands(float64(b>>20)) + " MiB" },
-		"bars":         func(r Report) template.HTML { return r.plot().SVG() },
-		"lines":        func(r PacedReport) template.HTML { return r.plot().SVG() },
-		"limit":        func(b Bar) string { return b.limit() },
-		"value":        func(b Bar) string { return strconv.FormatFloat(b.Value, 'g', 3, 64) + unit(b.Unit) },
+		"thousands":     thousands,
+		"number":        number,
+		"micros":        micros,
+		"seconds":       func(s Seconds) string { return time.Duration(s).String() },
+		"mebibytes":     func(b uint64) string { return thousands(float64(b>>20)) + " MiB" },
+		"bars":          func(r Report) template.HTML { return r.plot().SVG() },
+		"lines":         func(r PacedReport) template.HTML { return r.plot().SVG() },
+		"ratePlot":      func(r *ConnectReport) template.HTML { return r.ratePlot().SVG() },
+		"roundTripPlot": func(r *ConnectReport) template.HTML { return r.roundTripPlot().SVG() },
+		"quotePlot":     func(r *ConnectReport) template.HTML { return r.quotePlot().SVG() },
+		"saturatedPlot": func(r *ConnectReport) template.HTML { return r.saturatedPlot().SVG() },
+		"memoryPlot":    func(r *ConnectionsReport) template.HTML { return r.memoryPlot().SVG() },
+		"processorPlot": func(r *ConnectionsReport) template.HTML { return r.processorPlot().SVG() },
+		"millis":        millis,
+		"kib":           kib,
+		"duration":      func(m Micros) string { return time.Duration(m).String() },
+		"limit":         func(b Bar) string { return b.limit() },
+		"value":         func(b Bar) string { return strconv.FormatFloat(b.Value, 'g', 3, 64) + unit(b.Unit) },
 	}).Parse(pageText)
 	if err != nil {
 		return err

@@ -26,10 +26,15 @@ type Process struct {
 // StartProcess starts a command. What it prints to standard output and error is written to also, which may be nil,
 // and its end is kept for error messages.
 func StartProcess(also io.Writer, name string, args ...string) (*Process, error) {
-	p := &Process{cmd: exec.Command(name, args...), log: &tail{also: also}, done: make(chan struct{})}
+	return StartCommand(also, exec.Command(name, args...))
+}
+
+// StartCommand is StartProcess for a command that has more to it than arguments.
+func StartCommand(also io.Writer, command *exec.Cmd) (*Process, error) {
+	p := &Process{cmd: command, log: &tail{also: also}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
+		return nil, fmt.Errorf("start %s: %w", command.Path, err)
 	}
 	go func() {
 		p.cmd.Wait() // how it ended is for Stop and Ended to say

@@ -73,7 +73,7 @@ func (f *evaluationFlags) run(c *cobra.Command) error {
 			},
 		}
 		defer r.brokers.stop()
-		for _, step := range []func() error{r.throughput, r.rate, r.subscribers, r.publishers, r.connect} {
+		for _, step := range []func() error{r.throughput, r.rate, r.subscribers, r.publishers, r.connect, r.connections} {
 			if err := step(); err != nil {
 				return errors.Join(err, r.write()) // what there is is worth having
 			}
@@ -162,27 +162,6 @@ func (r *evaluationRun) paced(one bench.PacedCase) error {
 		r.result.Paced = append(r.result.Paced, report)
 	}
 	return err
-}
-
-func (r *evaluationRun) connect() error {
-	broker, err := r.brokers.broker("wasm")
-	if err != nil {
-		return err
-	}
-	for _, roundTrip := range []time.Duration{0, 20 * time.Millisecond, 80 * time.Millisecond} {
-		r.note("connecting, round trip %v", roundTrip)
-		proxy, err := bench.NewDelayProxy(broker.Listeners["attested"], roundTrip)
-		if err != nil {
-			return err
-		}
-		times, err := bench.ConnectTimes(r.c.Context(), broker.Attested(proxy.Addr()), broker.TLS(proxy.Addr()), 3*r.rounds)
-		proxy.Close()
-		if err != nil {
-			return err
-		}
-		r.result.Connects = append(r.result.Connects, bench.ConnectCase{RoundTrip: bench.Seconds(roundTrip), ConnectResult: times})
-	}
-	return nil
 }
 
 // write writes what has been measured.

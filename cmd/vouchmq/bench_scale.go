@@ -90,7 +90,8 @@ func startForScale(ctx context.Context, log io.Writer, dir, engine string) (benc
 			fmt.Fprintln(log, err)
 		}
 	}
-	return bench.ScaleBroker{Plain: b.Plain(), TLS: b.TLS(""), Attested: b.Attested(""), RSS: b.RSS, ProcessorTime: b.ProcessorTime, Stop: stop}, nil
+	from := b.Over(bench.ManySources())
+	return bench.ScaleBroker{Plain: from.Plain(), TLS: from.TLS(""), Attested: from.Attested(""), RSS: b.RSS, ProcessorTime: b.ProcessorTime, Stop: stop}, nil
 }
 
 func judgeScale(out io.Writer, r bench.ScaleReport) error {
