@@ -51,11 +51,13 @@ const perSource = 20_000
 
 // ManySources dials brokers on this machine from 127.0.0.1, then from 127.0.0.2, and so on, so that ports do not run out. It does so
 // on Linux, where all of them are there without being set up.
-func ManySources() NetDial {
+func ManySources() NetDial { return manySources(perSource) }
+
+func manySources(each int64) NetDial {
 	var opened atomic.Int64
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		d := new(net.Dialer)
-		if n := byte((opened.Add(1) - 1) / perSource); n > 0 && runtime.GOOS == "linux" {
+		if n := byte((opened.Add(1) - 1) / each); n > 0 && runtime.GOOS == "linux" {
 			d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1+n)}
 		}
 		return d.DialContext(ctx, network, address)
