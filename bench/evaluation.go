@@ -12,23 +12,19 @@ import (
 
 // Evaluation is everything that was measured at one go, and on what. It is what a page is made of.
 type Evaluation struct {
-	Program    string        `json:"program"` // with its version
-	Command    string        `json:"command"` // with which it was measured
-	Started    time.Time     `json:"started"`
-	Took       Seconds       `json:"took_seconds"`
-	Machine    Machine       `json:"machine"`
-	Others     []string      `json:"others,omitempty"` // versions of other brokers
-	Throughput Reports       `json:"throughput,omitempty"`
-	Paced      []PacedReport `json:"paced,omitempty"`
-	Connects   []ConnectCase `json:"connects,omitempty"`
-	Scale      *ScaleReport  `json:"scale,omitempty"`
-	Steps      *StepsReport  `json:"steps,omitempty"`
-}
-
-// ConnectCase is how long clients waited over a network with a round trip of that time.
-type ConnectCase struct {
-	RoundTrip Seconds `json:"round_trip_seconds"`
-	ConnectResult
+	Program     string             `json:"program"` // with its version
+	Command     string             `json:"command"` // with which it was measured
+	Started     time.Time          `json:"started"`
+	Took        Seconds            `json:"took_seconds"`
+	Machine     Machine            `json:"machine"`
+	Others      []string           `json:"others,omitempty"` // versions of other brokers
+	Throughput  Reports            `json:"throughput,omitempty"`
+	Paced       []PacedReport      `json:"paced,omitempty"`
+	Connect     *ConnectReport     `json:"connect,omitempty"`
+	Connections *ConnectionsReport `json:"connections,omitempty"`
+	Match       *MatchReport       `json:"subscriptions,omitempty"`
+	Scale       *ScaleReport       `json:"scale,omitempty"`
+	Handshakes  *HandshakeReport   `json:"handshakes,omitempty"`
 }
 
 // Machine is what was measured on.

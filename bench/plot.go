@@ -27,6 +27,7 @@ var plotColors = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00",
 type linePlot struct {
 	xLabel, yLabel string
 	lines          []plotLine
+	xTick          func(float64) string // how places on the horizontal axis are written; nil is axisNumber
 }
 
 type plotLine struct {
@@ -105,7 +106,11 @@ func (p linePlot) SVG() template.HTML {
 	}
 	s.logAxis(y)
 	slices.Sort(xs)
-	s.places(x, slices.Compact(xs))
+	tick := p.xTick
+	if tick == nil {
+		tick = axisNumber
+	}
+	s.places(x, slices.Compact(xs), tick)
 	s.labels(p.xLabel, p.yLabel)
 	for i, l := range p.lines {
 		s.drawLine(l, x, y)
@@ -127,13 +132,13 @@ func (s *svg) logAxis(y plotScale) {
 }
 
 // places marks the values that were measured; labels that would lie on others are left out.
-func (s *svg) places(x plotScale, values []float64) {
+func (s *svg) places(x plotScale, values []float64, tick func(float64) string) {
 	last := math.Inf(-1)
 	for _, v := range values {
 		at := x.at(v)
 		s.line(at, plotTop+plotInnerHeight, at, plotTop+plotInnerHeight+4, "axis")
-		if at-last >= 34 {
-			s.text(at, plotTop+plotInnerHeight+18, "middle", "tick", axisNumber(v))
+		if at-last >= 40 {
+			s.text(at, plotTop+plotInnerHeight+18, "middle", "tick", tick(v))
 			last = at
 		}
 	}

@@ -92,7 +92,7 @@ func Scale(ctx context.Context, p ScalePlan) (ScaleReport, error) {
 			return r, fmt.Errorf("subscriptions: %w", err)
 		}
 	}
-	for _, transport := range []string{"plain", "tls", "attested"} {
+	for _, transport := range []string{Plain, TLS, Attested} {
 		if !p.wants("idle") {
 			break
 		}
@@ -175,16 +175,12 @@ func (p *ScalePlan) idle(ctx context.Context, transport string) (IdleReport, err
 		return r, err
 	}
 	defer broker.Stop()
-	dial := map[string]Dialer{"plain": broker.Plain, "tls": broker.TLS, "attested": broker.Attested}[transport]
-	conns, err := openMany(ctx, dial, p.Idle)
+	conns, err := openMany(ctx, broker.dialer(transport), p.Idle)
 	defer closeMany(conns)
 	if err != nil {
 		return r, err
 	}
-	if err := pause(ctx, settleTime); err != nil {
-		return r, err
-	}
-	r.Bytes, err = broker.RSS()
+	r.Bytes, err = settledMemory(ctx, broker, settleTime)
 	p.say("%d idle connections (%s): %.1f KiB each", p.Idle, transport, r.Each()/1024)
 	return r, err
 }
@@ -200,18 +196,36 @@ type idleConn struct {
 
 // openMany opens connections, some at a time. It returns those that it has opened also with an error.
 func openMany(ctx context.Context, dial Dialer, count int) ([]idleConn, error) {
-	conns := make([]idleConn, count)
-	err := eachAtATime(count, func(i int) error {
-		ctx, cancel := context.WithTimeout(ctx, dialTime)
-		defer cancel()
-		conn, err := dial(ctx)
-		if err != nil {
-			return err
-		}
-		conns[i] = idleConn{conn, bufio.NewReaderSize(conn, 512)}
-		return exchange(conn, conns[i].buf, connectPacket(fmt.Sprint("scale-", i), 0))
+	return openMore(ctx, dial, nil, count)
+}
+
+// openMore adds connections, so that there are count of them.
+func openMore(ctx context.Context, dial Dialer, conns []idleConn, count int) ([]idleConn, error) {
+	have := len(conns)
+	conns = append(conns, make([]idleConn, max(count-have, 0))...)
+	err := eachAtATime(len(conns)-have, func(i int) (err error) {
+		conns[have+i], err = openLean(ctx, dial, connectPacketFor(fmt.Sprint("scale-", have+i), 0, patientKeepAlive))
+		return err
 	})
 	return conns, err
+}
+
+// patientKeepAlive is for connections that say nothing while others are opened, in seconds.
+const patientKeepAlive = 3600
+
+// openLean connects as open does, with little memory at the client.
+func openLean(ctx context.Context, dial Dialer, connect []byte) (c idleConn, err error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	if c.Conn, err = dial(ctx); err != nil {
+		return idleConn{}, err
+	}
+	c.buf = bufio.NewReaderSize(c.Conn, 512)
+	if err := exchange(c.Conn, c.buf, connect); err != nil {
+		c.Close()
+		return idleConn{}, err
+	}
+	return c, nil
 }
 
 func closeMany(conns []idleConn) {

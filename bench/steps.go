@@ -31,15 +31,6 @@ func (r StepsReport) Longest() LongestStep {
 	return r.Phases[len(r.Phases)-1].LongestStep
 }
 
-func (r StepsReport) bars() []Bar {
-	b := Bar{
-		What: fmt.Sprintf("longest step, %s sessions, %s subscriptions, under load, processor time", thousands(float64(r.Sessions)),
-			thousands(float64(r.Subscriptions))),
-		Value: milliseconds(r.Longest().Used), Limit: milliseconds(barStep), Unit: "ms",
-	}
-	return []Bar{b}
-}
-
 // stepLoads are the loads under which steps are measured. The last one is of topics that must be matched with all filters.
 var stepLoads = []struct {
 	shape func() Shape

@@ -27,7 +27,7 @@ and ended afterwards; the load generator is this process.`,
 	}
 	helpWithoutShorthand(c)
 	c.AddCommand(newBenchThroughput(), newBenchSoak(), newBenchConnect(), newBenchHandshakes(), newBenchRate(), newBenchSubscribers(),
-		newBenchPublishers(), newBenchScale(), newBenchSubscriptions(), newBenchEvaluation())
+		newBenchPublishers(), newBenchScale(), newBenchConnections(), newBenchSubscriptions(), newBenchEvaluation())
 	return c
 }
 
@@ -84,8 +84,9 @@ type benchBrokers struct {
 	ctx     context.Context
 	dir     string
 	log     io.Writer
-	vouchmq map[string]*local.Broker // by engine
+	vouchmq map[string]*local.Broker // by engine, and what else they differ in
 	other   *bench.Mosquitto
+	tpm     *local.TPM
 }
 
 func (b *benchBrokers) stop() {
@@ -96,6 +97,9 @@ func (b *benchBrokers) stop() {
 	}
 	if b.other != nil {
 		b.other.Stop() // it has done its work, however it ends
+	}
+	if b.tpm != nil {
+		b.tpm.Stop() // the same
 	}
 }
 
@@ -157,20 +161,27 @@ func (b *benchBrokers) mosquitto() (bench.Dialer, error) {
 
 // broker starts VouchMQ with an engine, or returns the one that runs already.
 func (b *benchBrokers) broker(engine string) (*local.Broker, error) {
-	if broker := b.vouchmq[engine]; broker != nil {
+	return b.started(engine, func(self, dir string) (*local.Broker, error) {
+		return local.Start(b.ctx, self, dir, nil, "--engine", engine)
+	})
+}
+
+// started returns the broker of that name. If there is none it is started, as this program and with its state in a folder.
+func (b *benchBrokers) started(name string, start func(self, dir string) (*local.Broker, error)) (*local.Broker, error) {
+	if broker := b.vouchmq[name]; broker != nil {
 		return broker, nil
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	broker, err := local.Start(b.ctx, self, filepath.Join(b.dir, engine), nil, "--engine", engine)
+	broker, err := start(self, filepath.Join(b.dir, name))
 	if err != nil {
 		return nil, err
 	}
 	if b.vouchmq == nil {
 		b.vouchmq = map[string]*local.Broker{}
 	}
-	b.vouchmq[engine] = broker
+	b.vouchmq[name] = broker
 	return broker, nil
 }

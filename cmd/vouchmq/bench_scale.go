@@ -62,11 +62,7 @@ func scale(c *cobra.Command, plan bench.ScalePlan, engine, jsonFile string) erro
 		}
 	}
 	return withBrokers(func(dir string) error {
-		plan.Start = func(ctx context.Context) (bench.ScaleBroker, error) {
-			return startForScale(ctx, c.ErrOrStderr(), dir, engine)
-		}
-		plan.Progress = func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) }
-		report, err := bench.Scale(c.Context(), plan)
+		report, err := measureScale(c, dir, engine, plan)
 		if err != nil {
 			return err
 		}
@@ -75,6 +71,14 @@ func scale(c *cobra.Command, plan bench.ScalePlan, engine, jsonFile string) erro
 		}
 		return judgeScale(c.OutOrStdout(), report)
 	})
+}
+
+func measureScale(c *cobra.Command, dir, engine string, plan bench.ScalePlan) (bench.ScaleReport, error) {
+	plan.Start = func(ctx context.Context) (bench.ScaleBroker, error) {
+		return startForScale(ctx, c.ErrOrStderr(), dir, engine)
+	}
+	plan.Progress = func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) }
+	return bench.Scale(c.Context(), plan)
 }
 
 func startForScale(ctx context.Context, log io.Writer, dir, engine string) (bench.ScaleBroker, error) {
@@ -95,8 +99,9 @@ func startForScale(ctx context.Context, log io.Writer, dir, engine string) (benc
 			fmt.Fprintln(log, err)
 		}
 	}
+	from := b.Over(bench.ManySources())
 	return bench.ScaleBroker{
-		Plain: b.Plain(), TLS: b.TLS(""), Attested: b.Attested(""), RSS: b.RSS, ProcessorTime: b.ProcessorTime, Stop: stop, LongestStep: longestStep(b),
+		Plain: from.Plain(), TLS: from.TLS(""), Attested: from.Attested(""), RSS: b.RSS, ProcessorTime: b.ProcessorTime, Stop: stop, LongestStep: longestStep(b),
 	}, nil
 }
 

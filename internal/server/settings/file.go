@@ -18,6 +18,7 @@ type File struct {
 	Policy     string        `yaml:"policy" required:"true" doc:"file that says who is who, and who may do what"`
 	TEE        string        `yaml:"tee" required:"true" enum:"sim|sgx|tdx|sevsnp|nitro|azure|tpm|auto" doc:"the TEE to attest with: the simulated one, which protects nothing; the enclave or confidential VM that the broker runs in; the TPM of the machine; or the one that is found, and never the simulated one"`
 	TPM        TPM           `yaml:"tpm" doc:"what is attested with a TPM"`
+	Sim        Sim           `yaml:"sim" doc:"how the simulated TEE behaves"`
 	Engine     string        `yaml:"engine" enum:"wasm|native" doc:"how the core runs: as the attested module, or compiled in for comparison"`
 	Memory     uint64        `yaml:"memory" min:"1048576" max:"4294967296" doc:"bytes of memory that the module may have"`
 	Shutdown   time.Duration `yaml:"shutdown" min:"0s" max:"24h" doc:"time to say farewell to clients and to write what is left"`
@@ -45,6 +46,11 @@ type TPM struct {
 	PCRs        []uint32 `yaml:"pcrs" max:"23" doc:"numbers of the PCRs that are quoted; none given are 0 to 7 and 14, which has the digest of the module"`
 	Certificate string   `yaml:"certificate" doc:"file that vouchmq tpm certify has made (PEM); without it a policy names the key of the TPM"`
 	EventLog    string   `yaml:"event_log" doc:"file of the firmware's event log, to be sent along, such as /sys/kernel/security/tpm0/binary_bios_measurements"`
+}
+
+// Sim says how the simulated TEE behaves.
+type Sim struct {
+	QuoteTime time.Duration `yaml:"quote_time" min:"0s" max:"1m" doc:"how long it takes for a quote, of which it makes one at a time, as hardware does: for measurements"`
 }
 
 // Attestation says when connections that attest must do so again, and what evidence is verified with.
