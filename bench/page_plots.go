@@ -18,7 +18,7 @@ func (e *Evaluation) payloadPlots() (all []titledPlot) {
 			}
 			for _, row := range r.Rows {
 				if row.Shape == Shapes[0].Name && row.Median > 0 {
-					p.add(row.Variant, plotPoint{float64(r.Payload), row.Median, row.Least, row.Most})
+					p.put(row.Variant, plotPoint{float64(r.Payload), row.Median, row.Least, row.Most})
 				}
 			}
 			sizes++
@@ -35,8 +35,8 @@ type titledPlot struct {
 	linePlot
 }
 
-// add adds a point to the line of that name, which it makes if there is none.
-func (p *linePlot) add(name string, point plotPoint) {
+// put adds a point to the line of that name, which it makes if there is none.
+func (p *linePlot) put(name string, point plotPoint) {
 	i := slices.IndexFunc(p.lines, func(l plotLine) bool { return l.name == name })
 	if i < 0 {
 		i = len(p.lines)
@@ -57,7 +57,7 @@ func (r PacedReport) curvePlots() (all []titledPlot) {
 				continue
 			}
 			for i, percent := range CurvePercents {
-				p.add(row.Variant, plotPoint{x: 100 / (100 - percent), y: row.Curve[i].Number()})
+				p.put(row.Variant, plotPoint{x: 100 / (100 - percent), y: row.Curve[i].Number()})
 			}
 		}
 		if len(p.lines) > 0 {
@@ -80,7 +80,7 @@ func (r *MatchReport) plot() linePlot {
 			name string
 			cost Spread
 		}{{"known topic", row.Known}, {"fresh topic", row.Fresh}, {"subscribe", row.Subscribe}} {
-			p.add(row.Broker+", "+line.name, plotPoint{float64(row.Filters), line.cost.Value, line.cost.Least, line.cost.Most})
+			p.put(row.Broker+", "+line.name, plotPoint{float64(row.Filters), line.cost.Value, line.cost.Least, line.cost.Most})
 		}
 	}
 	return p
