@@ -211,7 +211,11 @@ func (r *HandshakeReport) bars() (all []Bar) {
 	return all
 }
 
+// bars is empty if there were fewer sessions or subscriptions than the aim names.
 func (r *StepsReport) bars() []Bar {
+	if r.Sessions < barSessions || r.Subscriptions < barSubscriptions {
+		return nil
+	}
 	return []Bar{{
 		What: fmt.Sprintf("longest step, %s sessions, %s subscriptions, processor time", thousands(float64(r.Sessions)),
 			thousands(float64(r.Subscriptions))),

@@ -289,10 +289,13 @@ func TestThroughputMeasuresAll(t *testing.T) {
 		t.Fatalf("%d reports, %d measurements, error %v", len(r), measured, err)
 	}
 	for _, report := range r {
-		for _, row := range report.Rows {
-			if failed := row.Variant == bad.Name; failed != (row.Failed == 1) || failed != (row.Median == 0) {
-				t.Errorf("QoS %d, %d bytes: %+v", report.QoS, report.Payload, row)
+		for _, s := range report.Samples {
+			if failed := s.Variant == bad.Name; failed != (s.Error != "") || failed != (s.Delivered == 0) {
+				t.Errorf("QoS %d, %d bytes: %+v", report.QoS, report.Payload, s)
 			}
+		}
+		if row := report.Rows[1]; row.Failed != 1 || row.Error == "" {
+			t.Errorf("QoS %d, %d bytes: %+v", report.QoS, report.Payload, row)
 		}
 	}
 }

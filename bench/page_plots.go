@@ -56,8 +56,8 @@ func (r PacedReport) curvePlots() (all []titledPlot) {
 			if row.X != x || row.Failed > 0 || !row.Kept() {
 				continue
 			}
-			for i, percent := range CurvePercents {
-				p.put(row.Variant, plotPoint{x: 100 / (100 - percent), y: row.Curve[i].Number()})
+			for i, latency := range row.Curve {
+				p.put(row.Variant, plotPoint{x: 100 / (100 - CurvePercents[i]), y: latency.Number()})
 			}
 		}
 		if len(p.lines) > 0 {

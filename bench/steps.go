@@ -55,7 +55,7 @@ func (p *ScalePlan) steps(ctx context.Context) (*StepsReport, error) {
 	}
 	defer broker.Stop()
 	sleepers := max(p.Sessions-stepClients, 1)
-	each := max(p.Subscriptions/sleepers, 1)
+	each := (p.Subscriptions + sleepers - 1) / sleepers
 	s := &stepsRun{ScalePlan: p, broker: broker, report: StepsReport{Sessions: sleepers + stepClients, Subscriptions: sleepers * each}}
 	// The first devices are those of freshShape.
 	sleep := func() error { return putToSleep(ctx, broker.Plain, 0, sleepers, each, fleetMeasured) }
