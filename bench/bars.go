@@ -59,14 +59,16 @@ func unit(u string) string {
 
 // What is aimed at.
 const (
-	barPayload     = 64     // bytes
-	paperRate      = 200    // messages per second, the paper's highest
-	highRate       = 20_000 // messages per second
-	paperRateRatio = 1.1
-	highRateP99    = 2 * time.Millisecond
-	barHandshakes  = 0.65                  // attested handshakes for each ordinary one, of the same processor time
-	barStep        = 10 * time.Millisecond // of processor time
-	barSpread      = 0.15                  // how much more a delivery may cost with many topics or receivers
+	barPayload       = 64     // bytes
+	paperRate        = 200    // messages per second, the paper's highest
+	highRate         = 20_000 // messages per second
+	paperRateRatio   = 1.1
+	highRateP99      = 2 * time.Millisecond
+	barHandshakes    = 0.65                  // attested handshakes for each ordinary one, of the same processor time
+	barStep          = 10 * time.Millisecond // of processor time
+	barSessions      = 100_000
+	barSubscriptions = 1_000_000
+	barSpread        = 0.15 // how much more a delivery may cost with many topics or receivers
 )
 
 // lossGoals are how many times as much the same broker may deliver natively over ordinary TLS, by QoS. The paper lost a
