@@ -174,7 +174,7 @@ func (e *Evaluation) pacedBars(of func(PacedReport) []Bar) (all []Bar) {
 }
 
 func (r Ratio) bar(what string) Bar {
-	return Bar{What: what, Value: r.Value, Limit: r.Limit, AtLeast: r.AtLeast, Spread: fmt.Sprintf("%.2f to %.2f", r.Least, r.Most)}
+	return Bar{What: what, Value: r.Value, Limit: r.Limit, AtLeast: r.AtLeast, Spread: fmt.Sprintf("%.3g to %.3g", r.Least, r.Most)}
 }
 
 func (r PacedReport) paperRateBars() (all []Bar) {
@@ -182,7 +182,7 @@ func (r PacedReport) paperRateBars() (all []Bar) {
 		if ratio.X == paperRate && ratio.Of == WasmAttested && ratio.To == MosquittoTLS {
 			all = append(all, Bar{
 				What:  fmt.Sprintf("p99 at %d messages/s of %d bytes, %s / %s", paperRate, r.Payload, ratio.Of, ratio.To),
-				Value: ratio.Value, Limit: paperRateRatio, Spread: fmt.Sprintf("%.2f to %.2f", ratio.Least, ratio.Most),
+				Value: ratio.Value, Limit: paperRateRatio, Spread: fmt.Sprintf("%.3g to %.3g", ratio.Least, ratio.Most),
 			})
 		}
 	}

@@ -47,6 +47,11 @@ func (e *Evaluation) WritePage(w io.Writer) error {
 	return t.Execute(w, e)
 }
 
+// HasShapes reports whether more than one shape was measured, so that there is something to compare.
+func (r Report) HasShapes() bool {
+	return slices.ContainsFunc(r.Rows, func(row Row) bool { return row.Shape != r.Rows[0].Shape })
+}
+
 func (r Report) plot() barPlot {
 	p := barPlot{yLabel: "deliveries per second"}
 	for _, row := range r.Rows {
@@ -73,10 +78,10 @@ func (r PacedReport) plot() linePlot {
 		}
 	}
 	for i, name := range names {
-		p50 := plotLine{name: name + ", median", color: i}
-		p99 := plotLine{name: name + ", p99", color: i, dashed: true}
+		p50 := plotLine{name: name + ", median", color: colorOf(name, i)}
+		p99 := plotLine{name: name + ", p99", color: colorOf(name, i), dashed: true}
 		for _, row := range r.Rows {
-			if row.Variant != name || row.Failed > 0 || !row.Kept() {
+			if row.Variant != name || row.Expected == 0 || !row.Kept() {
 				continue
 			}
 			p50.points = append(p50.points, plotPoint{x: row.X, y: row.P50.Number()})

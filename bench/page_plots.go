@@ -10,7 +10,7 @@ import (
 // with several sizes.
 func (e *Evaluation) payloadPlots() (all []titledPlot) {
 	for qos := range byte(3) {
-		p := linePlot{xLabel: "bytes of payload", yLabel: "deliveries per second"}
+		p := linePlot{xLabel: "payload", yLabel: "deliveries per second", xTick: byteSize}
 		sizes := 0
 		for _, r := range e.Throughput {
 			if r.QoS != qos {
@@ -30,6 +30,14 @@ func (e *Evaluation) payloadPlots() (all []titledPlot) {
 	return all
 }
 
+// byteSize writes a size as people do.
+func byteSize(bytes float64) string {
+	if bytes >= 1<<10 {
+		return axisNumber(bytes/(1<<10)) + " KiB"
+	}
+	return axisNumber(bytes) + " B"
+}
+
 type titledPlot struct {
 	Title string
 	linePlot
@@ -40,7 +48,7 @@ func (p *linePlot) put(name string, point plotPoint) {
 	i := slices.IndexFunc(p.lines, func(l plotLine) bool { return l.name == name })
 	if i < 0 {
 		i = len(p.lines)
-		p.lines = append(p.lines, plotLine{name: name, color: i})
+		p.lines = append(p.lines, plotLine{name: name, color: colorOf(name, i)})
 	}
 	p.lines[i].points = append(p.lines[i].points, point)
 }

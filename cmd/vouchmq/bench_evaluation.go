@@ -179,7 +179,7 @@ func (r *evaluationRun) closedLoop(names []string, plan bench.Plan) error {
 
 func (r *evaluationRun) rate() error {
 	return errors.Join(
-		r.paced(bench.RateCase(fewer([]float64{1, 5, 25, 100, 200}, r.quick), paperPayload, 0), r.rounds),
+		r.paced(bench.RateCase(fewer([]float64{5, 25, 100, 200}, r.quick), paperPayload, 0), r.rounds),
 		r.paced(bench.RateCase(fewer([]float64{200, 5_000, 20_000, 100_000}, r.quick), shortPayload, 0), r.rounds),
 	)
 }
