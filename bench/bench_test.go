@@ -10,6 +10,7 @@ import (
 	mathrand "math/rand/v2"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -323,6 +324,40 @@ func TestParseProcessorTime(t *testing.T) {
 	}
 	if _, err := parseProcessorTime("42 (a) S 1 2"); err == nil {
 		t.Error("a stat that is cut short is accepted")
+	}
+}
+
+// The exact clock of a process goes on with /proc's, which is of the same time in hundredths of a second.
+func TestProcessorTime(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("there is neither here")
+	}
+	p, err := StartProcess(nil, "sh", "-c", "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; sleep 60")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Stop() // fails, for it is ended by a signal
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rough, err := parseProcessorTime(string(stat))
+		exact, ok := processorTime(p.PID())
+		if err != nil || !ok {
+			t.Fatalf("%v, %v", err, ok)
+		}
+		if rough >= 20*time.Millisecond {
+			if exact < rough-20*time.Millisecond || exact > rough+time.Second {
+				t.Errorf("%v by the clock, %v by /proc", exact, rough)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the process has worked for %v only", rough)
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

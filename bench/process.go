@@ -133,6 +133,9 @@ func parseRSS(status string) (uint64, error) {
 
 // ProcessorTime is how long processors have worked for the process so far, in the kernel and outside.
 func (p *Process) ProcessorTime() (time.Duration, error) {
+	if t, ok := processorTime(p.PID()); ok {
+		return t, nil
+	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
 	if err != nil {
 		return 0, err
