@@ -35,6 +35,9 @@ func (s ConnectSetting) together(other ConnectSetting) bool {
 }
 
 func (r ConnectReport) writeComparisons(w io.Writer) error {
+	if len(r.Comparisons) == 0 {
+		return nil
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "round trip\tnew/s\tway\tquote\tcompared with\tlater by ms\t(least\tmost)\tlatency ratio\trate ratio\t\n")
 	for _, c := range r.Comparisons {
