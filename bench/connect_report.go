@@ -35,6 +35,9 @@ func (s ConnectSetting) together(other ConnectSetting) bool {
 }
 
 func (r ConnectReport) writeComparisons(w io.Writer) error {
+	if len(r.Comparisons) == 0 {
+		return nil
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "round trip\tnew/s\tway\tquote\tcompared with\tlater by ms\t(least\tmost)\tlatency ratio\trate ratio\t\n")
 	for _, c := range r.Comparisons {
@@ -176,17 +179,19 @@ func (r *ConnectReport) comparedAt() float64 {
 	return 0
 }
 
-// saturatedPlot shows how many clients a second can connect.
+// saturatedPlot shows how many clients a second can connect securely. Plain connections are so many more that the others would not
+// be seen.
 func (r *ConnectReport) saturatedPlot() barPlot {
-	p := barPlot{yLabel: "new connections per second", names: ConnectWays}
+	secure := ConnectWays[1:]
+	p := barPlot{yLabel: "new connections per second", names: secure}
 	groups := append([]Device{{}}, r.devices()...)
 	for _, device := range groups {
-		g := barGroup{name: "quote: " + device.String(), values: make([]plotPoint, len(ConnectWays))}
+		g := barGroup{name: "quote: " + device.String(), values: make([]plotPoint, len(secure))}
 		if device.TEE == "" {
 			g.name = "no evidence"
 		}
-		for _, row := range r.where(func(s ConnectSetting) bool { return s.Rate == 0 && s.Device == device }) {
-			g.values[slices.Index(ConnectWays, row.Way)] = plotPoint{y: row.PerSecond, low: row.LeastRate, high: row.MostRate}
+		for _, row := range r.where(func(s ConnectSetting) bool { return s.Rate == 0 && s.Way != Plain && s.Device == device }) {
+			g.values[slices.Index(secure, row.Way)] = plotPoint{y: row.PerSecond, low: row.LeastRate, high: row.MostRate}
 		}
 		p.groups = append(p.groups, g)
 	}

@@ -14,7 +14,7 @@ type ConnectionsPlan struct {
 	Ways      []string      // of ConnectWays; those that a ScaleBroker has
 	Counts    []int         // of connections, rising
 	Rounds    int           // each with brokers of its own
-	Settle    time.Duration // before memory is read; for what handshakes needed to be given back
+	Settle    time.Duration // before memory is read; for what a start and handshakes needed to be given back
 	Window    time.Duration // in which processor time is measured, once in silence and once with pings
 	KeepAlive time.Duration // between two pings of a connection; those of all are spread evenly
 	// Start starts a broker.
@@ -79,7 +79,7 @@ func (p *ConnectionsPlan) way(ctx context.Context, way string, done func(Connect
 	}
 	defer broker.Stop()
 	s := ConnectionsSample{Way: way}
-	if s.Empty, err = broker.RSS(); err != nil {
+	if s.Empty, err = settledMemory(ctx, broker, p.Settle); err != nil {
 		return err
 	}
 	var conns []idleConn
@@ -135,7 +135,7 @@ func busy(broker ScaleBroker, do func() error) (float64, error) {
 		return 0, err
 	}
 	after, err := broker.ProcessorTime()
-	return float64((after - before).Milliseconds()) / time.Since(begun).Seconds(), err
+	return (after - before).Seconds() * 1000 / time.Since(begun).Seconds(), err
 }
 
 // ping has connections ping as those do that have nothing to say, for the time of a window: those of them whose turn falls into it.

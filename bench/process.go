@@ -132,11 +132,11 @@ func parseRSS(status string) (uint64, error) {
 }
 
 // ProcessorTime is how long processors have worked for the process so far, in the kernel and outside.
-func (p *Process) ProcessorTime() (time.Duration, error) {
-	if t, ok := processorTime(p.PID()); ok {
-		return t, nil
-	}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+func (p *Process) ProcessorTime() (time.Duration, error) { return processorTime(p.PID()) }
+
+// processorTimeOfStat is processorTime in steps of 10 ms, where there is nothing better.
+func processorTimeOfStat(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}

@@ -13,7 +13,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -79,51 +78,50 @@ func (s Stats) Longest() bench.LongestStep {
 type Broker struct {
 	*bench.Process
 	Ready
-	bundle *client.Bundle
+	bundle *client.Bundle // nil of a broker whose owner is elsewhere
 	stats  *statsReader
-	net    bench.NetDial // for its own listeners
+	ready  string // file
+	net    bench.NetDial
 }
 
 // readyTime is how long a broker may take until it listens: it compiles its module first.
 const readyTime = 90 * time.Second
 
-// Start starts the executable program as `serve`, with its state in dir and further arguments. What it prints goes
+// Start starts the executable program as `serve`, with its state in dir and further arguments, and waits until it listens. What it prints goes
 // to also, too, which may be nil.
 func Start(ctx context.Context, program, dir string, also io.Writer, args ...string) (*Broker, error) {
-	return start(ctx, program, dir, also, nil, args...)
-}
-
-// start is Start with further variables for the program's environment.
-func start(ctx context.Context, program, dir string, also io.Writer, environ []string, args ...string) (*Broker, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	ready := filepath.Join(dir, "ready.json")
-	os.Remove(ready) // of an earlier run
-	b := &Broker{stats: &statsReader{also: also, got: make(chan Stats, 1)}}
-	args = append([]string{
-		"serve", "--state", dir, "--ready-file", ready, "--listen", "127.0.0.1:0", "--listen-plain", "127.0.0.1:0",
-	}, args...)
-	command := exec.Command(program, args...)
-	command.Env = append(os.Environ(), environ...)
-	var err error
-	if b.Process, err = bench.StartCommand(b.stats, command); err != nil {
+	args = append([]string{"--state", dir, "--listen", "127.0.0.1:0", "--listen-plain", "127.0.0.1:0"}, args...)
+	b, err := Launch(program, filepath.Join(dir, "ready.json"), also, args...)
+	if err != nil {
 		return nil, err
 	}
-	if err := b.await(ctx, ready); err != nil {
+	if err := b.Await(ctx); err != nil {
 		b.Stop()
 		return nil, err
 	}
 	return b, nil
 }
 
-func (b *Broker) await(ctx context.Context, path string) error {
+// Launch starts the executable program as `serve`, with a ready file of its own, and does not wait: see [Broker.Await].
+func Launch(program, ready string, also io.Writer, args ...string) (*Broker, error) {
+	os.Remove(ready) // of an earlier run
+	b := &Broker{stats: &statsReader{also: also, got: make(chan Stats, 1)}, ready: ready}
+	var err error
+	b.Process, err = bench.StartProcess(b.stats, program, append([]string{"serve", "--ready-file", ready}, args...)...)
+	return b, err
+}
+
+// Await waits until the broker listens, and fills in what it says of itself then.
+func (b *Broker) Await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTime, errors.New("the broker did not become ready"))
 	defer cancel()
 	var text []byte
 	err := b.WaitFor(ctx, func() bool {
 		var err error
-		text, err = os.ReadFile(path)
+		text, err = os.ReadFile(b.ready)
 		return err == nil
 	})
 	if err != nil {
@@ -133,7 +131,7 @@ func (b *Broker) await(ctx context.Context, path string) error {
 		return fmt.Errorf("ready file: %w", err)
 	}
 	if b.Ready.Bundle == "" {
-		return nil // its TEE is none that is simulated: what to demand of it is for others to say
+		return nil // bundles are the owner's
 	}
 	b.bundle, err = client.ReadBundle(b.Ready.Bundle)
 	return err

@@ -80,9 +80,12 @@ func StartWithTPM(ctx context.Context, t *TPM, program, dir string, args ...stri
 	if err := os.WriteFile(file, certificate, 0o600); err != nil {
 		return nil, err
 	}
-	environ := []string{"VOUCHMQ_TEE=tpm", "VOUCHMQ_TPM__DEVICE=" + t.Socket, "VOUCHMQ_TPM__CERTIFICATE=" + file}
-	b, err := start(ctx, program, dir, nil, environ, args...)
+	b, err := t.launch(program, dir, file, args...)
 	if err != nil {
+		return nil, err
+	}
+	if err := b.Await(ctx); err != nil {
+		b.Stop()
 		return nil, err
 	}
 	if b.bundle, err = b.bundleFor(dir, owner.Fingerprint(ca.Certificate())); err != nil {
@@ -90,6 +93,18 @@ func StartWithTPM(ctx context.Context, t *TPM, program, dir string, args ...stri
 		return nil, err
 	}
 	return b, nil
+}
+
+// launch starts a development broker, but with this TPM for its TEE, as its environment says.
+func (t *TPM) launch(program, dir, certificate string, args ...string) (*Broker, error) {
+	b := &Broker{stats: &statsReader{got: make(chan Stats, 1)}, ready: filepath.Join(dir, "ready.json")}
+	command := exec.Command(program, append([]string{
+		"serve", "--ready-file", b.ready, "--state", dir, "--listen", "127.0.0.1:0", "--listen-plain", "127.0.0.1:0",
+	}, args...)...)
+	command.Env = append(os.Environ(), "VOUCHMQ_TEE=tpm", "VOUCHMQ_TPM__DEVICE="+t.Socket, "VOUCHMQ_TPM__CERTIFICATE="+certificate)
+	var err error
+	b.Process, err = bench.StartCommand(b.stats, command)
+	return b, err
 }
 
 // enrol returns a CA, and its certificate of the TPM's attestation key. That the endorsement key is of this TPM is known: it has
