@@ -85,7 +85,7 @@ func benchPublishes(qos byte) (packets []byte) {
 func (s *stepper) setUp(qos byte, subscribers int) {
 	limits := abi.Limits{
 		MaxPacketSize: 1 << 20, MaxInflight: 1024, ReceiveMaximum: 1024, MaxQueued: 1 << 16, MaxQueuedBytes: 64 << 20,
-		MaxSessions: 1024, MaxSubscriptions: 1 << 16, MaxTopicLevels: 8, MaxMemory: 512 << 20, ConnectTimeout: 10_000, StallTimeout: 1000, StepWork: 1 << 20,
+		MaxSessions: 1 << 17, MaxSubscriptions: 1 << 16, MaxTopicLevels: 8, MaxMemory: 512 << 20, ConnectTimeout: 10_000, StallTimeout: 1000, StepWork: 8192, MaxSessionExpiry: 1 << 20,
 	}
 	s.begin()
 	s.event(abi.EventConfigure, 0, 0, abi.AppendConfig(nil, &abi.Config{Limits: limits, Rules: []abi.Rule{{

@@ -67,7 +67,7 @@ func TestCountsStayLow(t *testing.T) {
 				{"writes for 100 deliveries", got.writes, c.most.writes},
 				{"allocations", got.allocations, c.most.allocations},
 			} {
-				if x.got > x.most*slack {
+				if x.got > x.most*slack && !(raced && x.what == "allocations") {
 					t.Errorf("%s: %.2f, not more than %.2f before", x.what, x.got, x.most)
 				}
 			}
