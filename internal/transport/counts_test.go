@@ -136,6 +136,7 @@ func (r *countRig) connect(qos byte, subscribers int) {
 		r.clients = append(r.clients, c)
 		socket.conns <- c
 		<-c.asked
+		r.conns = r.table.all()
 		hello := mqtt.AppendConnect(nil, &mqtt.Connect{Version: mqtt.V311, CleanStart: true, ClientID: fmt.Appendf(nil, "client-%d", i)})
 		if i > 0 {
 			hello = mqtt.AppendSubscribe(hello, mqtt.V311, 1, nil, []mqtt.Filter{{Topic: []byte("some/topic"), QoS: qos}})
@@ -143,7 +144,6 @@ func (r *countRig) connect(qos byte, subscribers int) {
 		r.turn(func() { c.send(hello) })
 		c.answers() // to CONNACK and SUBACK there is nothing to say
 	}
-	r.conns = r.table.all()
 }
 
 // count plays rounds and returns what they took on average.
@@ -255,7 +255,7 @@ func (c *countedCore) Batch(size uint32) (_ []byte, err error) {
 		<-c.gate
 	}
 	c.batch, err = c.Core.Batch(size)
-	if !c.now.held {
+	if !c.now.held && !c.now.empty {
 		c.counts.calls++
 		c.copied += int(size)
 	}
@@ -264,7 +264,7 @@ func (c *countedCore) Batch(size uint32) (_ []byte, err error) {
 
 func (c *countedCore) Step(start, end uint32) ([]byte, error) {
 	effects, err := c.Core.Step(start, end)
-	if err != nil || c.now.held {
+	if err != nil || c.now.held || c.now.empty {
 		return effects, err
 	}
 	c.counts.calls++
