@@ -31,10 +31,10 @@ func newBenchEvaluation() *cobra.Command {
 		Use:   "evaluation",
 		Short: "Everything that the paper measured, and more, as one page with plots",
 		Long: `Repeat the evaluation of the paper that VouchMQ comes from, with one command: throughput at QoS 0, 1 and 2, latency at
-rising message rates, with more subscribers and with more publishers, and the time to connect. VouchMQ is measured natively and in
+rising message rates, with more subscribers and with more publishers, new connections, and those that do nothing. VouchMQ is measured natively and in
 WebAssembly, over plain TCP, TLS and attested TLS, beside Mosquitto if it is installed, and beside any other broker that --peer names.
 
-It writes evaluation.html, which needs nothing else, and evaluation.json to a folder. It takes about three quarters of an hour;
+It writes evaluation.html, which needs nothing else, and evaluation.json to a folder. It takes more than an hour;
 --quick takes a few minutes, and its figures are only good for seeing what there is.`,
 		Example: `  vouchmq bench evaluation
   vouchmq bench evaluation --quick --out /tmp/evaluation
