@@ -16,8 +16,8 @@ func (r ConnectionsReport) WriteTable(w io.Writer) error {
 		if i > 0 && row.Connections != r.Rows[i-1].Connections {
 			fmt.Fprintf(t, "\t\t\t\t\t\t\t\t\t\t\t\n")
 		}
-		fmt.Fprintf(t, "%s\t%s\t%.1f\t%s\t%s\t%s\t%s\t%.2f\t%.1f\t%.1f\t%s\t\n", thousands(float64(row.Connections)), row.Way, row.Bytes/(1<<20),
-			kib(row.Each), kib(row.LeastEach), kib(row.MostEach), kib(row.Added), row.ToTLS, row.Silent, row.Pinging, micros(row.PingCost))
+		fmt.Fprintf(t, "%s\t%s\t%.1f\t%s\t%s\t%s\t%s\t%s\t%.1f\t%.1f\t%s\t\n", thousands(float64(row.Connections)), row.Way, row.Bytes/(1<<20),
+			kib(row.Each), kib(row.LeastEach), kib(row.MostEach), kib(row.Added), ratioOrNone(row.ToTLS), row.Silent, row.Pinging, micros(row.PingCost))
 	}
 	fmt.Fprintln(t)
 	if err := t.Flush(); err != nil {
@@ -29,6 +29,14 @@ func (r ConnectionsReport) WriteTable(w io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// ratioOrNone writes a ratio; 0 is that there is none.
+func ratioOrNone(r float64) string {
+	if r == 0 {
+		return "-"
+	}
+	return strconv.FormatFloat(r, 'f', 2, 64)
 }
 
 // kib writes a number of bytes in KiB.

@@ -36,6 +36,7 @@ func (e *Evaluation) WritePage(w io.Writer) error {
 		"memoryPlot":    func(r *ConnectionsReport) template.HTML { return r.memoryPlot().SVG() },
 		"processorPlot": func(r *ConnectionsReport) template.HTML { return r.processorPlot().SVG() },
 		"millis":        millis,
+		"ratioOrNone":   ratioOrNone,
 		"kib":           kib,
 		"duration":      func(m Micros) string { return time.Duration(m).String() },
 		"limit":         func(b Bar) string { return b.limit() },

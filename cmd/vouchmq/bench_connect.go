@@ -48,8 +48,8 @@ Not all combinations are measured, but four parts, of which --only takes some:
 
 Other parts than round-trip have the first round trip, and other parts than quote and saturated the first quote time.
 
-Exit status: 1 if attestation makes CONNACK later than --at-most allows, with the longest --round-trip and no quote time; the evidence
-travels in the first flight of the server, so that attestation should cost no round trip.`,
+Exit status: 1 if no client gets in with a setting, or if attestation makes CONNACK later than --at-most allows, with the longest
+--round-trip and no quote time; the evidence travels in the first flight of the server, so that attestation should cost no round trip.`,
 		Example: `  vouchmq bench connect
   vouchmq bench connect --only round-trip --round-trip 200ms --at 20 --rounds 9
   vouchmq bench connect --only rate --rate 10,100,1000 --variant tls,attested --csv -`,
@@ -263,6 +263,11 @@ func (f *connectBenchFlags) write(out io.Writer, r bench.ConnectReport) error {
 }
 
 func (f *connectBenchFlags) judge(r bench.ConnectReport) error {
+	for _, row := range r.Rows {
+		if row.Made == 0 {
+			return fmt.Errorf("no client got in (%v): %s", row.ConnectSetting, row.Error)
+		}
+	}
 	longest := slices.Max(f.roundTrips)
 	if later, ok := r.Later(longest); ok && later > f.atMost {
 		return fmt.Errorf("attestation made CONNACK %v later with a round trip of %v, more than %v", later, longest, f.atMost)

@@ -10,8 +10,8 @@ import (
 func (r *evaluationRun) connect() error {
 	r.note("new connections")
 	f := connectBenchFlags{
-		only: bench.ConnectParts, variants: bench.ConnectWays, rates: fewer(bench.PaperConnectRates, r.quick), at: 10,
-		roundTrips: evaluatedRoundTrips, quotes: evaluatedQuotes, rounds: r.rounds, clients: 16, duration: r.duration, warmup: r.warmup,
+		only: bench.ConnectParts, variants: bench.ConnectWays, rates: fewer(bench.PaperConnectRates, true), at: 10,
+		roundTrips: evaluatedRoundTrips, quotes: evaluatedQuotes, rounds: r.few(), clients: 16, duration: r.duration, warmup: r.warmup,
 	}
 	report, err := f.measure(r.brokers)
 	if err == nil {
@@ -24,7 +24,7 @@ func (r *evaluationRun) connect() error {
 func (r *evaluationRun) connections() error {
 	r.note("idle connections")
 	f := connectionsFlags{engine: "wasm", plan: bench.ConnectionsPlan{
-		Counts: evaluatedConnections, Ways: idleWays, Rounds: 1, Window: 5 * time.Second, Settle: 5 * time.Second, KeepAlive: time.Minute,
+		Counts: []int{1_000, 10_000}, Ways: idleWays, Rounds: 1, Window: 5 * time.Second, Settle: 5 * time.Second, KeepAlive: time.Minute,
 	}}
 	if r.quick {
 		f.plan.Counts, f.plan.Window, f.plan.Settle = []int{200, 1_000}, time.Second, time.Second
