@@ -77,7 +77,7 @@ scale: all ## memory and cost of many subscriptions, connections, topics and rec
 
 .PHONY: evaluation
 evaluation: all ## repeat the paper's evaluation, and more, as one page with plots
-	@tools/get-test-tools mosquitto
+	@tools/get-test-tools mosquitto swtpm
 	@$(BIN) bench evaluation $(ARGS)
 
 .PHONY: soak

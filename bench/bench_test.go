@@ -10,6 +10,8 @@ import (
 	mathrand "math/rand/v2"
 	"net"
 	"os"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -229,35 +231,72 @@ func TestGrowth(t *testing.T) {
 	}
 }
 
-func TestMedianAndRatio(t *testing.T) {
+func TestMedian(t *testing.T) {
 	if m := median([]float64{3, 1, 2}); m != 2 {
 		t.Error(m)
 	}
 	if m := median([]float64{4, 1, 3, 2}); m != 2.5 {
 		t.Error(m)
 	}
-	sample := func(variant string, rate float64) Sample {
-		return Sample{Shape: "p2p", Variant: variant, Result: Result{Rate: rate, Expected: 10, Delivered: 9}}
+}
+
+func TestThroughputRatiosAreOfRounds(t *testing.T) {
+	sample := func(variant string, round int, rate float64) Sample {
+		return Sample{Shape: "p2p", Payload: 64, Variant: variant, Round: round, Result: Result{Rate: rate, Expected: 10, Delivered: 9}}
 	}
-	p := Plan{Shapes: Shapes[:1], Variants: []Variant{{Name: WasmAttested}, {Name: NativeTLS}}, Rounds: 2}
-	r := summarize(p, []Sample{sample(WasmAttested, 80), sample(NativeTLS, 100), sample(WasmAttested, 30), sample(NativeTLS, 60)})
-	if len(r.Ratios) != 1 || r.Ratios[0].Value != 0.65 || r.Ratios[0].Met() {
-		t.Errorf("%+v", r.Ratios)
+	failed := sample(MosquittoTLS, 2, 0)
+	failed.Error = "it is gone"
+	p := Plan{
+		Shapes: Shapes[:1], QoS: []byte{0}, Payloads: []int{64}, Rounds: 2,
+		Variants: []Variant{{Name: WasmAttested}, {Name: NativeTLS}, {Name: MosquittoTLS}},
 	}
-	if r.Rows[0].Median != 55 || r.Rows[0].Least != 30 || r.Rows[0].Most != 80 || r.Rows[0].Dropped != 2 {
-		t.Errorf("%+v", r.Rows[0])
+	r := p.reports([]Sample{
+		sample(WasmAttested, 1, 80), sample(NativeTLS, 1, 100), sample(MosquittoTLS, 1, 8),
+		failed, sample(NativeTLS, 2, 60), sample(WasmAttested, 2, 40),
+	})
+	loss := Ratio{Shape: "p2p", Of: NativeTLS, To: WasmAttested, Spread: Spread{1.375, 1.25, 1.5}, Limit: 1.15}
+	gain := Ratio{Shape: "p2p", Of: WasmAttested, To: MosquittoTLS, Spread: Spread{10, 10, 10}, Limit: 10, AtLeast: true}
+	if len(r) != 1 || !slices.Equal(r[0].Ratios, []Ratio{loss, gain}) {
+		t.Fatalf("%+v", r)
+	}
+	if got, want := r[0].Rows[0], (Row{Shape: "p2p", Variant: WasmAttested, Median: 60, Least: 40, Most: 80, Dropped: 2}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 	var table, list strings.Builder
 	if err := errors.Join(r.WriteTable(&table), r.WriteCSV(&list)); err != nil {
 		t.Error(err)
 	}
-	for _, want := range []string{"wasm-attested / native-tls", "0.65", "NOT reached"} {
+	for _, want := range []string{"native-tls / wasm-attested", "1.38", "at most 1.15: NOT reached", "at least 10: reached", "1 rounds failed: it is gone"} {
 		if !strings.Contains(table.String(), want) {
 			t.Errorf("%q is not in the table:\n%s", want, table.String())
 		}
 	}
-	if strings.Count(list.String(), "\n") != 5 {
+	if strings.Count(list.String(), "\n") != 7 || !strings.Contains(list.String(), "0,64,p2p,wasm-attested,2,40.0,") {
 		t.Error(list.String())
+	}
+}
+
+// TestThroughputMeasuresAll goes through all that a plan names, and keeps an error of one broker for a result.
+func TestThroughputMeasuresAll(t *testing.T) {
+	m := mosquitto(t)
+	bad := Variant{"nobody", func(context.Context) (net.Conn, error) { return nil, errors.New("nobody is there") }}
+	measured := 0
+	r, err := Throughput(t.Context(), Plan{
+		Shapes: Shapes[:1], QoS: []byte{0, 1}, Payloads: []int{64, 256}, Variants: []Variant{{MosquittoTLS, m.TLS}, bad}, Rounds: 1,
+		Window: 30 * time.Millisecond, Progress: func(Sample) { measured++ },
+	})
+	if err != nil || len(r) != 4 || measured != 8 {
+		t.Fatalf("%d reports, %d measurements, error %v", len(r), measured, err)
+	}
+	for _, report := range r {
+		for _, s := range report.Samples {
+			if failed := s.Variant == bad.Name; failed != (s.Error != "") || failed != (s.Delivered == 0) {
+				t.Errorf("QoS %d, %d bytes: %+v", report.QoS, report.Payload, s)
+			}
+		}
+		if row := report.Rows[1]; row.Failed != 1 || row.Error == "" {
+			t.Errorf("QoS %d, %d bytes: %+v", report.QoS, report.Payload, row)
+		}
 	}
 }
 
@@ -323,6 +362,21 @@ func TestParseProcessorTime(t *testing.T) {
 	}
 	if _, err := parseProcessorTime("42 (a) S 1 2"); err == nil {
 		t.Error("a stat that is cut short is accepted")
+	}
+}
+
+// TestProcessorTimeIsExact lets this process work for less than the 10 ms in which /proc counts.
+func TestProcessorTimeIsExact(t *testing.T) {
+	before, err := processorTime(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for begun := time.Now(); time.Since(begun) < time.Millisecond; {
+		runtime.Gosched()
+	}
+	after, err := processorTime(os.Getpid())
+	if err != nil || after <= before || before%(10*time.Millisecond) == 0 && after%(10*time.Millisecond) == 0 {
+		t.Errorf("from %v to %v, error %v", before, after, err)
 	}
 }
 

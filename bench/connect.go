@@ -1,55 +1,336 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
-// ConnectResult is how long a client waited from its first byte to CONNACK.
-type ConnectResult struct {
-	Attested   time.Duration   `json:"attested_ns"` // median
-	TLS        time.Duration   `json:"tls_ns"`      // median
-	Difference time.Duration   `json:"difference_ns"`
-	Each       []ConnectSample `json:"samples"`
+// Ways to connect, which new connections and idle ones are measured over.
+const (
+	Plain    = "plain"    // TCP
+	TLS      = "tls"      // ordinary TLS 1.3
+	Attested = "attested" // the broker gives evidence
+	Mutual   = "mutual"   // the client gives evidence, too
+)
+
+// ConnectWays are the ways to connect, the cheapest first.
+var ConnectWays = []string{Plain, TLS, Attested, Mutual}
+
+// Device is what quotes are made with: a kind of TEE, and how long the simulated one takes.
+type Device struct {
+	TEE       string `json:"tee,omitempty"` // sim or tpm; "" where no evidence is made
+	QuoteTime Micros `json:"quote_us"`
 }
 
-// ConnectSample is one pair of connections, one after the other.
-type ConnectSample struct {
-	Attested time.Duration `json:"attested_ns"`
-	TLS      time.Duration `json:"tls_ns"`
+// FastDevice is the simulated TEE as it is.
+var FastDevice = Device{TEE: "sim"}
+
+// String is for tables and plots.
+func (d Device) String() string {
+	switch {
+	case d.TEE == "":
+		return "-"
+	case d.TEE != FastDevice.TEE:
+		return d.TEE
+	}
+	return fmt.Sprintf("%s %v", d.TEE, time.Duration(d.QuoteTime))
 }
 
-// ConnectTimes connects n times over each of two dialers, in turn, and measures the time until CONNACK has come.
-// One pair before that warms both sides up.
-func ConnectTimes(ctx context.Context, attested, tls Dialer, n int) (ConnectResult, error) {
-	var r ConnectResult
-	var all [2][]time.Duration
-	for i := range n + 1 {
-		var took [2]time.Duration
-		for k, dial := range []Dialer{attested, tls} {
-			var err error
-			if took[k], err = connectTime(ctx, dial, fmt.Sprintf("bench-connect-%d-%d", i, k)); err != nil {
-				return r, err
+// ConnectSetting is how clients come: what measurements differ in.
+type ConnectSetting struct {
+	Way       string  `json:"way"`
+	Device    Device  `json:"device"`
+	RoundTrip Micros  `json:"round_trip_us"` // that the network adds
+	Rate      float64 `json:"rate"`          // new connections a second, 0: as fast as some clients can
+}
+
+// String is for progress.
+func (s ConnectSetting) String() string {
+	return fmt.Sprintf("%-8s  quote %-8v  round trip %-5v %9s new/s", s.Way, s.Device, time.Duration(s.RoundTrip), s.rate())
+}
+
+func (s ConnectSetting) rate() string {
+	if s.Rate == 0 {
+		return "saturated"
+	}
+	return number(s.Rate)
+}
+
+// PaperConnectRates are the paper's new connections a second with TLS.
+var PaperConnectRates = []float64{1, 5, 10, 20, 50}
+
+// ConnectParts are what measurements of new connections are made of.
+var ConnectParts = []string{"rate", "round-trip", "quote", "saturated"}
+
+// ConnectChoice says which settings are measured: not all combinations, of which there are too many, but parts.
+//
+//   - rate: every way, at all rates, with the first round trip and the first device
+//   - round-trip: every way, over all round trips, at the rate At, with the first device
+//   - quote: attested and mutual, with all devices, at all rates, with the first round trip
+//   - saturated: every way with all devices, as fast as possible, with the first round trip
+type ConnectChoice struct {
+	Parts      []string
+	Ways       []string
+	Devices    []Device
+	RoundTrips []time.Duration
+	Rates      []float64
+	At         float64
+}
+
+// Settings returns what is chosen, each setting once. Those that are compared are neighbours.
+func (c *ConnectChoice) Settings() (all []ConnectSetting) {
+	add := func(roundTrip time.Duration, rate float64, devices []Device, ways ...string) {
+		for _, way := range ways {
+			for _, d := range devices {
+				s := ConnectSetting{Way: way, Device: d, RoundTrip: Micros(roundTrip), Rate: rate}
+				if !attests(way) {
+					s.Device = Device{}
+				}
+				if slices.Contains(c.Ways, way) && !slices.Contains(all, s) {
+					all = append(all, s)
+				}
 			}
 		}
-		if i == 0 {
-			continue
-		}
-		r.Each = append(r.Each, ConnectSample{took[0], took[1]})
-		all[0], all[1] = append(all[0], took[0]), append(all[1], took[1])
 	}
-	r.Attested, r.TLS = median(all[0]), median(all[1])
-	r.Difference = r.Attested - r.TLS
+	for _, rate := range c.Rates {
+		if slices.Contains(c.Parts, "rate") {
+			add(c.RoundTrips[0], rate, c.Devices[:1], ConnectWays...)
+		}
+		if slices.Contains(c.Parts, "quote") {
+			add(c.RoundTrips[0], rate, c.Devices, Attested, Mutual)
+		}
+	}
+	if slices.Contains(c.Parts, "round-trip") {
+		for _, roundTrip := range c.RoundTrips {
+			add(roundTrip, c.At, c.Devices[:1], ConnectWays...)
+		}
+	}
+	if slices.Contains(c.Parts, "saturated") {
+		add(c.RoundTrips[0], 0, c.Devices, ConnectWays...)
+	}
+	slices.SortStableFunc(all, func(a, b ConnectSetting) int {
+		return cmp.Or(cmp.Compare(a.RoundTrip, b.RoundTrip), cmp.Compare(a.order(), b.order()))
+	})
+	return all
+}
+
+// attests reports whether evidence is made for a way to connect.
+func attests(way string) bool { return way == Attested || way == Mutual }
+
+// order puts what is saturated last.
+func (s ConnectSetting) order() float64 {
+	if s.Rate == 0 {
+		return 1e9
+	}
+	return s.Rate
+}
+
+// ConnectPlan is a series of measurements of new connections.
+type ConnectPlan struct {
+	Settings       []ConnectSetting
+	Rounds         int
+	Clients        int           // of saturated measurements
+	Warmup, Window time.Duration // of each measurement
+	// Dial returns how to connect with a setting, and starts what it takes.
+	Dial func(context.Context, ConnectSetting) (Dialer, error)
+	// Progress is told of each measurement, nil for nobody.
+	Progress func(ConnectSample)
+}
+
+// ConnectSample is one measurement.
+type ConnectSample struct {
+	ConnectSetting
+	Round int `json:"round"` // from 1
+	ConnectTimes
+}
+
+// String is for progress.
+func (s ConnectSample) String() string {
+	text := fmt.Sprintf("%v  p50 %7s ms  p99 %7s ms  %d of %d", s.ConnectSetting, millis(s.P50), millis(s.P99), s.Made, s.Due)
+	if s.Rate == 0 {
+		text += fmt.Sprintf("  %s/s", thousands(s.PerSecond))
+	}
+	if s.Error != "" {
+		text += "  " + s.Error
+	}
+	return text
+}
+
+// Connects takes the measurements of a plan, round after round, and in each all settings in turn; every second round in the opposite
+// order. What slows the machine down for a while so does it to all of them.
+func Connects(ctx context.Context, p ConnectPlan) (ConnectReport, error) {
+	r := ConnectReport{Rounds: p.Rounds, Window: Seconds(p.Window), Clients: p.Clients}
+	for round := range p.Rounds {
+		settings := slices.Clone(p.Settings)
+		if round%2 == 1 {
+			slices.Reverse(settings)
+		}
+		for _, setting := range settings {
+			s, err := p.measure(ctx, setting)
+			if err != nil {
+				return r, fmt.Errorf("new connections (%s): %w", setting.Way, err)
+			}
+			s.Round = round + 1
+			r.Samples = append(r.Samples, s)
+			if p.Progress != nil {
+				p.Progress(s)
+			}
+		}
+	}
+	r.summarize(p.Settings)
 	return r, nil
 }
 
-func connectTime(ctx context.Context, dial Dialer, clientID string) (time.Duration, error) {
-	begun := time.Now()
-	conn, _, err := open(ctx, dial, clientID)
+func (p *ConnectPlan) measure(ctx context.Context, setting ConnectSetting) (ConnectSample, error) {
+	s := ConnectSample{ConnectSetting: setting}
+	dial, err := p.Dial(ctx, setting)
 	if err != nil {
-		return 0, err
+		return s, err
 	}
-	took := time.Since(begun)
-	return took, conn.Close()
+	s.ConnectTimes, err = MeasureConnects(ctx, dial, ConnectPace{
+		Rate: setting.Rate, Clients: p.Clients, Warmup: p.Warmup, Window: p.Window,
+	})
+	return s, err
+}
+
+// ConnectReport is what came of a plan.
+type ConnectReport struct {
+	Rounds      int                 `json:"rounds"`
+	Window      Seconds             `json:"window_seconds"`
+	Clients     int                 `json:"clients"` // of saturated measurements
+	Rows        []ConnectRow        `json:"results"`
+	Comparisons []ConnectComparison `json:"comparisons"`
+	Samples     []ConnectSample     `json:"samples"`
+}
+
+// ConnectRow is the result of one setting: medians over all rounds, sums of Due and Made, and the extremes of the median latency, or
+// of the rate if it was saturated.
+type ConnectRow struct {
+	ConnectSetting
+	ConnectTimes
+	LeastP50  Micros  `json:"least_p50_us"`
+	MostP50   Micros  `json:"most_p50_us"`
+	LeastRate float64 `json:"least_per_second"`
+	MostRate  float64 `json:"most_per_second"`
+}
+
+// ConnectComparison compares two ways to connect: medians of what was compared in each round.
+type ConnectComparison struct {
+	Of        ConnectSetting `json:"of"`
+	To        string         `json:"to"`             // way
+	Later     Micros         `json:"later_us"`       // difference of the median latencies
+	Ratio     float64        `json:"ratio"`          // of the median latencies
+	RateRatio float64        `json:"rate_ratio"`     // of the connections a second
+	Least     Micros         `json:"least_later_us"` // of a round
+	Most      Micros         `json:"most_later_us"`
+}
+
+func (r *ConnectReport) summarize(settings []ConnectSetting) {
+	for _, s := range settings {
+		r.Rows = append(r.Rows, connectRow(s, r.of(s)))
+	}
+	for _, s := range settings {
+		if to := map[string]string{TLS: Plain, Attested: TLS, Mutual: TLS}[s.Way]; to != "" {
+			if c, ok := r.compare(s, to); ok {
+				r.Comparisons = append(r.Comparisons, c)
+			}
+		}
+	}
+}
+
+// of returns what was measured, by round.
+func (r *ConnectReport) of(setting ConnectSetting) (all []ConnectSample) {
+	for _, s := range r.Samples {
+		if s.ConnectSetting == setting {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func connectRow(setting ConnectSetting, samples []ConnectSample) ConnectRow {
+	row := ConnectRow{ConnectSetting: setting}
+	var good []ConnectSample
+	for _, s := range samples {
+		row.Due += s.Due
+		row.Made += s.Made
+		row.Error = cmp.Or(s.Error, row.Error)
+		if s.Made > 0 {
+			good = append(good, s)
+		}
+	}
+	if len(good) == 0 {
+		return row
+	}
+	of := func(value func(ConnectSample) Micros) Micros {
+		return Micros(median(each(good, func(s ConnectSample) time.Duration { return time.Duration(value(s)) })))
+	}
+	p50s, rates := each(good, func(s ConnectSample) Micros { return s.P50 }), each(good, func(s ConnectSample) float64 { return s.PerSecond })
+	row.P50, row.P90 = of(func(s ConnectSample) Micros { return s.P50 }), of(func(s ConnectSample) Micros { return s.P90 })
+	row.P99, row.Max = of(func(s ConnectSample) Micros { return s.P99 }), of(func(s ConnectSample) Micros { return s.Max })
+	row.Late = of(func(s ConnectSample) Micros { return s.Late })
+	row.PerSecond = median(rates)
+	row.LeastP50, row.MostP50 = slices.Min(p50s), slices.Max(p50s)
+	row.LeastRate, row.MostRate = slices.Min(rates), slices.Max(rates)
+	return row
+}
+
+// compare compares a setting with the same over another way to connect, if that was measured.
+func (r *ConnectReport) compare(setting ConnectSetting, to string) (ConnectComparison, bool) {
+	other := setting
+	other.Way = to
+	if !attests(to) {
+		other.Device = Device{}
+	}
+	a, b := r.of(setting), r.of(other)
+	var later []time.Duration
+	var ratios, rates []float64
+	for i := range min(len(a), len(b)) {
+		if a[i].Made == 0 || b[i].Made == 0 {
+			continue
+		}
+		later = append(later, time.Duration(a[i].P50-b[i].P50))
+		ratios = append(ratios, float64(a[i].P50)/float64(b[i].P50))
+		rates = append(rates, a[i].PerSecond/b[i].PerSecond)
+	}
+	if len(later) == 0 {
+		return ConnectComparison{}, false
+	}
+	return ConnectComparison{
+		Of: setting, To: to, Later: Micros(median(later)), Ratio: median(ratios), RateRatio: median(rates),
+		Least: Micros(slices.Min(later)), Most: Micros(slices.Max(later)),
+	}, true
+}
+
+// Bar of what attestation may add to CONNACK.
+const (
+	barRoundTrip = 80 * time.Millisecond
+	// MostLater is how much later CONNACK may come with attestation, where a quote takes no time.
+	MostLater = 5 * time.Millisecond
+)
+
+// Later is by how much attestation makes CONNACK later than ordinary TLS over a network of that round trip, with a quote that takes
+// no time: the worst of all rates. false is that it was not measured.
+func (r *ConnectReport) Later(roundTrip time.Duration) (worst time.Duration, ok bool) {
+	for _, c := range r.Comparisons {
+		if c.Of.Way == Attested && c.Of.Device == FastDevice && c.Of.Rate > 0 && time.Duration(c.Of.RoundTrip) == roundTrip {
+			worst, ok = max(worst, time.Duration(c.Later)), true
+		}
+	}
+	return worst, ok
+}
+
+// bars compares with what VouchMQ aims at.
+func (r *ConnectReport) bars() []Bar {
+	later, ok := r.Later(barRoundTrip)
+	if !ok {
+		return nil
+	}
+	return []Bar{{
+		What:  fmt.Sprintf("CONNACK attested minus TLS, round trip %v", barRoundTrip),
+		Value: float64(later) / float64(time.Millisecond), Limit: float64(MostLater) / float64(time.Millisecond), Unit: "ms",
+	}}
 }

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"io"
 	"net"
 	"sync"
@@ -33,6 +34,15 @@ func NewDelayProxy(target string, roundTrip time.Duration) (*DelayProxy, error) 
 
 // Addr is where the proxy listens.
 func (p *DelayProxy) Addr() string { return p.listener.Addr().String() }
+
+// Dial connects to the proxy, whatever the address, and waits for a round trip: as long as opening a connection takes over such a
+// network.
+func (p *DelayProxy) Dial(ctx context.Context, network, _ string) (net.Conn, error) {
+	if err := pause(ctx, 2*p.oneWay); err != nil {
+		return nil, err
+	}
+	return new(net.Dialer).DialContext(ctx, network, p.Addr())
+}
 
 // Close ends the proxy and all its connections.
 func (p *DelayProxy) Close() {

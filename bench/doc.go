@@ -7,7 +7,7 @@
 //   - A publisher writes one buffer of ready PUBLISH packets over and over, 16 KiB at a time, which is one record
 //     of TLS.
 //   - A subscriber reads as much as there is and counts packets by their fixed headers. It allocates nothing.
-//   - At QoS 1 and 2 publishers keep up to [Window] messages in flight and subscribers allow [ReceiveMaximum]. A subscriber
+//   - At QoS 1 and 2 publishers keep up to [Window] messages in flight, but at most 1 MiB, and subscribers allow [ReceiveMaximum]. A subscriber
 //     acknowledges all that it has read in one go.
 //
 // A measurement at QoS 0 is a closed pipeline: nothing limits a publisher but the broker, which reads it as fast
@@ -20,7 +20,8 @@
 //
 // [Measure] takes one measurement of throughput, [Throughput] many of them, for several brokers in turn;
 // [MeasurePace] and [Paced] do the same for latency, in the cases of the paper that VouchMQ comes from; [Soak] puts a
-// broker under load for long and watches its memory; [Scale] measures what many subscriptions and connections cost;
+// broker under load for long and watches its memory; [Scale] measures what many subscriptions and connections cost, and the
+// longest step; [Match] measures what it costs to find the receivers of a message;
 // [ConnectTimes] measures the time to CONNACK over a slow network, and [Handshakes] what it costs to connect. An [Evaluation] is all that was measured at one go,
 // with the machine, and can be written as a page.
 package bench

@@ -12,22 +12,19 @@ import (
 
 // Evaluation is everything that was measured at one go, and on what. It is what a page is made of.
 type Evaluation struct {
-	Program    string        `json:"program"` // with its version
-	Command    string        `json:"command"` // with which it was measured
-	Started    time.Time     `json:"started"`
-	Took       Seconds       `json:"took_seconds"`
-	Machine    Machine       `json:"machine"`
-	Others     []string      `json:"others,omitempty"` // versions of other brokers
-	Throughput []Report      `json:"throughput,omitempty"`
-	Paced      []PacedReport `json:"paced,omitempty"`
-	Connects   []ConnectCase `json:"connects,omitempty"`
-	Scale      *ScaleReport  `json:"scale,omitempty"`
-}
-
-// ConnectCase is how long clients waited over a network with a round trip of that time.
-type ConnectCase struct {
-	RoundTrip Seconds `json:"round_trip_seconds"`
-	ConnectResult
+	Program     string             `json:"program"` // with its version
+	Command     string             `json:"command"` // with which it was measured
+	Started     time.Time          `json:"started"`
+	Took        Seconds            `json:"took_seconds"`
+	Machine     Machine            `json:"machine"`
+	Others      []string           `json:"others,omitempty"` // versions of other brokers
+	Throughput  Reports            `json:"throughput,omitempty"`
+	Paced       []PacedReport      `json:"paced,omitempty"`
+	Connect     *ConnectReport     `json:"connect,omitempty"`
+	Connections *ConnectionsReport `json:"connections,omitempty"`
+	Match       *MatchReport       `json:"subscriptions,omitempty"`
+	Scale       *ScaleReport       `json:"scale,omitempty"`
+	Handshakes  *HandshakeReport   `json:"handshakes,omitempty"`
 }
 
 // Machine is what was measured on.
@@ -74,94 +71,4 @@ func orElse(s, otherwise string) string {
 		return otherwise
 	}
 	return s
-}
-
-// Bar is what VouchMQ aims at, and what was measured.
-type Bar struct {
-	What    string  `json:"what"`
-	Value   float64 `json:"value"`
-	Limit   float64 `json:"limit"`
-	AtLeast bool    `json:"at_least"` // else at most
-	Unit    string  `json:"unit,omitempty"`
-}
-
-// Met reports whether it was reached.
-func (b Bar) Met() bool {
-	if b.AtLeast {
-		return b.Value >= b.Limit
-	}
-	return b.Value <= b.Limit
-}
-
-// mosquittoGoals are how many times as much as Mosquitto, by QoS and shape.
-var mosquittoGoals = [3]map[string]float64{
-	{"p2p": 10, "fan-in": 10, "fan-out": 8},
-	{"p2p": 5, "fan-in": 5, "fan-out": 5},
-	{"p2p": 4, "fan-in": 4, "fan-out": 4},
-}
-
-// lossGoals are how many times as much the same broker may deliver natively over ordinary TLS, by QoS. The paper lost a
-// factor of 1.55.
-var lossGoals = [3]float64{1.15, 1.25, 1.25}
-
-const (
-	paperRate      = 200    // messages per second, the paper's highest
-	highRate       = 20_000 // messages per second
-	paperRateRatio = 1.1
-	highRateP99    = 2 * time.Millisecond
-)
-
-// Bars compares what was measured with what VouchMQ aims at. What was not measured is not among them.
-func (e *Evaluation) Bars() (all []Bar) {
-	for _, r := range e.Throughput {
-		all = append(all, r.bars()...)
-	}
-	for _, r := range e.Paced {
-		all = append(all, r.bars()...)
-	}
-	for _, c := range e.Connects {
-		all = append(all, Bar{
-			What:  fmt.Sprintf("CONNACK attested minus TLS, round trip %v", time.Duration(c.RoundTrip)),
-			Value: float64(c.Difference) / float64(time.Millisecond), Limit: 5, Unit: "ms",
-		})
-	}
-	return all
-}
-
-func (r Report) bars() (all []Bar) {
-	for _, ratio := range r.Ratios {
-		b := Bar{What: fmt.Sprintf("%s / %s, QoS %d, %s", ratio.Of, ratio.To, r.QoS, ratio.Shape), Value: ratio.Value}
-		switch ratio.To {
-		case NativeTLS: // told the other way round, as the paper does
-			b.What = fmt.Sprintf("%s / %s, QoS %d, %s", ratio.To, ratio.Of, r.QoS, ratio.Shape)
-			b.Value, b.Limit = 1/ratio.Value, lossGoals[r.QoS]
-		default:
-			b.Limit, b.AtLeast = mosquittoGoals[r.QoS][ratio.Shape], true
-		}
-		all = append(all, b)
-	}
-	return all
-}
-
-func (r PacedReport) bars() (all []Bar) {
-	if r.Case != "rate" {
-		return nil
-	}
-	for _, ratio := range r.Ratios {
-		if ratio.X == paperRate && ratio.To == MosquittoTLS {
-			all = append(all, Bar{
-				What:  fmt.Sprintf("p99 at %d messages/s of %d bytes, %s / %s", paperRate, r.Payload, ratio.Of, ratio.To),
-				Value: ratio.Value, Limit: paperRateRatio,
-			})
-		}
-	}
-	for _, row := range r.Rows {
-		if row.X == highRate && row.Variant == WasmAttested && row.Failed == 0 {
-			all = append(all, Bar{
-				What:  fmt.Sprintf("p99 at %s messages/s of %d bytes, %s", thousands(highRate), r.Payload, row.Variant),
-				Value: row.P99.Number() / 1000, Limit: float64(highRateP99) / float64(time.Millisecond), Unit: "ms",
-			})
-		}
-	}
-	return all
 }

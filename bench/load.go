@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -102,14 +101,20 @@ const (
 	ReceiveMaximum = 4096 // to a subscriber
 )
 
+// windowBytes bounds the payloads that a publisher has in flight.
+const windowBytes = 1 << 20
+
+// windowOf is how many messages of a size a publisher keeps in flight: Window, but no more than windowBytes of them, and two at
+// least.
+func windowOf(payload int) int { return max(2, min(Window, windowBytes/payload)) }
+
 // Measure connects the clients of the load, lets them run, and returns what they saw. It fails if a client was
 // refused or lost its connection.
 func Measure(ctx context.Context, dial Dialer, load Load) (Result, error) {
-	m := &measurement{load: load, dial: dial, closed: make(chan struct{})}
-	ctx, cancel := context.WithCancelCause(ctx)
-	m.fail = cancel
-	defer m.closeAll()
-	if err := m.connectAll(ctx); err != nil {
+	crew, ctx := newCrew(ctx)
+	m := &measurement{crew: crew, load: load}
+	defer m.end()
+	if err := m.connect(ctx, dial, load.Shape, load.QoS); err != nil {
 		return Result{}, err
 	}
 	m.start()
@@ -117,17 +122,11 @@ func Measure(ctx context.Context, dial Dialer, load Load) (Result, error) {
 }
 
 type measurement struct {
-	load Load
-	dial Dialer
-	fail context.CancelCauseFunc
-
-	publishers  []*benchPublisher
-	subscribers []*benchSubscriber
-	stopping    atomic.Bool // publishers write no more
-	closing     atomic.Bool // ends of connections are no failures any more
-	closed      chan struct{}
-	writing     sync.WaitGroup
-	all         sync.WaitGroup
+	*crew
+	load     Load
+	sending  []*benchPublisher
+	taking   []*benchSubscriber
+	stopping atomic.Bool // publishers write no more
 }
 
 // counter is alone in its cache line, for each belongs to a goroutine of its own.
@@ -137,39 +136,14 @@ type counter struct {
 }
 
 type benchPublisher struct {
-	conn   net.Conn
-	buf    *bufio.Reader
-	window int // messages in flight at QoS 1 and 2
-	sent   counter
-	room   []byte
+	session
+	sent counter
+	room []byte
 }
 
 type benchSubscriber struct {
-	conn net.Conn
-	buf  *bufio.Reader
-	got  counter
-}
-
-// connectAll connects subscribers first, so that no message is sent before all of them can get it.
-func (m *measurement) connectAll(ctx context.Context) error {
-	for i := range m.load.Shape.Subscribers {
-		conn, buf, err := open(ctx, m.dial, fmt.Sprint("bench-sub-", i))
-		if err != nil {
-			return fmt.Errorf("subscriber %d: %w", i, err)
-		}
-		m.subscribers = append(m.subscribers, &benchSubscriber{conn: conn, buf: buf})
-		if err := subscribeAll(conn, buf, m.load.Shape.filtersOf(i), m.load.QoS); err != nil {
-			return fmt.Errorf("subscriber %d: %w", i, err)
-		}
-	}
-	for i := range m.load.Shape.Publishers {
-		s, err := openSession(ctx, m.dial, fmt.Sprint("bench-pub-", i), 0)
-		if err != nil {
-			return fmt.Errorf("publisher %d: %w", i, err)
-		}
-		m.publishers = append(m.publishers, &benchPublisher{conn: s.conn, buf: s.buf, window: s.window})
-	}
-	return nil
+	session
+	got counter
 }
 
 // open connects and waits for CONNACK.
@@ -244,10 +218,14 @@ func request(conn net.Conn, buf *bufio.Reader, packet []byte) (frame []byte, err
 }
 
 func (m *measurement) start() {
-	for _, s := range m.subscribers {
+	for _, c := range m.subscribers {
+		s := &benchSubscriber{session: c}
+		m.taking = append(m.taking, s)
 		m.run(nil, func() error { return m.receive(s) })
 	}
-	for i, p := range m.publishers {
+	for i, c := range m.publishers {
+		p := &benchPublisher{session: c}
+		m.sending = append(m.sending, p)
 		topics := m.load.Shape.topicsOf(i)
 		if m.load.QoS > 0 {
 			m.run(&m.writing, func() error { return m.publishAcknowledged(p, topics[0]) })
@@ -259,21 +237,6 @@ func (m *measurement) start() {
 	if m.load.QoS == 0 {
 		m.run(nil, m.ping)
 	}
-}
-
-// run runs f in a goroutine that also takes an end of the measurement for what it is.
-func (m *measurement) run(also *sync.WaitGroup, f func() error) {
-	if also != nil {
-		also.Add(1)
-	}
-	m.all.Go(func() {
-		if also != nil {
-			defer also.Done()
-		}
-		if err := f(); err != nil && !m.closing.Load() {
-			m.fail(err)
-		}
-	})
 }
 
 // publish writes the same buffers of packets until the measurement stops.
@@ -330,11 +293,11 @@ func listen(p *benchPublisher) error {
 	}
 }
 
-// publishAcknowledged keeps as many messages at QoS 1 or 2 in flight as it may until the measurement stops, and then waits
+// publishAcknowledged keeps as many messages at QoS 1 or 2 in flight as it may, at most windowOf, until the measurement stops, and then waits
 // for the last of them.
 func (m *measurement) publishAcknowledged(p *benchPublisher, topic string) error {
-	w := newSendWindow(topic, m.load.QoS, m.load.Payload, p.window)
-	out := w.fill(nil, p.window)
+	w := newSendWindow(topic, m.load.QoS, m.load.Payload, min(p.window, windowOf(m.load.Payload)))
+	out := w.fill(nil, w.most)
 	for {
 		if len(out) > 0 {
 			if _, err := p.conn.Write(out); err != nil {
@@ -463,19 +426,8 @@ func (r Result) check() error {
 
 // drain returns when the publishers have ended and all has come that was sent, or nothing has come for a while.
 func (m *measurement) drain(ctx context.Context) error {
-	wrote := make(chan struct{})
-	go func() {
-		m.writing.Wait()
-		close(wrote)
-	}()
-	limit := time.NewTimer(drainTime)
-	defer limit.Stop()
-	select {
-	case <-wrote:
-	case <-limit.C:
-		return errors.New("the broker has stopped reading a publisher")
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := m.awaitWritten(ctx, drainTime); err != nil {
+		return err
 	}
 	for seen := m.delivered(); seen < m.sent()*uint64(m.load.Shape.fan); {
 		if err := pause(ctx, drainQuiet); err != nil {
@@ -491,31 +443,23 @@ func (m *measurement) drain(ctx context.Context) error {
 }
 
 func (m *measurement) delivered() (n uint64) {
-	for _, s := range m.subscribers {
+	for _, s := range m.taking {
 		n += s.got.Load()
 	}
 	return n
 }
 
 func (m *measurement) sent() (n uint64) {
-	for _, p := range m.publishers {
+	for _, p := range m.sending {
 		n += p.sent.Load()
 	}
 	return n
 }
 
-func (m *measurement) closeAll() {
+// end ends a measurement, also one that failed.
+func (m *measurement) end() {
 	m.stopping.Store(true)
-	m.closing.Store(true)
-	close(m.closed)
-	for _, s := range m.subscribers {
-		s.conn.Close()
-	}
-	for _, p := range m.publishers {
-		p.conn.Close()
-	}
-	m.all.Wait()
-	m.fail(nil)
+	m.close()
 }
 
 // pause waits for d, or for the end of ctx, whose cause it returns.

@@ -125,24 +125,6 @@ func freeAddr() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// DialTCP dials plain TCP.
-func DialTCP(addr string) Dialer {
-	return func(ctx context.Context) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", addr)
-	}
-}
-
-// DialTLS dials ordinary TLS.
-func DialTLS(addr string, config *tls.Config) Dialer {
-	return func(ctx context.Context) (net.Conn, error) {
-		raw, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-		if err != nil {
-			return nil, err
-		}
-		return tlsClient(ctx, raw, config)
-	}
-}
-
 // writeCertificate writes cert.pem and key.pem for localhost to dir, of the same kind (ECDSA P-256) as VouchMQ's,
 // and returns a pool that trusts them.
 func writeCertificate(dir string) (*x509.CertPool, error) {

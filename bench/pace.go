@@ -1,13 +1,9 @@
 package bench
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,15 +16,13 @@ import (
 // Latency counts from that time, also if the message could only be sent later, so that a broker which stops for a
 // moment is charged for every message that it kept from being sent (no coordinated omission).
 type Pace struct {
-	Publishers  int     `json:"publishers"`
-	Subscribers int     `json:"subscribers"`
-	Shared      bool    `json:"shared,omitempty"` // subscribers share one subscription; else each gets every message
-	PerSecond   float64 `json:"per_second"`       // messages of each publisher
-	Payload     int     `json:"payload_bytes"`    // at least 8
-	QoS         byte    `json:"qos"`
+	Shape     Shape   // each publisher sends to the first of its topics
+	PerSecond float64 // messages of each publisher
+	Payload   int     // bytes, at least 8
+	QoS       byte
 
-	Warmup time.Duration `json:"-"` // messages of this time are not counted
-	Window time.Duration `json:"-"` // messages of this time are
+	Warmup time.Duration // messages of this time are not counted
+	Window time.Duration // messages of this time are
 }
 
 // Latency is what a broker made of a Pace: messages whose time was within the window, and how long after that time they
@@ -42,6 +36,8 @@ type Latency struct {
 	P99       Micros  `json:"p99_us"`
 	P999      Micros  `json:"p999_us"`
 	Max       Micros  `json:"max_us"`
+	// Curve is the latency at each of CurvePercents.
+	Curve []Micros `json:"curve_us,omitempty"`
 	// Late is how long after its time a message was written, in all but one of a hundred cases. It is part of every
 	// latency; if it is long, then the load generator or the broker's back-pressure held the message up.
 	Late Micros `json:"late_p99_us"`
@@ -59,6 +55,9 @@ func (m Micros) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, "%.1f", 
 // Number is the time in microseconds.
 func (m Micros) Number() float64 { return float64(m) / float64(time.Microsecond) }
 
+// CurvePercents are the percentiles of a curve of latencies.
+var CurvePercents = []float64{50, 75, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.99}
+
 // Bounds of what is measured. What is longer counts as the longest.
 const (
 	shortestLatency = time.Microsecond
@@ -72,10 +71,10 @@ const MaxPaceTime = 80 * time.Second
 // MeasurePace connects the clients of a pace, lets them run, and returns how long messages took. It fails if a client was
 // refused or lost its connection.
 func MeasurePace(ctx context.Context, dial Dialer, pace Pace) (Latency, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	m := &paced{pace: pace, fail: cancel, closed: make(chan struct{})}
-	defer m.closeAll()
-	if err := m.connectAll(ctx, dial); err != nil {
+	crew, ctx := newCrew(ctx)
+	m := &paced{crew: crew, pace: pace}
+	defer m.close()
+	if err := m.connect(ctx, dial, pace.Shape, pace.QoS); err != nil {
 		return Latency{}, err
 	}
 	m.start()
@@ -86,43 +85,11 @@ func MeasurePace(ctx context.Context, dial Dialer, pace Pace) (Latency, error) {
 }
 
 type paced struct {
-	pace Pace
-	fail context.CancelCauseFunc
-	base time.Time // when the first message is due
-
-	publishers  []*pacedPublisher
-	subscribers []*pacedSubscriber
-	closing     atomic.Bool
-	closed      chan struct{}
-	writing     sync.WaitGroup
-	all         sync.WaitGroup
-}
-
-const pacedTopic = "bench/pace/"
-
-func (m *paced) connectAll(ctx context.Context, dial Dialer) error {
-	filter := pacedTopic + "#"
-	if m.pace.Shared {
-		filter = "$share/bench/" + filter
-	}
-	for i := range m.pace.Subscribers {
-		conn, buf, err := open(ctx, dial, fmt.Sprint("pace-sub-", i))
-		if err != nil {
-			return fmt.Errorf("subscriber %d: %w", i, err)
-		}
-		m.subscribers = append(m.subscribers, &pacedSubscriber{paced: m, conn: conn, buf: buf, took: newLatencies()})
-		if err := subscribe(conn, buf, filter, m.pace.QoS); err != nil {
-			return fmt.Errorf("subscriber %d: %w", i, err)
-		}
-	}
-	for i := range m.pace.Publishers {
-		s, err := openSession(ctx, dial, fmt.Sprint("pace-pub-", i), 0)
-		if err != nil {
-			return fmt.Errorf("publisher %d: %w", i, err)
-		}
-		m.publishers = append(m.publishers, newPacedPublisher(m, i, s))
-	}
-	return nil
+	*crew
+	pace    Pace
+	base    time.Time // when the first message is due
+	sending []*pacedPublisher
+	taking  []*pacedSubscriber
 }
 
 func newLatencies() *hdrhistogram.Histogram {
@@ -134,42 +101,24 @@ const startAfter = 20 * time.Millisecond
 
 func (m *paced) start() {
 	m.base = time.Now().Add(startAfter)
-	for _, s := range m.subscribers {
-		m.run(s.receive)
+	for _, c := range m.subscribers {
+		s := &pacedSubscriber{paced: m, session: c, took: newLatencies()}
+		m.taking = append(m.taking, s)
+		m.run(nil, s.receive)
 	}
-	for _, p := range m.publishers {
-		m.run(p.listen)
-		m.writing.Add(1)
-		m.run(func() error {
-			defer m.writing.Done()
-			return p.publish()
-		})
+	for i, c := range m.publishers {
+		m.sending = append(m.sending, newPacedPublisher(m, i, c))
 	}
-}
-
-func (m *paced) run(f func() error) {
-	m.all.Go(func() {
-		if err := f(); err != nil && !m.closing.Load() {
-			m.fail(err)
-		}
-	})
+	for _, p := range m.sending {
+		m.run(nil, p.listen)
+		m.run(&m.writing, p.publish)
+	}
 }
 
 // wait returns when all messages have been sent, and all have come or nothing has come for a while.
 func (m *paced) wait(ctx context.Context) error {
-	wrote := make(chan struct{})
-	go func() {
-		m.writing.Wait()
-		close(wrote)
-	}()
-	limit := time.NewTimer(m.pace.Warmup + m.pace.Window + drainTime)
-	defer limit.Stop()
-	select {
-	case <-wrote:
-	case <-limit.C:
-		return errors.New("the broker has stopped reading a publisher")
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := m.awaitWritten(ctx, m.pace.Warmup+m.pace.Window+drainTime); err != nil {
+		return err
 	}
 	for quiet := time.Duration(0); m.delivered() < m.expected() && quiet < drainQuiet; {
 		before := m.delivered()
@@ -186,56 +135,42 @@ func (m *paced) wait(ctx context.Context) error {
 const drainStep = 10 * time.Millisecond
 
 func (m *paced) delivered() (n uint64) {
-	for _, s := range m.subscribers {
+	for _, s := range m.taking {
 		n += s.counted.Load()
 	}
 	return n
 }
 
 func (m *paced) expected() (n uint64) {
-	for _, p := range m.publishers {
+	for _, p := range m.sending {
 		n += p.counted.Load()
 	}
-	if !m.pace.Shared {
-		n *= uint64(m.pace.Subscribers)
-	}
-	return n
+	return n * uint64(m.pace.Shape.fan)
 }
 
 // latency reads what the clients have noted. They have to have ended.
 func (m *paced) latency() Latency {
 	expected := m.expected()
-	m.closeAll()
+	m.close()
 	took, late := newLatencies(), newLatencies()
-	for _, s := range m.subscribers {
+	for _, s := range m.taking {
 		took.Merge(s.took)
 	}
-	for _, p := range m.publishers {
+	for _, p := range m.sending {
 		late.Merge(p.late)
 	}
 	at := func(h *hdrhistogram.Histogram, percent float64) Micros { return Micros(h.ValueAtPercentile(percent)) }
 	delivered := uint64(took.TotalCount())
+	var curve []Micros
+	for _, percent := range CurvePercents {
+		curve = append(curve, at(took, percent))
+	}
 	return Latency{
+		Curve:    curve,
 		Expected: expected, Delivered: delivered, Rate: float64(delivered) / m.pace.Window.Seconds(),
 		P50: at(took, 50), P90: at(took, 90), P99: at(took, 99), P999: at(took, 99.9), Max: Micros(took.Max()),
 		Late: at(late, 99),
 	}
-}
-
-// closeAll may be called twice.
-func (m *paced) closeAll() {
-	if m.closing.Swap(true) {
-		return
-	}
-	close(m.closed)
-	for _, s := range m.subscribers {
-		s.conn.Close()
-	}
-	for _, p := range m.publishers {
-		p.conn.Close()
-	}
-	m.all.Wait()
-	m.fail(nil)
 }
 
 // counts reports whether a message that is due so long after the base is one of the window.
@@ -246,9 +181,8 @@ func (m *paced) counts(due time.Duration) bool {
 // pacedPublisher sends each message at its time. At QoS 1 and 2 one for which no packet id is free waits.
 type pacedPublisher struct {
 	*paced
+	session
 	number  int
-	conn    net.Conn
-	buf     *bufio.Reader
 	topic   string
 	payload []byte
 	ids     chan uint16 // that are free
@@ -258,7 +192,7 @@ type pacedPublisher struct {
 
 func newPacedPublisher(m *paced, number int, s session) *pacedPublisher {
 	p := &pacedPublisher{
-		paced: m, number: number, conn: s.conn, buf: s.buf, topic: fmt.Sprint(pacedTopic, number),
+		paced: m, session: s, number: number, topic: m.pace.Shape.topicsOf(number)[0],
 		payload: letters(m.pace.Payload), ids: make(chan uint16, s.window), late: newLatencies(),
 	}
 	for id := range uint16(s.window) {
@@ -282,7 +216,7 @@ func letters(n int) []byte {
 
 // due says when a message is to be sent, after the base. Publishers take turns.
 func (p *pacedPublisher) due(message int) time.Duration {
-	turn := float64(message) + float64(p.number)/float64(p.pace.Publishers)
+	turn := float64(message) + float64(p.number)/float64(p.pace.Shape.Publishers)
 	return time.Duration(turn / p.pace.PerSecond * float64(time.Second))
 }
 
@@ -382,8 +316,7 @@ func (p *pacedPublisher) take(frame, out []byte) ([]byte, error) {
 // pacedSubscriber notes how long messages took.
 type pacedSubscriber struct {
 	*paced
-	conn    net.Conn
-	buf     *bufio.Reader
+	session
 	took    *hdrhistogram.Histogram
 	counted atomic.Uint64
 }

@@ -12,21 +12,17 @@ import (
 func TestPaceCountsEachDelivery(t *testing.T) {
 	m := mosquitto(t)
 	for _, pace := range []Pace{
-		{Publishers: 1, Subscribers: 1, PerSecond: 2000},
-		{Publishers: 3, Subscribers: 4, PerSecond: 200, QoS: 1},
-		{Publishers: 2, Subscribers: 5, PerSecond: 300, QoS: 2, Shared: true},
+		{Shape: paperShape(1, 1, false), PerSecond: 2000},
+		{Shape: paperShape(3, 4, false), PerSecond: 200, QoS: 1},
+		{Shape: paperShape(2, 5, true), PerSecond: 300, QoS: 2},
 	} {
-		t.Run(fmt.Sprintf("%+v", pace), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d to %d, QoS %d", pace.Shape.Publishers, pace.Shape.Subscribers, pace.QoS), func(t *testing.T) {
 			pace.Payload, pace.Warmup, pace.Window = 64, 20*time.Millisecond, 200*time.Millisecond
 			l, err := MeasurePace(t.Context(), m.TLS, pace)
 			if err != nil {
 				t.Fatal(err)
 			}
-			fan := pace.Subscribers
-			if pace.Shared {
-				fan = 1
-			}
-			want := uint64(float64(pace.Publishers*fan) * pace.PerSecond * pace.Window.Seconds())
+			want := uint64(float64(pace.Shape.Publishers*pace.Shape.fan) * pace.PerSecond * pace.Window.Seconds())
 			if l.Expected != want || l.Delivered != want {
 				t.Errorf("expected %d, delivered %d, want %d", l.Expected, l.Delivered, want)
 			}
@@ -64,7 +60,7 @@ func TestPaceChargesForWaitingMessages(t *testing.T) {
 		}
 		return conn, err
 	}
-	l, err := MeasurePace(t.Context(), dial, Pace{Publishers: 1, Subscribers: 1, PerSecond: 500, Payload: 64, Window: time.Second})
+	l, err := MeasurePace(t.Context(), dial, Pace{Shape: paperShape(1, 1, false), PerSecond: 500, Payload: 64, Window: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +95,7 @@ func TestPacedGoesOnWhenABrokerFails(t *testing.T) {
 	if err := r.WriteTable(&table); err != nil || !strings.Contains(table.String(), "2 rounds failed: ") {
 		t.Errorf("%v\n%s", err, table.String())
 	}
-	if err := r.WriteCSV(&csv); err != nil || strings.Count(csv.String(), "\n") != 5 {
+	if err := (PacedReports{r}).WriteCSV(&csv); err != nil || strings.Count(csv.String(), "\n") != 5 {
 		t.Errorf("%v\n%s", err, csv.String())
 	}
 }
@@ -110,7 +106,7 @@ func TestPacedRatioIsOfEachRound(t *testing.T) {
 		{X: 1, Variant: WasmAttested, Latency: Latency{P99: 30}}, {X: 1, Variant: MosquittoTLS, Latency: Latency{P99: 10}},
 		{X: 1, Variant: WasmAttested, Latency: Latency{P99: 30}}, {X: 1, Variant: MosquittoTLS, Error: "gone"},
 	}}
-	if got, ok := r.ratio(1, WasmAttested, MosquittoTLS); !ok || got.Value != 1.75 {
+	if got, ok := r.ratio(1, WasmAttested, MosquittoTLS); !ok || got.Spread != (Spread{1.75, 0.5, 3}) {
 		t.Errorf("%+v %v", got, ok)
 	}
 	if _, ok := r.ratio(2, WasmAttested, MosquittoTLS); ok {

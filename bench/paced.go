@@ -22,11 +22,14 @@ type PacedPoint struct {
 	Pace Pace
 }
 
+// rateCase is the name of what RateCase makes.
+const rateCase = "rate"
+
 // RateCase is one publisher and one subscriber, at rising rates: the second case of the paper, and beyond.
 func RateCase(perSecond []float64, payload int, qos byte) PacedCase {
-	c := PacedCase{Name: "rate", Title: "One publisher, one subscriber", Axis: "messages per second"}
+	c := PacedCase{Name: rateCase, Title: "One publisher, one subscriber", Axis: "messages per second"}
 	for _, rate := range perSecond {
-		c.Paces = append(c.Paces, PacedPoint{rate, Pace{Publishers: 1, Subscribers: 1, PerSecond: rate, Payload: payload, QoS: qos}})
+		c.Paces = append(c.Paces, PacedPoint{rate, Pace{Shape: paperShape(1, 1, false), PerSecond: rate, Payload: payload, QoS: qos}})
 	}
 	return c
 }
@@ -37,7 +40,7 @@ func SubscribersCase(subscribers []int, payload int, qos byte) PacedCase {
 	c := PacedCase{Name: "subscribers", Title: "One publisher at 25 messages/s, subscribers of one shared subscription", Axis: "subscribers"}
 	for _, n := range subscribers {
 		c.Paces = append(c.Paces, PacedPoint{float64(n), Pace{
-			Publishers: 1, Subscribers: n, Shared: true, PerSecond: 25, Payload: payload, QoS: qos,
+			Shape: paperShape(1, n, true), PerSecond: 25, Payload: payload, QoS: qos,
 		}})
 	}
 	return c
@@ -48,9 +51,34 @@ func SubscribersCase(subscribers []int, payload int, qos byte) PacedCase {
 func PublishersCase(publishers []int, payload int, qos byte) PacedCase {
 	c := PacedCase{Name: "publishers", Title: "Publishers at 5 messages/s each, 25 subscribers of everything", Axis: "publishers"}
 	for _, n := range publishers {
-		c.Paces = append(c.Paces, PacedPoint{float64(n), Pace{Publishers: n, Subscribers: 25, PerSecond: 5, Payload: payload, QoS: qos}})
+		c.Paces = append(c.Paces, PacedPoint{float64(n), Pace{
+			Shape: paperShape(n, 25, false), PerSecond: 5, Payload: payload, QoS: qos,
+		}})
 	}
 	return c
+}
+
+// OpenLoopCase is one of Shapes at a fixed rate of messages in all, with payloads of rising size.
+func OpenLoopCase(shape Shape, perSecond float64, payloads []int, qos byte) PacedCase {
+	c := PacedCase{
+		Name: "open-loop-" + shape.Name, Axis: "bytes of payload",
+		Title: fmt.Sprintf("%s, %s messages/s (%s deliveries/s), QoS %d", shape.Name, number(perSecond), number(perSecond*float64(shape.fan)), qos),
+	}
+	for _, payload := range payloads {
+		c.Paces = append(c.Paces, PacedPoint{float64(payload), Pace{
+			Shape: shape, PerSecond: perSecond / float64(shape.Publishers), Payload: payload, QoS: qos,
+		}})
+	}
+	return c
+}
+
+// paperShape has publishers with a topic each, and subscribers that get everything or share one subscription.
+func paperShape(publishers, subscribers int, shared bool) Shape {
+	s := Shape{Name: "all", Publishers: publishers, Subscribers: subscribers, fan: subscribers, topic: numbered("bench/pace/"), filter: always("bench/pace/#")}
+	if shared {
+		s.fan, s.filter = 1, always("$share/bench/bench/pace/#")
+	}
+	return s
 }
 
 // The numbers of the paper's cases.
@@ -87,7 +115,7 @@ type PacedSample struct {
 func Paced(ctx context.Context, p PacedPlan) (PacedReport, error) {
 	report := PacedReport{
 		Case: p.Case.Name, Title: p.Case.Title, Axis: p.Case.Axis, Rounds: p.Rounds, Window: Seconds(p.Window),
-		Payload: p.Case.Paces[0].Pace.Payload, QoS: p.Case.Paces[0].Pace.QoS,
+		Payload: p.Case.payload(), QoS: p.Case.Paces[0].Pace.QoS,
 	}
 	for round := range p.Rounds {
 		for _, point := range p.Case.Paces {
@@ -106,6 +134,23 @@ func Paced(ctx context.Context, p PacedPlan) (PacedReport, error) {
 	}
 	report.summarize(p)
 	return report, nil
+}
+
+// payload is the one that all paces have; 0 if they differ in that.
+func (c PacedCase) payload() int {
+	size := c.Paces[0].Pace.Payload
+	if slices.ContainsFunc(c.Paces, func(p PacedPoint) bool { return p.Pace.Payload != size }) {
+		return 0
+	}
+	return size
+}
+
+// Load says in words what all messages of the report had in common.
+func (r PacedReport) Load() string {
+	if r.Payload == 0 {
+		return fmt.Sprintf("QoS %d", r.QoS)
+	}
+	return fmt.Sprintf("QoS %d, %d bytes", r.QoS, r.Payload)
 }
 
 // inTurn returns the variants in the order of a round.
@@ -135,7 +180,7 @@ type PacedReport struct {
 	Axis    string        `json:"axis"`
 	Rounds  int           `json:"rounds"`
 	Window  Seconds       `json:"window_seconds"`
-	Payload int           `json:"payload_bytes"`
+	Payload int           `json:"payload_bytes,omitempty"` // 0 if that is what differs
 	QoS     byte          `json:"qos"`
 	Rows    []PacedRow    `json:"results"`
 	Ratios  []PacedRatio  `json:"ratios"`
@@ -153,12 +198,12 @@ type PacedRow struct {
 	Error    string `json:"error,omitempty"`  // of the last of them
 }
 
-// PacedRatio compares the 99th percentiles of two variants: the median of the ratios of each round.
+// PacedRatio compares the 99th percentiles of two variants: the ratio of each round.
 type PacedRatio struct {
-	X     float64 `json:"x"`
-	Of    string  `json:"of"`
-	To    string  `json:"to"`
-	Value float64 `json:"value"`
+	X  float64 `json:"x"`
+	Of string  `json:"of"`
+	To string  `json:"to"`
+	Spread
 }
 
 func (r *PacedReport) summarize(p PacedPlan) {
@@ -166,8 +211,11 @@ func (r *PacedReport) summarize(p PacedPlan) {
 		for _, v := range p.Variants {
 			r.Rows = append(r.Rows, pacedRow(point.X, v.Name, r.samplesOf(point.X, v.Name)))
 		}
-		for _, pair := range [][2]string{{WasmAttested, NativeTLS}, {WasmAttested, MosquittoTLS}} {
-			if ratio, ok := r.ratio(point.X, pair[0], pair[1]); ok {
+		for _, v := range p.Variants {
+			if v.Name != NativeTLS && !isOther(v.Name) {
+				continue
+			}
+			if ratio, ok := r.ratio(point.X, WasmAttested, v.Name); ok {
 				r.Ratios = append(r.Ratios, ratio)
 			}
 		}
@@ -207,6 +255,9 @@ func pacedRow(x float64, variant string, samples []PacedSample) PacedRow {
 	row.P50, row.P90, row.P99 = of(func(s PacedSample) Micros { return s.P50 }), of(func(s PacedSample) Micros { return s.P90 }), of(p99)
 	row.P999, row.Max = of(func(s PacedSample) Micros { return s.P999 }), of(func(s PacedSample) Micros { return s.Max })
 	row.Late = of(func(s PacedSample) Micros { return s.Late })
+	for i := range CurvePercents {
+		row.Curve = append(row.Curve, of(func(s PacedSample) Micros { return s.Curve[i] }))
+	}
 	row.Rate = median(each(good, func(s PacedSample) float64 { return s.Rate }))
 	row.LeastP99, row.MostP99 = slices.Min(each(good, p99)), slices.Max(each(good, p99))
 	return row
@@ -220,17 +271,9 @@ func each[T, V any](list []T, value func(T) V) (values []V) {
 }
 
 func (r *PacedReport) ratio(x float64, of, to string) (PacedRatio, bool) {
-	a, b := r.samplesOf(x, of), r.samplesOf(x, to)
-	var quotients []float64
-	for i := range min(len(a), len(b)) {
-		if a[i].Error == "" && b[i].Error == "" && b[i].P99 > 0 {
-			quotients = append(quotients, float64(a[i].P99)/float64(b[i].P99))
-		}
-	}
-	if len(quotients) == 0 {
-		return PacedRatio{}, false
-	}
-	return PacedRatio{X: x, Of: of, To: to, Value: median(quotients)}, true
+	p99 := func(s PacedSample) (float64, bool) { return float64(s.P99), s.Error == "" }
+	spread, ok := quotients(r.samplesOf(x, of), r.samplesOf(x, to), p99)
+	return PacedRatio{X: x, Of: of, To: to, Spread: spread}, ok
 }
 
 // number writes a number as people do.

@@ -24,7 +24,7 @@ func (r PacedReport) WriteTable(w io.Writer) error {
 	}
 	fmt.Fprintln(t)
 	for _, ratio := range r.Ratios {
-		fmt.Fprintf(t, "%s\t%s / %s\tp99\t%.2f\t\t\t\t\t\t\t\t\n", number(ratio.X), ratio.Of, ratio.To, ratio.Value)
+		fmt.Fprintf(t, "%s\t%s / %s\tp99\t\t%.2f\t%.2f\t%.2f\t\t\t\t\t\n", number(ratio.X), ratio.Of, ratio.To, ratio.Value, ratio.Least, ratio.Most)
 	}
 	return t.Flush()
 }
@@ -42,25 +42,30 @@ func (r PacedRow) share() string {
 func (r PacedRow) remark() string {
 	switch {
 	case r.Failed > 0:
-		return fmt.Sprintf(" %d rounds failed: %s", r.Failed, r.Error)
+		return " " + failures(r.Failed, r.Error)
 	case !r.Kept():
 		return " does not keep pace"
 	}
 	return ""
 }
 
+// PacedReports are what came of several plans.
+type PacedReports []PacedReport
+
 // WriteCSV writes every sample.
-func (r PacedReport) WriteCSV(w io.Writer) error {
+func (all PacedReports) WriteCSV(w io.Writer) error {
 	c := csv.NewWriter(w)
 	c.Write([]string{
-		"case", "x", "variant", "round", "p50_us", "p90_us", "p99_us", "p999_us", "max_us", "late_p99_us", "expected", "delivered", "error",
+		"case", "qos", "x", "variant", "round", "p50_us", "p90_us", "p99_us", "p999_us", "max_us", "late_p99_us", "expected", "delivered", "error",
 	})
-	for _, s := range r.Samples {
-		line := []string{r.Case, strconv.FormatFloat(s.X, 'g', -1, 64), s.Variant, strconv.Itoa(s.Round)}
-		for _, m := range []Micros{s.P50, s.P90, s.P99, s.P999, s.Max, s.Late} {
-			line = append(line, strconv.FormatFloat(m.Number(), 'f', 1, 64))
+	for _, r := range all {
+		for _, s := range r.Samples {
+			line := []string{r.Case, strconv.Itoa(int(r.QoS)), strconv.FormatFloat(s.X, 'g', -1, 64), s.Variant, strconv.Itoa(s.Round)}
+			for _, m := range []Micros{s.P50, s.P90, s.P99, s.P999, s.Max, s.Late} {
+				line = append(line, strconv.FormatFloat(m.Number(), 'f', 1, 64))
+			}
+			c.Write(append(line, strconv.FormatUint(s.Expected, 10), strconv.FormatUint(s.Delivered, 10), s.Error))
 		}
-		c.Write(append(line, strconv.FormatUint(s.Expected, 10), strconv.FormatUint(s.Delivered, 10), s.Error))
 	}
 	c.Flush()
 	return c.Error()

@@ -14,6 +14,11 @@ const version = mqtt.V5
 
 // connectPacket is a CONNECT. With sessionExpiry, in seconds, an earlier session is taken up again, and kept.
 func connectPacket(clientID string, sessionExpiry uint32) []byte {
+	return connectPacketFor(clientID, sessionExpiry, keepAlive)
+}
+
+// connectPacketFor is connectPacket with a keep-alive of so many seconds.
+func connectPacketFor(clientID string, sessionExpiry uint32, keepAlive uint16) []byte {
 	c := mqtt.Connect{Version: version, KeepAlive: keepAlive, ClientID: []byte(clientID), CleanStart: sessionExpiry == 0}
 	c.Props.Has = c.Props.Has.With(mqtt.PropReceiveMaximum)
 	c.Props.ReceiveMaximum = ReceiveMaximum

@@ -6,7 +6,6 @@ import (
 	"html/template"
 	"io"
 	"slices"
-	"strconv"
 	"time"
 )
 
@@ -16,16 +15,32 @@ var pageText string
 // WritePage writes the evaluation as one page of HTML that needs nothing else: tables, plots, the machine and the command.
 func (e *Evaluation) WritePage(w io.Writer) error {
 	t, err := template.New("page").Funcs(template.FuncMap{
-		"thousands":    thousands,
-		"number":       number,
-		"micros":       micros,
-		"seconds":      func(s Seconds) string { return time.Duration(s).String() },
-		"milliseconds": func(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond)) },
-		"mebibytes":    func(b uint64) string { return thousands(float64(b>>20)) + " MiB" },
-		"bars":         func(r Report) template.HTML { return r.plot().SVG() },
-		"lines":        func(r PacedReport) template.HTML { return r.plot().SVG() },
-		"limit":        func(b Bar) string { return b.limit() },
-		"value":        func(b Bar) string { return strconv.FormatFloat(b.Value, 'g', 3, 64) + unit(b.Unit) },
+		"thousands":     thousands,
+		"number":        number,
+		"micros":        micros,
+		"seconds":       func(s Seconds) string { return time.Duration(s).String() },
+		"mebibytes":     func(b uint64) string { return thousands(float64(b>>20)) + " MiB" },
+		"bars":          func(r Report) template.HTML { return r.plot().SVG() },
+		"payloadPlots":  func() []titledPlot { return e.payloadPlots() },
+		"curvePlots":    func(r PacedReport) []titledPlot { return r.curvePlots() },
+		"draw":          func(p titledPlot) template.HTML { return p.SVG() },
+		"matchPlot":     func(r *MatchReport) template.HTML { return r.plot().SVG() },
+		"ns":            func(s Spread) string { return fmt.Sprintf("%.0f (%.0f to %.0f)", s.Value, s.Least, s.Most) },
+		"ratio":         func(s Spread) string { return s.String() },
+		"clock":         func(d time.Duration) string { return d.Round(10 * time.Microsecond).String() },
+		"lines":         func(r PacedReport) template.HTML { return r.plot().SVG() },
+		"ratePlot":      func(r *ConnectReport) template.HTML { return r.ratePlot().SVG() },
+		"roundTripPlot": func(r *ConnectReport) template.HTML { return r.roundTripPlot().SVG() },
+		"quotePlot":     func(r *ConnectReport) template.HTML { return r.quotePlot().SVG() },
+		"saturatedPlot": func(r *ConnectReport) template.HTML { return r.saturatedPlot().SVG() },
+		"memoryPlot":    func(r *ConnectionsReport) template.HTML { return r.memoryPlot().SVG() },
+		"processorPlot": func(r *ConnectionsReport) template.HTML { return r.processorPlot().SVG() },
+		"millis":        millis,
+		"ratioOrNone":   ratioOrNone,
+		"kib":           kib,
+		"duration":      func(m Micros) string { return time.Duration(m).String() },
+		"limit":         func(b Bar) string { return b.limit() },
+		"value":         func(b Bar) string { return b.value() },
 	}).Parse(pageText)
 	if err != nil {
 		return err
@@ -33,19 +48,9 @@ func (e *Evaluation) WritePage(w io.Writer) error {
 	return t.Execute(w, e)
 }
 
-func (b Bar) limit() string {
-	words := "at most "
-	if b.AtLeast {
-		words = "at least "
-	}
-	return words + strconv.FormatFloat(b.Limit, 'g', 4, 64) + unit(b.Unit)
-}
-
-func unit(u string) string {
-	if u == "" {
-		return ""
-	}
-	return " " + u
+// HasShapes reports whether more than one shape was measured, so that there is something to compare.
+func (r Report) HasShapes() bool {
+	return slices.ContainsFunc(r.Rows, func(row Row) bool { return row.Shape != r.Rows[0].Shape })
 }
 
 func (r Report) plot() barPlot {
@@ -74,10 +79,10 @@ func (r PacedReport) plot() linePlot {
 		}
 	}
 	for i, name := range names {
-		p50 := plotLine{name: name + ", median", color: i}
-		p99 := plotLine{name: name + ", p99", color: i, dashed: true}
+		p50 := plotLine{name: name + ", median", color: colorOf(name, i)}
+		p99 := plotLine{name: name + ", p99", color: colorOf(name, i), dashed: true}
 		for _, row := range r.Rows {
-			if row.Variant != name || row.Failed > 0 || !row.Kept() {
+			if row.Variant != name || row.Expected == 0 || !row.Kept() {
 				continue
 			}
 			p50.points = append(p50.points, plotPoint{x: row.X, y: row.P50.Number()})

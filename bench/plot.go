@@ -23,10 +23,22 @@ const (
 // plotColors can be told apart by most people who see colours less well.
 var plotColors = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999"}
 
+// variantColors are those of variants that are often measured, so that they look the same in all plots.
+var variantColors = []string{NativeTLS, "wasm-plain", WasmAttested, MosquittoTLS, "native-plain", "wasm-tls", "native-attested"}
+
+// colorOf is the number of the color of a variant; of what is none, otherwise.
+func colorOf(name string, otherwise int) int {
+	if i := slices.Index(variantColors, name); i >= 0 {
+		return i
+	}
+	return otherwise
+}
+
 // linePlot has lines over a logarithmic scale in both directions.
 type linePlot struct {
 	xLabel, yLabel string
 	lines          []plotLine
+	xTick          func(float64) string // how places on the horizontal axis are written; nil is axisNumber
 }
 
 type plotLine struct {
@@ -105,7 +117,11 @@ func (p linePlot) SVG() template.HTML {
 	}
 	s.logAxis(y)
 	slices.Sort(xs)
-	s.places(x, slices.Compact(xs))
+	tick := p.xTick
+	if tick == nil {
+		tick = axisNumber
+	}
+	s.places(x, slices.Compact(xs), tick)
 	s.labels(p.xLabel, p.yLabel)
 	for i, l := range p.lines {
 		s.drawLine(l, x, y)
@@ -127,13 +143,13 @@ func (s *svg) logAxis(y plotScale) {
 }
 
 // places marks the values that were measured; labels that would lie on others are left out.
-func (s *svg) places(x plotScale, values []float64) {
+func (s *svg) places(x plotScale, values []float64, tick func(float64) string) {
 	last := math.Inf(-1)
 	for _, v := range values {
 		at := x.at(v)
 		s.line(at, plotTop+plotInnerHeight, at, plotTop+plotInnerHeight+4, "axis")
-		if at-last >= 34 {
-			s.text(at, plotTop+plotInnerHeight+18, "middle", "tick", axisNumber(v))
+		if at-last >= 40 {
+			s.text(at, plotTop+plotInnerHeight+18, "middle", "tick", tick(v))
 			last = at
 		}
 	}
@@ -211,7 +227,7 @@ func (p barPlot) SVG() template.HTML {
 	}
 	s.labels("", p.yLabel)
 	for i, name := range p.names {
-		s.legend(i, name, i, false)
+		s.legend(i, name, colorOf(name, i), false)
 	}
 	return s.done()
 }
@@ -222,7 +238,7 @@ func (s *svg) drawGroup(g barGroup, names []string, left, width float64, y plotS
 	for i, v := range g.values {
 		at := left + width*(1-plotBarShare)/2 + float64(i)*bar
 		s.add(`<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"><title>%s, %s: %s</title></rect>`,
-			at, y.at(v.y), bar*0.9, y.at(0)-y.at(v.y), plotColors[i%len(plotColors)],
+			at, y.at(v.y), bar*0.9, y.at(0)-y.at(v.y), plotColors[colorOf(names[i], i)%len(plotColors)],
 			html.EscapeString(g.name), html.EscapeString(names[i]), axisNumber(v.y))
 		if v.high > 0 {
 			s.line(at+bar*0.45, y.at(v.low), at+bar*0.45, y.at(v.high), "axis")

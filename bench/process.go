@@ -26,10 +26,15 @@ type Process struct {
 // StartProcess starts a command. What it prints to standard output and error is written to also, which may be nil,
 // and its end is kept for error messages.
 func StartProcess(also io.Writer, name string, args ...string) (*Process, error) {
-	p := &Process{cmd: exec.Command(name, args...), log: &tail{also: also}, done: make(chan struct{})}
+	return StartCommand(also, exec.Command(name, args...))
+}
+
+// StartCommand is StartProcess for a command that has more to it than arguments.
+func StartCommand(also io.Writer, command *exec.Cmd) (*Process, error) {
+	p := &Process{cmd: command, log: &tail{also: also}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
+		return nil, fmt.Errorf("start %s: %w", command.Path, err)
 	}
 	go func() {
 		p.cmd.Wait() // how it ended is for Stop and Ended to say
@@ -127,8 +132,11 @@ func parseRSS(status string) (uint64, error) {
 }
 
 // ProcessorTime is how long processors have worked for the process so far, in the kernel and outside.
-func (p *Process) ProcessorTime() (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+func (p *Process) ProcessorTime() (time.Duration, error) { return processorTime(p.PID()) }
+
+// processorTimeOfStat is processorTime in steps of 10 ms, where there is nothing better.
+func processorTimeOfStat(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}

@@ -6,10 +6,26 @@ import (
 	"io"
 	"strconv"
 	"text/tabwriter"
+	"time"
 )
 
-// WriteTable writes the report for people.
-func (r Report) WriteTable(w io.Writer) error {
+// WriteTable writes the reports for people.
+func (all Reports) WriteTable(w io.Writer) error {
+	for _, r := range all {
+		fmt.Fprintf(w, "QoS %d, %d bytes, median of %d measurements of %v", r.QoS, r.Payload, r.Rounds, time.Duration(r.Window))
+		if r.QoS > 0 {
+			fmt.Fprintf(w, "; in flight: %d from each publisher, %d to each subscriber", windowOf(r.Payload), ReceiveMaximum)
+		}
+		fmt.Fprint(w, "\n\n")
+		if err := r.writeTable(w); err != nil {
+			return err
+		}
+		fmt.Fprintln(w)
+	}
+	return nil
+}
+
+func (r Report) writeTable(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "shape\tvariant\tdeliveries/s\tleast\tmost\tdropped\t\n")
 	last := ""
@@ -18,20 +34,33 @@ func (r Report) WriteTable(w io.Writer) error {
 			fmt.Fprintf(t, "\t\t\t\t\t\t\n")
 		}
 		last = row.Shape
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t\n",
-			row.Shape, row.Variant, thousands(row.Median), thousands(row.Least), thousands(row.Most), row.Dropped)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", row.Shape, row.Variant, thousands(row.Median), thousands(row.Least),
+			thousands(row.Most), row.Dropped, failures(row.Failed, row.Error))
 	}
 	if len(r.Ratios) > 0 {
 		fmt.Fprintf(t, "\t\t\t\t\t\t\n")
 	}
 	for _, ratio := range r.Ratios {
-		verdict := "reached"
-		if !ratio.Met() {
-			verdict = "NOT reached"
-		}
-		fmt.Fprintf(t, "%s\t%s / %s\t%.2f\tgoal %.2f\t%s\t\t\n", ratio.Shape, ratio.Of, ratio.To, ratio.Value, ratio.Goal, verdict)
+		fmt.Fprintf(t, "%s\t%s / %s\t%.2f\t%.2f\t%.2f\t%s\t\n", ratio.Shape, ratio.Of, ratio.To, ratio.Value, ratio.Least, ratio.Most, ratio.verdict())
 	}
 	return t.Flush()
+}
+
+// failures says why rounds have no result, if there are any.
+func failures(count int, last string) string {
+	if count == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d rounds failed: %s", count, last)
+}
+
+// verdict says of a ratio that has a limit whether it keeps it.
+func (r Ratio) verdict() string {
+	if r.Limit == 0 {
+		return ""
+	}
+	b := r.bar("")
+	return b.limit() + ": " + b.Verdict()
 }
 
 // thousands writes a rate with its groups of three digits apart.
@@ -44,14 +73,16 @@ func thousands(f float64) string {
 }
 
 // WriteCSV writes every sample, for plots.
-func (r Report) WriteCSV(w io.Writer) error {
+func (all Reports) WriteCSV(w io.Writer) error {
 	c := csv.NewWriter(w)
-	c.Write([]string{"shape", "variant", "deliveries_per_second", "sent", "expected", "delivered"})
-	for _, s := range r.Samples {
-		c.Write([]string{
-			s.Shape, s.Variant, strconv.FormatFloat(s.Rate, 'f', 1, 64),
-			strconv.FormatUint(s.Sent, 10), strconv.FormatUint(s.Expected, 10), strconv.FormatUint(s.Delivered, 10),
-		})
+	c.Write([]string{"qos", "payload_bytes", "shape", "variant", "round", "deliveries_per_second", "sent", "expected", "delivered", "error"})
+	for _, r := range all {
+		for _, s := range r.Samples {
+			c.Write([]string{
+				strconv.Itoa(int(s.QoS)), strconv.Itoa(s.Payload), s.Shape, s.Variant, strconv.Itoa(s.Round), strconv.FormatFloat(s.Rate, 'f', 1, 64),
+				strconv.FormatUint(s.Sent, 10), strconv.FormatUint(s.Expected, 10), strconv.FormatUint(s.Delivered, 10), s.Error,
+			})
+		}
 	}
 	c.Flush()
 	return c.Error()

@@ -15,6 +15,7 @@ type ScalePlan struct {
 	Clients       int // that subscribe
 	Subscriptions int // in all
 	Idle          int // connections that do nothing
+	Sessions      int // in all, for the longest step
 	Rounds        int // of the measurements of throughput
 	Window        time.Duration
 	Only          []string // of ScaleParts, those that are measured; none is all
@@ -25,7 +26,7 @@ type ScalePlan struct {
 }
 
 // ScaleParts are what Scale measures, in this order.
-var ScaleParts = []string{"subscriptions", "idle", "topics", "receivers"}
+var ScaleParts = []string{"subscriptions", "idle", "topics", "receivers", "steps"}
 
 // wants says whether a part is to be measured.
 func (p *ScalePlan) wants(part string) bool { return len(p.Only) == 0 || slices.Contains(p.Only, part) }
@@ -35,6 +36,7 @@ type ScaleBroker struct {
 	Plain, TLS, Attested Dialer
 	RSS                  func() (uint64, error)
 	ProcessorTime        func() (time.Duration, error)
+	LongestStep          func(context.Context) (LongestStep, error)
 	Stop                 func()
 }
 
@@ -43,6 +45,7 @@ const (
 	goalSubscriptionBytes = 400e6    // of the process with all subscriptions
 	goalIdleBytes         = 40 << 10 // of the process for each idle connection, TLS or attested
 	goalSpread            = 0.20     // how much more a delivery may cost with many topics or receivers
+	goalStep              = barStep
 )
 
 // ScaleReport is what came of it. Memory is what is resident of the broker's process, in bytes.
@@ -54,6 +57,7 @@ type ScaleReport struct {
 	SubscriptionBytes uint64       `json:"subscription_bytes"` // with all subscriptions, too
 	Idle              []IdleReport `json:"idle"`
 	Costs             []CostReport `json:"costs"`
+	Steps             *StepsReport `json:"steps,omitempty"`
 }
 
 // IdleReport is what connections cost that do nothing.
@@ -88,7 +92,7 @@ func Scale(ctx context.Context, p ScalePlan) (ScaleReport, error) {
 			return r, fmt.Errorf("subscriptions: %w", err)
 		}
 	}
-	for _, transport := range []string{"plain", "tls", "attested"} {
+	for _, transport := range []string{Plain, TLS, Attested} {
 		if !p.wants("idle") {
 			break
 		}
@@ -107,6 +111,13 @@ func Scale(ctx context.Context, p ScalePlan) (ScaleReport, error) {
 			return r, fmt.Errorf("cost of %s: %w", c.of, err)
 		}
 		r.Costs = append(r.Costs, cost)
+	}
+	if p.wants("steps") {
+		steps, err := p.steps(ctx)
+		if err != nil {
+			return r, fmt.Errorf("longest step: %w", err)
+		}
+		r.Steps = steps
 	}
 	return r, nil
 }
@@ -164,16 +175,12 @@ func (p *ScalePlan) idle(ctx context.Context, transport string) (IdleReport, err
 		return r, err
 	}
 	defer broker.Stop()
-	dial := map[string]Dialer{"plain": broker.Plain, "tls": broker.TLS, "attested": broker.Attested}[transport]
-	conns, err := openMany(ctx, dial, p.Idle)
+	conns, err := openMany(ctx, broker.dialer(transport), p.Idle)
 	defer closeMany(conns)
 	if err != nil {
 		return r, err
 	}
-	if err := pause(ctx, settleTime); err != nil {
-		return r, err
-	}
-	r.Bytes, err = broker.RSS()
+	r.Bytes, err = settledMemory(ctx, broker, settleTime)
 	p.say("%d idle connections (%s): %.1f KiB each", p.Idle, transport, r.Each()/1024)
 	return r, err
 }
@@ -189,18 +196,36 @@ type idleConn struct {
 
 // openMany opens connections, some at a time. It returns those that it has opened also with an error.
 func openMany(ctx context.Context, dial Dialer, count int) ([]idleConn, error) {
-	conns := make([]idleConn, count)
-	err := eachAtATime(count, func(i int) error {
-		ctx, cancel := context.WithTimeout(ctx, dialTime)
-		defer cancel()
-		conn, err := dial(ctx)
-		if err != nil {
-			return err
-		}
-		conns[i] = idleConn{conn, bufio.NewReaderSize(conn, 512)}
-		return exchange(conn, conns[i].buf, connectPacket(fmt.Sprint("scale-", i), 0))
+	return openMore(ctx, dial, nil, count)
+}
+
+// openMore adds connections, so that there are count of them.
+func openMore(ctx context.Context, dial Dialer, conns []idleConn, count int) ([]idleConn, error) {
+	have := len(conns)
+	conns = append(conns, make([]idleConn, max(count-have, 0))...)
+	err := eachAtATime(len(conns)-have, func(i int) (err error) {
+		conns[have+i], err = openLean(ctx, dial, connectPacketFor(fmt.Sprint("scale-", have+i), 0, patientKeepAlive))
+		return err
 	})
 	return conns, err
+}
+
+// patientKeepAlive is for connections that say nothing while others are opened, in seconds.
+const patientKeepAlive = 3600
+
+// openLean connects as open does, with little memory at the client.
+func openLean(ctx context.Context, dial Dialer, connect []byte) (c idleConn, err error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	if c.Conn, err = dial(ctx); err != nil {
+		return idleConn{}, err
+	}
+	c.buf = bufio.NewReaderSize(c.Conn, 512)
+	if err := exchange(c.Conn, c.buf, connect); err != nil {
+		c.Close()
+		return idleConn{}, err
+	}
+	return c, nil
 }
 
 func closeMany(conns []idleConn) {
@@ -311,6 +336,9 @@ func (r ScaleReport) Failures() (missed []string) {
 		if c.Dearer() > goalSpread {
 			miss("a delivery costs %.0f %% more with %d %s than with %d", 100*c.Dearer(), c.Many, c.Of, c.Few)
 		}
+	}
+	if r.Steps != nil && r.Steps.Longest().Used > goalStep {
+		miss("the longest step used %v of processor time, more than %v", r.Steps.Longest().Used, goalStep)
 	}
 	return missed
 }

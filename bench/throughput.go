@@ -20,48 +20,87 @@ const (
 	MosquittoTLS = "mosquitto-tls"
 )
 
-// Plan is a series of measurements.
+// Plan is a series of measurements: each shape at each QoS and with each payload, of each variant.
 type Plan struct {
-	Shapes   []Shape
-	Variants []Variant
-	Rounds   int
-	Load     Load // but for its shape
+	Shapes         []Shape
+	QoS            []byte
+	Payloads       []int // bytes of each message
+	Variants       []Variant
+	Rounds         int
+	Warmup, Window time.Duration // of each measurement
 	// Progress is told of each measurement, nil for nobody.
-	Progress func(round int, s Sample)
+	Progress func(Sample)
 }
 
 // Sample is one measurement.
 type Sample struct {
 	Shape   string `json:"shape"`
 	Variant string `json:"variant"`
+	QoS     byte   `json:"qos"`
+	Payload int    `json:"payload_bytes"`
+	Round   int    `json:"round"` // from 1
 	Result
+	// Error says why there is no result: the broker lost a connection, say.
+	Error string `json:"error,omitempty"`
 }
 
-// Throughput takes the measurements of a plan. Variants are measured in turn, round after round, so that what
-// slows the machine down for a while does so to all of them.
-func Throughput(ctx context.Context, p Plan) (Report, error) {
+// String is for progress.
+func (s Sample) String() string {
+	what := fmt.Sprintf("round %d  QoS %d  %5d bytes  %-8s %-16s ", s.Round, s.QoS, s.Payload, s.Shape, s.Variant)
+	if s.Error != "" {
+		return what + s.Error
+	}
+	return what + fmt.Sprintf("%12s deliveries/s", thousands(s.Rate))
+}
+
+// Throughput takes the measurements of a plan. Variants are measured in turn, round after round, so that what slows the
+// machine down for a while does so to all of them; every second round has them in the opposite order. That a broker does not
+// bear a load is a result, too.
+func Throughput(ctx context.Context, p Plan) (Reports, error) {
 	var all []Sample
 	for round := range p.Rounds {
-		for _, shape := range p.Shapes {
-			for _, v := range p.Variants {
-				load := p.Load
-				load.Shape = shape
-				result, err := Measure(ctx, v.Dial, load)
-				if err != nil {
-					return Report{}, fmt.Errorf("%s, %s: %w", v.Name, shape.Name, err)
+		for _, s := range p.samples() {
+			for _, v := range inTurn(p.Variants, round) {
+				s.Variant, s.Round = v.Name, round+1
+				s = p.measure(ctx, v, s)
+				if ctx.Err() != nil {
+					return nil, context.Cause(ctx)
 				}
-				s := Sample{shape.Name, v.Name, result}
 				all = append(all, s)
 				if p.Progress != nil {
-					p.Progress(round+1, s)
+					p.Progress(s)
 				}
 			}
 		}
 	}
-	return summarize(p, all), nil
+	return p.reports(all), nil
 }
 
-// Report is what came of a plan.
+// samples are what is measured in a round of one variant.
+func (p *Plan) samples() (all []Sample) {
+	for _, qos := range p.QoS {
+		for _, payload := range p.Payloads {
+			for _, shape := range p.Shapes {
+				all = append(all, Sample{Shape: shape.Name, QoS: qos, Payload: payload})
+			}
+		}
+	}
+	return all
+}
+
+func (p *Plan) measure(ctx context.Context, v Variant, s Sample) Sample {
+	shape := p.Shapes[slices.IndexFunc(p.Shapes, func(shape Shape) bool { return shape.Name == s.Shape })]
+	result, err := Measure(ctx, v.Dial, Load{Shape: shape, QoS: s.QoS, Payload: s.Payload, Warmup: p.Warmup, Window: p.Window})
+	if s.Result = result; err != nil {
+		s.Error = err.Error()
+	}
+	return s
+}
+
+// Reports are what came of a plan: one for each QoS and payload.
+type Reports []Report
+
+// Report is what came of a plan at one QoS, with one payload.
 type Report struct {
 	QoS     byte     `json:"qos"`
 	Payload int      `json:"payload_bytes"`
@@ -79,21 +118,21 @@ type Row struct {
 	Median  float64 `json:"median_deliveries_per_second"`
 	Least   float64 `json:"least"`
 	Most    float64 `json:"most"`
-	Dropped uint64  `json:"dropped"` // deliveries, in all rounds together
+	Dropped uint64  `json:"dropped"`          // deliveries, in all rounds together
+	Failed  int     `json:"failed,omitempty"` // rounds without a result
+	Error   string  `json:"error,omitempty"`  // of the last of them
 }
 
-// Ratio compares two variants: the median of the ratios of each round, whose two measurements were taken within
-// seconds of each other.
+// Ratio compares the deliveries of two variants: the ratio of each round, whose two measurements were taken within seconds of
+// each other.
 type Ratio struct {
-	Shape string  `json:"shape"`
-	Of    string  `json:"of"`
-	To    string  `json:"to"`
-	Value float64 `json:"value"`
-	Goal  float64 `json:"goal"`
+	Shape string `json:"shape"`
+	Of    string `json:"of"`
+	To    string `json:"to"`
+	Spread
+	Limit   float64 `json:"limit,omitempty"` // what is aimed at; 0 if nothing is
+	AtLeast bool    `json:"at_least,omitempty"`
 }
-
-// Met reports whether the ratio is what was aimed at.
-func (r Ratio) Met() bool { return r.Value >= r.Goal }
 
 // Seconds is a time that is written as a number of seconds.
 type Seconds time.Duration
@@ -103,72 +142,79 @@ func (s Seconds) MarshalJSON() ([]byte, error) {
 	return fmt.Appendf(nil, "%g", time.Duration(s).Seconds()), nil
 }
 
-// goals are what VouchMQ aims at: a TEE-ready broker in WebAssembly that loses at most a quarter of what the same
-// broker does natively over ordinary TLS, and that leaves the reference broker far behind.
-var goals = []Ratio{
-	{Of: WasmAttested, To: NativeTLS, Goal: 0.75},
-	{Of: WasmAttested, To: MosquittoTLS, Goal: 5},
+func (p *Plan) reports(all []Sample) (reports Reports) {
+	for _, qos := range p.QoS {
+		for _, payload := range p.Payloads {
+			r := Report{QoS: qos, Payload: payload, Window: Seconds(p.Window), Rounds: p.Rounds}
+			for _, s := range all {
+				if s.QoS == qos && s.Payload == payload {
+					r.Samples = append(r.Samples, s)
+				}
+			}
+			r.summarize(p)
+			reports = append(reports, r)
+		}
+	}
+	return reports
 }
 
-func summarize(p Plan, all []Sample) Report {
-	r := Report{QoS: p.Load.QoS, Payload: p.Load.Payload, Window: Seconds(p.Load.Window), Rounds: p.Rounds, Samples: all}
+func (r *Report) summarize(p *Plan) {
 	for _, shape := range p.Shapes {
 		for _, v := range p.Variants {
-			r.Rows = append(r.Rows, row(shape.Name, v.Name, all))
+			r.Rows = append(r.Rows, row(shape.Name, v.Name, r.samplesOf(shape.Name, v.Name)))
 		}
-		for _, goal := range goals {
-			if ratio, ok := ratio(shape.Name, goal, all); ok {
-				r.Ratios = append(r.Ratios, ratio)
+		for _, pair := range r.pairs(p.Variants) {
+			pair.Shape = shape.Name
+			if r.fill(&pair) {
+				r.Ratios = append(r.Ratios, pair)
 			}
 		}
 	}
-	return r
 }
 
-func row(shape, variant string, all []Sample) Row {
-	r := Row{Shape: shape, Variant: variant}
-	for _, s := range all {
-		if s.Shape == shape && s.Variant == variant {
-			r.Dropped += s.Dropped()
+// pairs are the variants that are compared: the broker in WebAssembly and attested with its native self, and with others.
+func (r *Report) pairs(variants []Variant) []Ratio {
+	pairs := []Ratio{{Of: NativeTLS, To: WasmAttested}}
+	for _, v := range variants {
+		if isOther(v.Name) {
+			pairs = append(pairs, Ratio{Of: WasmAttested, To: v.Name})
 		}
 	}
-	rates := ratesOf(shape, variant, all)
+	return pairs
+}
+
+// fill computes a ratio from the rounds that both have. It returns false if there are none.
+func (r *Report) fill(ratio *Ratio) (ok bool) {
+	rate := func(s Sample) (float64, bool) { return s.Rate, s.Error == "" }
+	ratio.Spread, ok = quotients(r.samplesOf(ratio.Shape, ratio.Of), r.samplesOf(ratio.Shape, ratio.To), rate)
+	ratio.Limit, ratio.AtLeast = throughputLimit(r.QoS, r.Payload, *ratio)
+	return ok
+}
+
+// samplesOf returns what was measured, by round; those without a result are among them.
+func (r *Report) samplesOf(shape, variant string) (all []Sample) {
+	for _, s := range r.Samples {
+		if s.Shape == shape && s.Variant == variant {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func row(shape, variant string, samples []Sample) Row {
+	r := Row{Shape: shape, Variant: variant}
+	var rates []float64
+	for _, s := range samples {
+		if s.Error != "" {
+			r.Failed++
+			r.Error = s.Error
+			continue
+		}
+		r.Dropped += s.Dropped()
+		rates = append(rates, s.Rate)
+	}
 	if len(rates) > 0 {
 		r.Median, r.Least, r.Most = median(rates), slices.Min(rates), slices.Max(rates)
 	}
 	return r
-}
-
-func ratesOf(shape, variant string, all []Sample) (rates []float64) {
-	for _, s := range all {
-		if s.Shape == shape && s.Variant == variant {
-			rates = append(rates, s.Rate)
-		}
-	}
-	return rates
-}
-
-func ratio(shape string, goal Ratio, all []Sample) (Ratio, bool) {
-	of, to := ratesOf(shape, goal.Of, all), ratesOf(shape, goal.To, all)
-	var quotients []float64
-	for i := range min(len(of), len(to)) {
-		if to[i] > 0 {
-			quotients = append(quotients, of[i]/to[i])
-		}
-	}
-	if len(quotients) == 0 {
-		return Ratio{}, false
-	}
-	goal.Shape, goal.Value = shape, median(quotients)
-	return goal, true
-}
-
-// median of at least one value. It sorts a copy.
-func median[T float64 | time.Duration](values []T) T {
-	v := slices.Sorted(slices.Values(values))
-	middle := len(v) / 2
-	if len(v)%2 == 1 {
-		return v[middle]
-	}
-	return (v[middle-1] + v[middle]) / 2
 }

@@ -142,7 +142,7 @@ func TestPublishersHeedReceiveMaximum(t *testing.T) {
 	}
 	t.Run("paced", func(t *testing.T) {
 		s := startStingy(t, takes, false)
-		_, err := MeasurePace(t.Context(), DialTCP(s.addr), Pace{Publishers: 1, Subscribers: 1, PerSecond: 1000, QoS: 1, Payload: 8, Window: 100 * time.Millisecond})
+		_, err := MeasurePace(t.Context(), DialTCP(s.addr), Pace{Shape: shape, PerSecond: 1000, QoS: 1, Payload: 8, Window: 100 * time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}

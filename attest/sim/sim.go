@@ -17,6 +17,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"time"
 
@@ -105,6 +106,13 @@ type Attester struct {
 	key         *Key
 	measurement attest.Digest
 	faults      Faults
+	device      *device // nil: quotes take no time
+}
+
+// device is hardware that takes its time, and does one thing after the other.
+type device struct {
+	quoteTime time.Duration
+	turn      chan struct{} // holds a token while a quote is made
 }
 
 // NewAttester returns an attester that signs with key and claims to have measured measurement.
@@ -116,6 +124,17 @@ func NewAttester(key *Key, measurement attest.Digest) *Attester {
 func (a *Attester) WithFaults(f Faults) *Attester {
 	b := *a
 	b.faults = f
+	return &b
+}
+
+// WithQuoteTime returns a copy of a whose quotes take so long, and are made one at a time: as a device of its own would do, for
+// measurements. A time of 0 is no device.
+func (a *Attester) WithQuoteTime(d time.Duration) *Attester {
+	b := *a
+	b.device = nil
+	if d > 0 {
+		b.device = &device{quoteTime: d, turn: make(chan struct{}, 1)}
+	}
 	return &b
 }
 
@@ -136,7 +155,7 @@ type bodyWire struct {
 
 // Attest signs the report data.
 func (a *Attester) Attest(ctx context.Context, data attest.ReportData) (attest.Quote, error) {
-	if err := a.wait(ctx); err != nil {
+	if err := errors.Join(wait(ctx, a.faults.Delay), a.device.work(ctx)); err != nil {
 		return attest.Quote{}, err
 	}
 	body, err := dcbor.Encode(a.body(data))
@@ -157,11 +176,25 @@ func (a *Attester) Attest(ctx context.Context, data attest.ReportData) (attest.Q
 	return q, nil
 }
 
-func (a *Attester) wait(ctx context.Context) error {
-	if a.faults.Delay == 0 {
+// work waits for the device's turn, and for as long as it takes.
+func (d *device) work(ctx context.Context) error {
+	if d == nil {
+		return nil
+	}
+	select {
+	case d.turn <- struct{}{}:
+	case <-ctx.Done():
 		return ctx.Err()
 	}
-	t := time.NewTimer(a.faults.Delay)
+	defer func() { <-d.turn }()
+	return wait(ctx, d.quoteTime)
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	if d == 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:

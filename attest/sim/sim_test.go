@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -108,6 +109,33 @@ func TestDelayHonoursContext(t *testing.T) {
 	defer cancel()
 	_, err := sim.NewAttester(newKey(t), attest.Digest{}).WithFaults(sim.Faults{Delay: time.Hour}).Attest(ctx, attest.ReportData{})
 	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+// A device makes one quote after the other: three at the same time take three times as long as one.
+func TestQuoteTimeIsOfOneDevice(t *testing.T) {
+	const each, n = 20 * time.Millisecond, 3
+	a := sim.NewAttester(newKey(t), attest.Digest{}).WithQuoteTime(each)
+	begun := time.Now()
+	var all sync.WaitGroup
+	for range n {
+		all.Go(func() {
+			if _, err := a.Attest(t.Context(), attest.ReportData{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if took := time.Since(begun); took < n*each {
+		t.Errorf("%d quotes took %v", n, took)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := a.Attest(ctx, attest.ReportData{}); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if _, err := a.WithQuoteTime(time.Hour).WithQuoteTime(0).Attest(t.Context(), attest.ReportData{}); err != nil {
 		t.Error(err)
 	}
 }

@@ -7,11 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/vouchmq/vouchmq/bench"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/local"
@@ -28,7 +27,7 @@ and ended afterwards; the load generator is this process.`,
 	}
 	helpWithoutShorthand(c)
 	c.AddCommand(newBenchThroughput(), newBenchSoak(), newBenchConnect(), newBenchHandshakes(), newBenchVerify(), newBenchRate(), newBenchSubscribers(),
-		newBenchPublishers(), newBenchScale(), newBenchEvaluation())
+		newBenchPublishers(), newBenchScale(), newBenchConnections(), newBenchSubscriptions(), newBenchEvaluation())
 	return c
 }
 
@@ -38,115 +37,20 @@ var variantNames = []string{
 	"wasm-plain", "wasm-tls", bench.WasmAttested, bench.MosquittoTLS,
 }
 
-type throughputFlags struct {
-	rounds            int
-	duration, warmup  time.Duration
-	shapes, variants  []string
-	peers             []string
-	peerCA            string
-	payload           int
-	qos               uint8
-	jsonFile, csvFile string
+// outputs are files for the results of a measurement.
+type outputs struct{ jsonFile, csvFile string }
+
+func (o *outputs) add(fs *pflag.FlagSet) {
+	fs.StringVar(&o.jsonFile, "json", "", "also write all results to this file, - for standard output")
+	fs.StringVar(&o.csvFile, "csv", "", "also write all measurements to this file, - for standard output")
 }
 
-func newBenchThroughput() *cobra.Command {
-	var f throughputFlags
-	c := &cobra.Command{
-		Use:   "throughput",
-		Short: "Deliveries a second, of every engine and transport, and of Mosquitto",
-		Long: `Measure how many messages a second brokers deliver: VouchMQ with its core native and in WebAssembly, over plain TCP,
-TLS and attested TLS, and Mosquitto over TLS if it is installed. The variants are measured in turn, round after
-round; the table has the medians.
-
-Shapes: p2p (10 publishers, each to one of 10 subscribers), fan-in (20 to 1), fan-out (1 to 50). At QoS 1 and 2 each
-publisher keeps 1024 messages in flight, or fewer if the broker says so, and each subscriber allows 4096.`,
-		Example: `  vouchmq bench throughput
-  vouchmq bench throughput --shape p2p --variant wasm-attested --variant native-tls --rounds 5 --duration 10s
-  vouchmq bench throughput --json results.json`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
-	}
-	helpWithoutShorthand(c)
-	fs := c.Flags()
-	fs.IntVar(&f.rounds, "rounds", 3, "measure each variant so many times")
-	fs.DurationVar(&f.duration, "duration", 3*time.Second, "of one measurement")
-	fs.DurationVar(&f.warmup, "warmup", time.Second, "before each measurement")
-	fs.StringSliceVar(&f.shapes, "shape", nil, "p2p, fan-in or fan-out (default: all)")
-	addVariantFlags(fs, &f.variants, &f.peers, &f.peerCA)
-	fs.IntVar(&f.payload, "payload", 64, "bytes of each message")
-	fs.Uint8Var(&f.qos, "qos", 0, "quality of service: 0, 1 or 2")
-	fs.StringVar(&f.jsonFile, "json", "", "also write all results to this file, - for standard output")
-	fs.StringVar(&f.csvFile, "csv", "", "also write all measurements to this file, - for standard output")
-	return c
-}
-
-func (f *throughputFlags) check() error {
-	if f.rounds < 1 || f.duration <= 0 || f.warmup < 0 {
-		return errors.New("--rounds and --duration are more than 0")
-	}
-	if f.payload < 8 || f.payload > 1<<20 {
-		return errors.New("--payload is from 8 to 1,048,576 bytes")
-	}
-	if f.qos > 2 {
-		return fmt.Errorf("--qos %d: QoS is 0, 1 or 2", f.qos)
-	}
-	return checkVariants(f.variants)
-}
-
-func (f *throughputFlags) run(c *cobra.Command) error {
-	if err := f.check(); err != nil {
-		return err
-	}
-	shapes, err := shapesNamed(f.shapes)
-	if err != nil {
-		return err
-	}
-	return withBrokers(func(dir string) error {
-		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
-		defer b.stop()
-		variants, err := b.withPeers(f.variants, variantNames, f.peers, f.peerCA)
-		if err != nil {
-			return err
-		}
-		plan := bench.Plan{
-			Shapes: shapes, Variants: variants, Rounds: f.rounds,
-			Load: bench.Load{QoS: f.qos, Payload: f.payload, Warmup: f.warmup, Window: f.duration},
-			Progress: func(round int, s bench.Sample) {
-				fmt.Fprintf(c.ErrOrStderr(), "round %d  %-8s %-16s %10.0f deliveries/s\n", round, s.Shape, s.Variant, s.Rate)
-			},
-		}
-		report, err := bench.Throughput(c.Context(), plan)
-		if err != nil {
-			return err
-		}
-		return f.write(c.OutOrStdout(), report)
-	})
-}
-
-func shapesNamed(names []string) (shapes []bench.Shape, err error) {
-	if len(names) == 0 {
-		return bench.Shapes, nil
-	}
-	for _, name := range names {
-		i := slices.IndexFunc(bench.Shapes, func(s bench.Shape) bool { return s.Name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("unknown shape %q: there are p2p, fan-in and fan-out", name)
-		}
-		shapes = append(shapes, bench.Shapes[i])
-	}
-	return shapes, nil
-}
-
-func (f *throughputFlags) write(out io.Writer, r bench.Report) error {
-	fmt.Fprintf(out, "QoS %d, %d bytes, median of %d measurements of %v", r.QoS, r.Payload, r.Rounds, time.Duration(r.Window))
-	if r.QoS > 0 {
-		fmt.Fprintf(out, "; in flight: up to %d from each publisher, up to %d to each subscriber", bench.Window, bench.ReceiveMaximum)
-	}
-	fmt.Fprint(out, "\n\n")
+// write writes results as a table, and to the files that were asked for.
+func (o *outputs) write(out io.Writer, table func(io.Writer) error, data any, list func(io.Writer) error) error {
 	return errors.Join(
-		r.WriteTable(out),
-		writeTo(f.jsonFile, out, func(w io.Writer) error { return printJSON(w, r) }),
-		writeTo(f.csvFile, out, r.WriteCSV),
+		table(out),
+		writeTo(o.jsonFile, out, func(w io.Writer) error { return printJSON(w, data) }),
+		writeTo(o.csvFile, out, list),
 	)
 }
 
@@ -180,8 +84,9 @@ type benchBrokers struct {
 	ctx     context.Context
 	dir     string
 	log     io.Writer
-	vouchmq map[string]*local.Broker // by engine
+	vouchmq map[string]*local.Broker // by engine, and what else they differ in
 	other   *bench.Mosquitto
+	tpm     *local.TPM
 }
 
 func (b *benchBrokers) stop() {
@@ -192,6 +97,9 @@ func (b *benchBrokers) stop() {
 	}
 	if b.other != nil {
 		b.other.Stop() // it has done its work, however it ends
+	}
+	if b.tpm != nil {
+		b.tpm.Stop() // the same
 	}
 }
 
@@ -253,20 +161,27 @@ func (b *benchBrokers) mosquitto() (bench.Dialer, error) {
 
 // broker starts VouchMQ with an engine, or returns the one that runs already.
 func (b *benchBrokers) broker(engine string) (*local.Broker, error) {
-	if broker := b.vouchmq[engine]; broker != nil {
+	return b.started(engine, func(self, dir string) (*local.Broker, error) {
+		return local.Start(b.ctx, self, dir, nil, "--engine", engine)
+	})
+}
+
+// started returns the broker of that name. If there is none it is started, as this program and with its state in a folder.
+func (b *benchBrokers) started(name string, start func(self, dir string) (*local.Broker, error)) (*local.Broker, error) {
+	if broker := b.vouchmq[name]; broker != nil {
 		return broker, nil
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	broker, err := local.Start(b.ctx, self, filepath.Join(b.dir, engine), nil, "--engine", engine)
+	broker, err := start(self, filepath.Join(b.dir, name))
 	if err != nil {
 		return nil, err
 	}
 	if b.vouchmq == nil {
 		b.vouchmq = map[string]*local.Broker{}
 	}
-	b.vouchmq[engine] = broker
+	b.vouchmq[name] = broker
 	return broker, nil
 }

@@ -1,80 +1,276 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/vouchmq/vouchmq/bench"
+	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/local"
 )
 
+// connectBenchFlags are those of `vouchmq bench connect`.
+type connectBenchFlags struct {
+	only, variants, tees []string
+	rates                []float64
+	at                   float64
+	roundTrips, quotes   []time.Duration
+	rounds, clients      int
+	duration, warmup     time.Duration
+	atMost               time.Duration
+	jsonFile, csvFile    string
+}
+
 func newBenchConnect() *cobra.Command {
-	var count int
-	var roundTrip, within time.Duration
-	var asJSON bool
+	var f connectBenchFlags
 	c := &cobra.Command{
 		Use:   "connect",
-		Short: "Time to CONNACK over a slow network, attested and with ordinary TLS",
-		Long: `Connect by turns over attested and over ordinary TLS, through a proxy that delays everything, and measure how long
-it takes until CONNACK has come. The evidence travels in the server's first flight, so that attestation should cost
-no round trip.
+		Short: "Latency and rate of new connections: plain, TLS, attested, mutually attested",
+		Long: `Measure how long clients that connect wait until CONNACK has come, and how many a second can connect. Clients come at times that are
+fixed before (open loop), and wait from these times on; opening the connection, TLS and evidence are in it. They come over plain TCP, over
+ordinary TLS, over attested TLS, and over attested TLS for which they give evidence, too. Settings are measured in turn, round after
+round; the table has medians, and what is compared are measurements of the same round.
 
-Exit status: 1 if the median with attestation is later than --within allows.`,
+Not all combinations are measured, but four parts, of which --only takes some:
+
+  rate        every variant, at each --rate
+  round-trip  every variant, with each --round-trip that a proxy adds, at --at connections a second
+  quote       attested and mutual, at each --rate, with TEEs that are slow: the simulated one with each --quote, and a TPM in software if swtpm is
+              installed
+  saturated   every variant and TEE: as many connections as --clients can make, one after the other
+
+Other parts than round-trip have the first round trip, and other parts than quote and saturated the first quote time.
+
+Exit status: 1 if no client gets in with a setting, or if attestation makes CONNACK later than --at-most allows, with the longest
+--round-trip and no quote time; the evidence travels in the first flight of the server, so that attestation should cost no round trip.`,
 		Example: `  vouchmq bench connect
-  vouchmq bench connect --round-trip 200ms --count 50`,
+  vouchmq bench connect --only round-trip --round-trip 200ms --at 20 --rounds 9
+  vouchmq bench connect --only rate --rate 10,100,1000 --variant tls,attested --csv -`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return connectTimes(c, count, roundTrip, within, asJSON) },
+		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
 	helpWithoutShorthand(c)
-	c.Flags().IntVar(&count, "count", 15, "connections of each kind")
-	c.Flags().DurationVar(&roundTrip, "round-trip", 80*time.Millisecond, "that the proxy adds")
-	c.Flags().DurationVar(&within, "within", 10*time.Millisecond, "fail if attestation makes CONNACK later than that")
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	f.define(c.Flags())
 	return c
 }
 
-func connectTimes(c *cobra.Command, count int, roundTrip, within time.Duration, asJSON bool) error {
-	if count < 1 || roundTrip < 0 {
-		return fmt.Errorf("--count is at least 1 and --round-trip not negative")
+func (f *connectBenchFlags) define(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&f.only, "only", bench.ConnectParts, "parts to measure")
+	fs.StringSliceVar(&f.variants, "variant", bench.ConnectWays, "how to connect")
+	fs.StringSliceVar(&f.tees, "tee", nil, "what the broker attests with: sim, tpm (default: sim, and tpm if it can be had)")
+	fs.Float64SliceVar(&f.rates, "rate", bench.PaperConnectRates, "new connections a second; the paper's are from 1 to 50")
+	fs.Float64Var(&f.at, "at", 10, "new connections a second where round trips are compared")
+	fs.DurationSliceVar(&f.roundTrips, "round-trip", evaluatedRoundTrips, "that a proxy adds")
+	fs.DurationSliceVar(&f.quotes, "quote", evaluatedQuotes, "time that the simulated TEE takes for a quote, one at a time")
+	fs.IntVar(&f.rounds, "rounds", 3, "measure each so many times")
+	fs.IntVar(&f.clients, "clients", 16, "that connect at the same time, where it is saturated")
+	fs.DurationVar(&f.duration, "duration", time.Second, "of one measurement, which has three connections at least; the paper's are 10s")
+	fs.DurationVar(&f.warmup, "warmup", 300*time.Millisecond, "before each saturated measurement")
+	fs.DurationVar(&f.atMost, "at-most", bench.MostLater, "fail if attestation makes CONNACK later than that")
+	fs.StringVar(&f.jsonFile, "json", "", "also write all results to this file, - for standard output")
+	fs.StringVar(&f.csvFile, "csv", "", "also write all measurements to this file, - for standard output")
+}
+
+var (
+	evaluatedRoundTrips = []time.Duration{0, 20 * time.Millisecond, 80 * time.Millisecond}
+	evaluatedQuotes     = []time.Duration{0, 5 * time.Millisecond, 50 * time.Millisecond}
+)
+
+func (f *connectBenchFlags) check() error {
+	negative := func(d time.Duration) bool { return d < 0 }
+	switch {
+	case f.rounds < 1 || f.clients < 1 || f.duration <= 0 || f.warmup < 0:
+		return errors.New("--rounds, --clients and --duration are more than 0")
+	case len(f.rates) == 0 || slices.Min(append(f.rates, f.at)) <= 0 || slices.Max(append(f.rates, f.at)) > 10_000:
+		return errors.New("--rate and --at are more than 0, and 10,000 at most")
+	case len(f.roundTrips) == 0 || slices.ContainsFunc(f.roundTrips, negative):
+		return errors.New("--round-trip is not negative")
+	case len(f.quotes) == 0 || slices.ContainsFunc(f.quotes, negative) || slices.Max(f.quotes) > time.Second:
+		return errors.New("--quote is not negative, and 1s at most")
+	}
+	return errors.Join(
+		allOf("--only", f.only, bench.ConnectParts), allOf("--variant", f.variants, bench.ConnectWays), allOf("--tee", f.tees, []string{"sim", "tpm"}),
+	)
+}
+
+// allOf refuses words that are not among those there are.
+func allOf(flag string, words, there []string) error {
+	for _, w := range words {
+		if !slices.Contains(there, w) {
+			return fmt.Errorf("%s %s: there are %s", flag, w, strings.Join(there, ", "))
+		}
+	}
+	return nil
+}
+
+func (f *connectBenchFlags) run(c *cobra.Command) error {
+	if err := f.check(); err != nil {
+		return err
 	}
 	return withBrokers(func(dir string) error {
 		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
 		defer b.stop()
-		broker, err := b.broker("wasm")
+		r, err := f.measure(b)
 		if err != nil {
 			return err
 		}
-		proxy, err := bench.NewDelayProxy(broker.Listeners["attested"], roundTrip)
-		if err != nil {
+		if err := f.write(c.OutOrStdout(), r); err != nil {
 			return err
 		}
-		defer proxy.Close()
-		r, err := bench.ConnectTimes(c.Context(), broker.Attested(proxy.Addr()), broker.TLS(proxy.Addr()), count)
-		if err != nil {
-			return err
-		}
-		if err := writeConnectTimes(c.OutOrStdout(), r, roundTrip, asJSON); err != nil {
-			return err
-		}
-		if r.Difference > within {
-			return fmt.Errorf("attestation made CONNACK %v later, more than %v", r.Difference, within)
-		}
-		return nil
+		return f.judge(r)
 	})
 }
 
-func writeConnectTimes(out io.Writer, r bench.ConnectResult, roundTrip time.Duration, asJSON bool) error {
-	if asJSON {
-		return printJSON(out, r)
+// measure takes the measurements.
+func (f *connectBenchFlags) measure(b *benchBrokers) (bench.ConnectReport, error) {
+	devices, err := f.devices(b)
+	if err != nil {
+		return bench.ConnectReport{}, err
 	}
-	_, err := fmt.Fprintf(out, "round trip %v, median of %d connections until CONNACK\n", roundTrip, len(r.Each))
-	for _, line := range []struct {
-		name string
-		time time.Duration
-	}{{"attested", r.Attested}, {"TLS", r.TLS}, {"difference", r.Difference}} {
-		fmt.Fprintf(out, "%-10s %v\n", line.name, line.time.Round(10*time.Microsecond))
+	choice := bench.ConnectChoice{
+		Parts: f.only, Ways: f.variants, Devices: devices, RoundTrips: f.roundTrips, Rates: f.rates, At: f.at,
 	}
-	return err
+	settings := choice.Settings()
+	if len(settings) == 0 {
+		return bench.ConnectReport{}, errors.New("there is nothing to measure: quote is for the variants attested and mutual")
+	}
+	n := &connectNetwork{brokers: b, proxies: map[string]*bench.DelayProxy{}}
+	defer n.close()
+	done := 0
+	return bench.Connects(b.ctx, bench.ConnectPlan{
+		Settings: settings, Rounds: f.rounds, Clients: f.clients, Warmup: f.warmup, Window: f.duration, Dial: n.dial,
+		Progress: func(s bench.ConnectSample) {
+			done++
+			fmt.Fprintf(b.log, "%d of %d  round %d  %v\n", done, len(settings)*f.rounds, s.Round, s)
+		},
+	})
+}
+
+// devices are what brokers attest with. A TPM may be missing unless it is named.
+func (f *connectBenchFlags) devices(b *benchBrokers) (all []bench.Device, err error) {
+	if len(f.tees) == 0 || slices.Contains(f.tees, "sim") {
+		for _, q := range f.quotes {
+			all = append(all, bench.Device{TEE: "sim", QuoteTime: bench.Micros(q)})
+		}
+	}
+	slow := slices.Contains(f.only, "quote") || slices.Contains(f.only, "saturated") || len(all) == 0
+	if !slow || len(f.tees) > 0 && !slices.Contains(f.tees, "tpm") {
+		return all, nil
+	}
+	switch _, err := b.withTPM(); {
+	case errors.Is(err, local.ErrNoTPM) && len(f.tees) == 0:
+		fmt.Fprintf(b.log, "without a TPM: %v\n", err)
+		return all, nil
+	case err != nil:
+		return nil, fmt.Errorf("--tee tpm: %w", err)
+	}
+	return append(all, bench.Device{TEE: "tpm"}), nil
+}
+
+// withTPM starts a broker with a TPM, or returns the one that runs already.
+func (b *benchBrokers) withTPM() (*local.Broker, error) {
+	return b.started("wasm-tpm", func(self, dir string) (broker *local.Broker, err error) {
+		if b.tpm == nil {
+			if b.tpm, err = local.StartTPM(b.ctx); err != nil {
+				return nil, err
+			}
+		}
+		return local.StartWithTPM(b.ctx, b.tpm, self, dir)
+	})
+}
+
+// withDevice starts a broker with a device, or returns the one that runs already.
+func (b *benchBrokers) withDevice(d bench.Device) (*local.Broker, error) {
+	switch {
+	case d.TEE == "tpm":
+		return b.withTPM()
+	case d.QuoteTime == 0:
+		return b.broker("wasm")
+	}
+	quoteTime := time.Duration(d.QuoteTime).String()
+	return b.started("wasm-"+quoteTime, func(self, dir string) (*local.Broker, error) {
+		return local.Start(b.ctx, self, dir, nil, "--quote-time", quoteTime)
+	})
+}
+
+// connectNetwork reaches brokers, over proxies if it is to be slow.
+type connectNetwork struct {
+	brokers *benchBrokers
+	proxies map[string]*bench.DelayProxy // by target and round trip
+}
+
+func (n *connectNetwork) close() {
+	for _, p := range n.proxies {
+		p.Close()
+	}
+}
+
+func (n *connectNetwork) dial(_ context.Context, s bench.ConnectSetting) (bench.Dialer, error) {
+	broker, err := n.brokers.withDevice(s.Device)
+	if err != nil {
+		return nil, err
+	}
+	listener := "attested"
+	if s.Way == bench.Plain {
+		listener = "plain"
+	}
+	over, err := n.over(broker.Listeners[listener], time.Duration(s.RoundTrip))
+	if err != nil {
+		return nil, err
+	}
+	broker = broker.Over(over)
+	switch s.Way {
+	case bench.Plain:
+		return broker.Plain(), nil
+	case bench.TLS:
+		return broker.TLS(""), nil
+	case bench.Mutual:
+		return broker.Mutual("", time.Duration(s.Device.QuoteTime))
+	}
+	return broker.Attested(""), nil
+}
+
+// over returns a network to a target with a round trip, nil for that of this machine.
+func (n *connectNetwork) over(target string, roundTrip time.Duration) (bench.NetDial, error) {
+	if roundTrip == 0 {
+		return nil, nil
+	}
+	name := fmt.Sprint(target, " ", roundTrip)
+	if n.proxies[name] == nil {
+		proxy, err := bench.NewDelayProxy(target, roundTrip)
+		if err != nil {
+			return nil, err
+		}
+		n.proxies[name] = proxy
+	}
+	return n.proxies[name].Dial, nil
+}
+
+func (f *connectBenchFlags) write(out io.Writer, r bench.ConnectReport) error {
+	fmt.Fprintf(out, "median of %d measurements of %v; saturated: %d clients\n\n", r.Rounds, time.Duration(r.Window), r.Clients)
+	return errors.Join(
+		r.WriteTable(out),
+		writeTo(f.jsonFile, out, func(w io.Writer) error { return printJSON(w, r) }),
+		writeTo(f.csvFile, out, r.WriteCSV),
+	)
+}
+
+func (f *connectBenchFlags) judge(r bench.ConnectReport) error {
+	for _, row := range r.Rows {
+		if row.Made == 0 {
+			return fmt.Errorf("no client got in (%v): %s", row.ConnectSetting, row.Error)
+		}
+	}
+	longest := slices.Max(f.roundTrips)
+	if later, ok := r.Later(longest); ok && later > f.atMost {
+		return fmt.Errorf("attestation made CONNACK %v later with a round trip of %v, more than %v", later, longest, f.atMost)
+	}
+	return nil
 }

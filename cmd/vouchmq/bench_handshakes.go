@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -51,20 +52,24 @@ func (f *handshakesFlags) run(c *cobra.Command) error {
 	return withBrokers(func(dir string) error {
 		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
 		defer b.stop()
-		broker, err := b.broker("wasm")
-		if err != nil {
-			return err
-		}
-		f.plan.Broker = broker.ProcessorTime
-		f.plan.Variants = []bench.Variant{
-			{Name: "TLS", Dial: broker.TLS("")}, {Name: "with a bundle", Dial: broker.Unattested("")}, {Name: "attested", Dial: broker.Attested("")},
-		}
-		r, err := bench.Handshakes(c.Context(), f.plan)
+		r, err := f.measure(c.Context(), b)
 		if err != nil {
 			return err
 		}
 		return errors.Join(f.write(c.OutOrStdout(), r), f.judge(r.Rows[2]))
 	})
+}
+
+func (f *handshakesFlags) measure(ctx context.Context, b *benchBrokers) (bench.HandshakeReport, error) {
+	broker, err := b.broker("wasm")
+	if err != nil {
+		return bench.HandshakeReport{}, err
+	}
+	f.plan.Broker = broker.ProcessorTime
+	f.plan.Variants = []bench.Variant{
+		{Name: "TLS", Dial: broker.TLS("")}, {Name: "with a bundle", Dial: broker.Unattested("")}, {Name: "attested", Dial: broker.Attested("")},
+	}
+	return bench.Handshakes(ctx, f.plan)
 }
 
 func (f *handshakesFlags) write(out io.Writer, r bench.HandshakeReport) error {

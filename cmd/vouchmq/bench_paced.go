@@ -15,13 +15,10 @@ import (
 
 // pacedFlags are those of the measurements at fixed rates.
 type pacedFlags struct {
-	rounds            int
-	duration, warmup  time.Duration
-	payload           int
-	qos               uint8
-	variants, peers   []string
-	peerCA            string
-	jsonFile, csvFile string
+	pacedPlan
+	outputs
+	payload int
+	qos     uint8
 }
 
 const pacedHelp = `
@@ -37,8 +34,7 @@ func (f *pacedFlags) add(fs *pflag.FlagSet) {
 	fs.IntVar(&f.payload, "payload", 16<<10, "bytes of each message; the paper's are 16384")
 	fs.Uint8Var(&f.qos, "qos", 0, "quality of service: 0, 1 or 2")
 	addVariantFlags(fs, &f.variants, &f.peers, &f.peerCA)
-	fs.StringVar(&f.jsonFile, "json", "", "also write all results to this file, - for standard output")
-	fs.StringVar(&f.csvFile, "csv", "", "also write all measurements to this file, - for standard output")
+	f.outputs.add(fs)
 }
 
 // pacedVariants are those that are measured unless others are asked for.
@@ -50,12 +46,8 @@ func (f *pacedFlags) check() error {
 		return errors.New("--rounds and --duration are more than 0")
 	case f.duration+f.warmup > bench.MaxPaceTime:
 		return fmt.Errorf("--duration and --warmup are %v together at most", bench.MaxPaceTime)
-	case f.payload < 8 || f.payload > 1<<20:
-		return errors.New("--payload is from 8 to 1,048,576 bytes")
-	case f.qos > 2:
-		return fmt.Errorf("--qos %d: QoS is 0, 1 or 2", f.qos)
 	}
-	return checkVariants(f.variants)
+	return errors.Join(checkPayloads([]int{f.payload}), checkQoS([]int{int(f.qos)}), checkVariants(f.variants))
 }
 
 func newBenchRate() *cobra.Command {
@@ -100,7 +92,12 @@ func newBenchPaced[N any](name, short, long string, makeCase func([]N, int, byte
 			if slices.ContainsFunc(one.Paces, func(p bench.PacedPoint) bool { return p.X <= 0 }) || len(one.Paces) == 0 {
 				return errors.New("all numbers are more than 0")
 			}
-			return f.run(c, one)
+			reports, err := f.measure(c, []bench.PacedCase{one})
+			if err != nil {
+				return err
+			}
+			table := func(w io.Writer) error { return writePacedTables(w, reports) }
+			return f.write(c.OutOrStdout(), table, reports[0], reports.WriteCSV)
 		},
 	}
 	helpWithoutShorthand(c)
@@ -109,30 +106,45 @@ func newBenchPaced[N any](name, short, long string, makeCase func([]N, int, byte
 	return c
 }
 
-func (f *pacedFlags) run(c *cobra.Command, one bench.PacedCase) error {
-	return withBrokers(func(dir string) error {
-		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
-		defer b.stop()
-		variants, err := b.withPeers(f.variants, pacedVariants, f.peers, f.peerCA)
-		if err != nil {
-			return err
-		}
-		report, err := bench.Paced(c.Context(), bench.PacedPlan{
-			Case: one, Variants: variants, Rounds: f.rounds, Warmup: f.warmup, Window: f.duration,
-			Progress: func(s bench.PacedSample) { fmt.Fprintf(c.ErrOrStderr(), "round %d  %v\n", s.Round, s) },
-		})
-		if err != nil {
-			return err
-		}
-		return f.write(c.OutOrStdout(), report)
-	})
+// pacedPlan is how cases are measured.
+type pacedPlan struct {
+	rounds           int
+	warmup, duration time.Duration
+	variants, peers  []string
+	peerCA           string
 }
 
-func (f *pacedFlags) write(out io.Writer, r bench.PacedReport) error {
-	fmt.Fprintf(out, "%s: QoS %d, %d bytes, median of %d measurements of %v\n\n", r.Title, r.QoS, r.Payload, r.Rounds, time.Duration(r.Window))
-	return errors.Join(
-		r.WriteTable(out),
-		writeTo(f.jsonFile, out, func(w io.Writer) error { return printJSON(w, r) }),
-		writeTo(f.csvFile, out, r.WriteCSV),
-	)
+// measure starts the brokers and measures the cases.
+func (p *pacedPlan) measure(c *cobra.Command, cases []bench.PacedCase) (reports bench.PacedReports, err error) {
+	err = withBrokers(func(dir string) error {
+		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
+		defer b.stop()
+		variants, err := b.withPeers(p.variants, pacedVariants, p.peers, p.peerCA)
+		if err != nil {
+			return err
+		}
+		for _, one := range cases {
+			report, err := bench.Paced(c.Context(), bench.PacedPlan{
+				Case: one, Variants: variants, Rounds: p.rounds, Warmup: p.warmup, Window: p.duration,
+				Progress: func(s bench.PacedSample) { fmt.Fprintf(c.ErrOrStderr(), "round %d  %v\n", s.Round, s) },
+			})
+			if err != nil {
+				return err
+			}
+			reports = append(reports, report)
+		}
+		return nil
+	})
+	return reports, err
+}
+
+func writePacedTables(out io.Writer, reports bench.PacedReports) error {
+	for _, r := range reports {
+		fmt.Fprintf(out, "%s: %s, median of %d measurements of %v\n\n", r.Title, r.Load(), r.Rounds, time.Duration(r.Window))
+		if err := r.WriteTable(out); err != nil {
+			return err
+		}
+		fmt.Fprintln(out)
+	}
+	return nil
 }

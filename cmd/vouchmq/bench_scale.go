@@ -24,12 +24,16 @@ func newBenchScale() *cobra.Command {
 		Use:   "scale",
 		Short: "Memory of many subscriptions and connections, cost of many topics and receivers",
 		Long: `Measure how a broker bears many of everything: the memory of a million subscriptions over ten thousand clients, the
-memory of ten thousand connections that do nothing, and how much dearer a delivery is with 10,000 topics than with 10
-and with 1,000 receivers of a topic than with 10. Memory is what is resident of the whole process.
+memory of ten thousand connections that do nothing, how much dearer a delivery is with 10,000 topics than with 10
+and with 1,000 receivers of a topic than with 10, and how long the longest step of the core takes with 100,000 sessions and as many
+subscriptions: while the sessions come and subscribe, under load while clients come and go, and while all sessions are taken up
+again. Of those sessions a hundred are connected; the others sleep, as those of clients do that come now and then. Memory is what is
+resident of the whole process.
 
-It fails (exit status 1) if the subscriptions take more than 400 MB, if an idle connection takes more than 40 KiB, or if a
-delivery costs more than 20 % more.`,
+It fails (exit status 1) if the subscriptions take more than 400 MB, if an idle connection takes more than 40 KiB, if a
+delivery costs more than 20 % more, or if a step uses more than 10 ms of processor time.`,
 		Example: `  vouchmq bench scale
+  vouchmq bench scale --only steps
   vouchmq bench scale --clients 1000 --subscriptions 100000 --idle 1000 --rounds 1 --json -`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return scale(c, plan, engine, jsonFile) },
@@ -39,6 +43,7 @@ delivery costs more than 20 % more.`,
 	fs.IntVar(&plan.Clients, "clients", 10_000, "that subscribe")
 	fs.IntVar(&plan.Subscriptions, "subscriptions", 1_000_000, "of all clients together")
 	fs.IntVar(&plan.Idle, "idle", 10_000, "connections that do nothing")
+	fs.IntVar(&plan.Sessions, "sessions", 100_000, "in all, for the longest step")
 	fs.IntVar(&plan.Rounds, "rounds", 3, "of the measurements of throughput")
 	fs.DurationVar(&plan.Window, "duration", 3*time.Second, "of one measurement of throughput")
 	fs.StringSliceVar(&plan.Only, "only", nil, "parts to measure: "+strings.Join(bench.ScaleParts, ", "))
@@ -48,7 +53,7 @@ delivery costs more than 20 % more.`,
 }
 
 func scale(c *cobra.Command, plan bench.ScalePlan, engine, jsonFile string) error {
-	if min(plan.Clients, plan.Subscriptions, plan.Idle, plan.Rounds) < 1 || plan.Window <= 0 {
+	if min(plan.Clients, plan.Subscriptions, plan.Idle, plan.Sessions, plan.Rounds) < 1 || plan.Window <= 0 {
 		return errors.New("all numbers are more than 0")
 	}
 	for _, part := range plan.Only {
@@ -57,11 +62,7 @@ func scale(c *cobra.Command, plan bench.ScalePlan, engine, jsonFile string) erro
 		}
 	}
 	return withBrokers(func(dir string) error {
-		plan.Start = func(ctx context.Context) (bench.ScaleBroker, error) {
-			return startForScale(ctx, c.ErrOrStderr(), dir, engine)
-		}
-		plan.Progress = func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) }
-		report, err := bench.Scale(c.Context(), plan)
+		report, err := measureScale(c, dir, engine, plan)
 		if err != nil {
 			return err
 		}
@@ -70,6 +71,14 @@ func scale(c *cobra.Command, plan bench.ScalePlan, engine, jsonFile string) erro
 		}
 		return judgeScale(c.OutOrStdout(), report)
 	})
+}
+
+func measureScale(c *cobra.Command, dir, engine string, plan bench.ScalePlan) (bench.ScaleReport, error) {
+	plan.Start = func(ctx context.Context) (bench.ScaleBroker, error) {
+		return startForScale(ctx, c.ErrOrStderr(), dir, engine)
+	}
+	plan.Progress = func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) }
+	return bench.Scale(c.Context(), plan)
 }
 
 func startForScale(ctx context.Context, log io.Writer, dir, engine string) (bench.ScaleBroker, error) {
@@ -90,7 +99,18 @@ func startForScale(ctx context.Context, log io.Writer, dir, engine string) (benc
 			fmt.Fprintln(log, err)
 		}
 	}
-	return bench.ScaleBroker{Plain: b.Plain(), TLS: b.TLS(""), Attested: b.Attested(""), RSS: b.RSS, ProcessorTime: b.ProcessorTime, Stop: stop}, nil
+	from := b.Over(bench.ManySources())
+	return bench.ScaleBroker{
+		Plain: from.Plain(), TLS: from.TLS(""), Attested: from.Attested(""), RSS: b.RSS, ProcessorTime: b.ProcessorTime, Stop: stop, LongestStep: longestStep(b),
+	}, nil
+}
+
+// longestStep asks a broker how long the longest step of its core has taken.
+func longestStep(b *local.Broker) func(context.Context) (bench.LongestStep, error) {
+	return func(ctx context.Context) (bench.LongestStep, error) {
+		s, err := b.Stats(ctx)
+		return s.Longest(), err
+	}
 }
 
 func judgeScale(out io.Writer, r bench.ScaleReport) error {
@@ -105,6 +125,11 @@ func judgeScale(out io.Writer, r bench.ScaleReport) error {
 	for _, c := range r.Costs {
 		fmt.Fprintf(out, "%-14s %d: %.0f ns of processor time for each delivery (%.0f deliveries/s); %d: %.0f ns (%.0f): %+.0f %%\n",
 			c.Of, c.Few, c.Cost, c.Rate, c.Many, c.Then, c.RateThen, 100*c.Dearer())
+	}
+	if r.Steps != nil {
+		longest := r.Steps.Longest()
+		fmt.Fprintf(out, "steps          %d sessions, %d subscriptions, %.0f MB: the longest took %v of processor time, %v by the clock\n", r.Steps.Sessions,
+			r.Steps.Subscriptions, float64(r.Steps.Bytes)/mb, longest.Used, longest.Wall)
 	}
 	if missed := r.Failures(); len(missed) > 0 {
 		return errors.New("goals missed: " + strings.Join(missed, "; "))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -54,10 +53,7 @@ func soak(c *cobra.Command, plan bench.SoakPlan, engine, jsonFile string) error 
 			return err
 		}
 		plan.Attested, plan.TLS, plan.RSS = broker.Attested(""), broker.TLS(""), broker.RSS
-		plan.LongestStep = func(ctx context.Context) (bench.LongestStep, error) {
-			s, err := broker.Stats(ctx)
-			return s.Longest(), err
-		}
+		plan.LongestStep = longestStep(broker)
 		plan.Progress = func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) }
 		report, err := bench.Soak(c.Context(), plan)
 		if err != nil {

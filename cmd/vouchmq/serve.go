@@ -38,6 +38,7 @@ type serveFlags struct {
 	plain, listen                            string
 	logLevel, logFormat                      string
 	adminSocket, metrics                     string
+	quoteTime                                time.Duration
 }
 
 func newServe() *cobra.Command {
@@ -89,6 +90,7 @@ func (f *serveFlags) define(c *cobra.Command) {
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	fs.StringVar(&f.adminSocket, "admin-socket", "", "socket for administration (default of a development broker: admin.sock in its folder), - for none")
 	fs.StringVar(&f.metrics, "metrics", "", "address for metrics and health, on this machine (default: none)")
+	fs.DurationVar(&f.quoteTime, "quote-time", 0, "how long the simulated TEE takes for a quote, as hardware does: for measurements")
 	c.MarkFlagsMutuallyExclusive("config", "state")
 	c.MarkFlagsMutuallyExclusive("config", "listen")
 	c.MarkFlagsMutuallyExclusive("config", "listen-plain")
@@ -100,6 +102,7 @@ var keyFlags = []struct{ flag, path string }{
 	{"listen", "listeners[" + server.AttestedListener + "].address"},
 	{"listen-plain", "listeners[" + server.PlainListener + "].address"},
 	{"engine", "engine"},
+	{"quote-time", "sim.quote_time"},
 	{"admin-socket", "admin.socket"},
 	{"metrics", "metrics.address"},
 	{"log-level", "log.level"},

@@ -28,6 +28,7 @@ type tree struct {
 	names    *store
 	here     []uint32 // scratch of match: the nodes that fit the topic so far
 	ahead    []uint32 // scratch of match: those that fit one level more
+	looked   uint32   // how many nodes the last match looked at
 }
 
 func (t *tree) init(names *store) {
@@ -142,12 +143,14 @@ func (t *tree) unlink(id uint32, n *node) {
 // match appends to found the nodes of all filters with subscriptions that match a topic name.
 func (t *tree) match(topic []byte, found []uint32) []uint32 {
 	here, ahead := append(t.here[:0], root), t.ahead[:0]
+	t.looked = 0
 	// [MQTT-4.7.2-1] wildcards at the first level do not match topics that begin with $
 	wild := len(topic) == 0 || topic[0] != '$'
 	for more := true; more; wild = true {
 		var level []byte
 		level, topic, more = mqtt.CutLevel(topic)
 		ahead = ahead[:0]
+		t.looked += uint32(len(here))
 		for _, id := range here {
 			n := t.nodes.at(id)
 			if wild && n.pound != 0 {

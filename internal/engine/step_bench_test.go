@@ -40,7 +40,7 @@ const (
 
 // stepper runs batches on a core.
 type stepper struct {
-	b     *testing.B
+	b     testing.TB
 	core  Core
 	batch []byte
 }
@@ -53,11 +53,9 @@ func benchStep(b *testing.B, f Factory, qos byte, subscribers int) {
 	defer core.Close()
 	s := &stepper{b: b, core: core}
 	s.setUp(qos, subscribers)
-	var packets, releases []byte
+	packets := benchPublishes(qos)
+	var releases []byte
 	for i := range benchPackets {
-		packets = mqtt.AppendPublish(packets, mqtt.V311, &mqtt.Publish{
-			Topic: []byte(benchTopic), Payload: make([]byte, 64), QoS: qos, PacketID: uint16(i + 1),
-		})
 		releases = mqtt.AppendAck(releases, mqtt.V311, mqtt.PUBREL, uint16(i+1), mqtt.Success, nil)
 	}
 	b.ReportAllocs()
@@ -73,11 +71,21 @@ func benchStep(b *testing.B, f Factory, qos byte, subscribers int) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/perDelivery, "ns/delivery")
 }
 
+// benchPublishes are benchPackets messages.
+func benchPublishes(qos byte) (packets []byte) {
+	for i := range benchPackets {
+		packets = mqtt.AppendPublish(packets, mqtt.V311, &mqtt.Publish{
+			Topic: []byte(benchTopic), Payload: make([]byte, 64), QoS: qos, PacketID: uint16(i + 1),
+		})
+	}
+	return packets
+}
+
 // setUp connects client 1, which publishes, and the subscribers from 2 on.
 func (s *stepper) setUp(qos byte, subscribers int) {
 	limits := abi.Limits{
 		MaxPacketSize: 1 << 20, MaxInflight: 1024, ReceiveMaximum: 1024, MaxQueued: 1 << 16, MaxQueuedBytes: 64 << 20,
-		MaxSessions: 1024, MaxSubscriptions: 1 << 16, MaxTopicLevels: 8, MaxMemory: 512 << 20, ConnectTimeout: 10_000, StallTimeout: 1000, StepWork: 1 << 20,
+		MaxSessions: 1 << 17, MaxSubscriptions: 1 << 16, MaxTopicLevels: 8, MaxMemory: 512 << 20, ConnectTimeout: 10_000, StallTimeout: 1000, StepWork: 8192, MaxSessionExpiry: 1 << 20,
 	}
 	s.begin()
 	s.event(abi.EventConfigure, 0, 0, abi.AppendConfig(nil, &abi.Config{Limits: limits, Rules: []abi.Rule{{

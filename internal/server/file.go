@@ -183,7 +183,7 @@ func (o *opener) fixed() {
 	}{
 		{"service", before.Service != now.Service}, {"public_name", before.PublicName != now.PublicName},
 		{"state", before.State != now.State}, {"owner", before.Owner != now.Owner}, {"tee", before.TEE != now.TEE}, {"tpm", !reflect.DeepEqual(before.TPM, now.TPM)},
-		{"sevsnp", before.SEVSNP != now.SEVSNP}, {"cca", before.CCA != now.CCA}, {"engine", before.Engine != now.Engine},
+		{"sevsnp", before.SEVSNP != now.SEVSNP}, {"cca", before.CCA != now.CCA}, {"sim", before.Sim != now.Sim}, {"engine", before.Engine != now.Engine},
 		{"memory", before.Memory != now.Memory}, {"log.redact", before.Log.Redact != now.Log.Redact},
 		{"log.access", before.Log.Access != now.Log.Access}, {"metrics", before.Metrics != now.Metrics},
 		{"admin", before.Admin != now.Admin}, {"sys", before.Sys != now.Sys},

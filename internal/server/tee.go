@@ -103,12 +103,16 @@ func (o *opener) openTEE(ctx context.Context, t *tee, state *State) (attest.Atte
 	return a, nil
 }
 
-func openSim(_ context.Context, _ *opener, state *State) (attest.Attester, error) {
+func openSim(_ context.Context, o *opener, state *State) (attest.Attester, error) {
 	runtime, err := RuntimeDigest()
 	if err != nil {
 		return nil, err
 	}
-	return sim.NewAttester(state.Sim, runtime), nil
+	quoteTime := o.settings.Sim.QuoteTime
+	if quoteTime > 0 && o.opening.Log != nil {
+		o.opening.Log.Warn("SLOW SIMULATED TEE: each quote is held back, for measurements", "quote_time", quoteTime)
+	}
+	return sim.NewAttester(state.Sim, runtime).WithQuoteTime(quoteTime), nil
 }
 
 // Devices by which the kernel shows that it runs in a confidential VM; quotes are asked for over configfs.

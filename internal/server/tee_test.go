@@ -279,3 +279,21 @@ func TestAutoFindsTPM(t *testing.T) {
 		t.Errorf("other PCRs at a reload: %v", err)
 	}
 }
+
+// The simulated TEE takes the time that it is told to, and the log is loud about it.
+func TestSimulatedQuoteTime(t *testing.T) {
+	const quoteTime = 30 * time.Millisecond
+	path := writeFiles(t, strings.Replace(goodFile, "tee: sim", "tee: sim\nsim: { quote_time: 30ms }", 1))
+	var log bytes.Buffer
+	opened, err := openFile(path, server.Opening{Now: time.Now(), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	if _, err := opened.Config.Attester.Attest(t.Context(), attest.ReportData{}); err != nil || time.Since(begun) < quoteTime {
+		t.Errorf("a quote took %v, %v", time.Since(begun), err)
+	}
+	if !strings.Contains(log.String(), "level=WARN msg=\"SLOW SIMULATED TEE") || !strings.Contains(log.String(), "quote_time=30ms") {
+		t.Error(log.String())
+	}
+}

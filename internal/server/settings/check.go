@@ -16,6 +16,9 @@ func (s *Settings) check() {
 	if s.Service != "" && s.PublicName == s.Service {
 		s.wrong("public_name", "it is the service: observers would see which service clients ask for")
 	}
+	if s.Sim.QuoteTime != 0 && s.TEE != "sim" {
+		s.wrong("sim.quote_time", "only the simulated TEE takes as long as it is told: say \"tee: sim\", or remove this")
+	}
 	s.checkPair("tls", &s.TLS)
 	names := map[string]int{}
 	for i := range s.Listeners {

@@ -20,6 +20,7 @@ type File struct {
 	TPM        TPM           `yaml:"tpm" doc:"what is attested with a TPM"`
 	SEVSNP     SEVSNP        `yaml:"sevsnp" doc:"what a guest of SEV-SNP attests with"`
 	CCA        CCA           `yaml:"cca" doc:"what a realm of Arm CCA attests with"`
+	Sim        Sim           `yaml:"sim" doc:"how the simulated TEE behaves"`
 	Engine     string        `yaml:"engine" enum:"wasm|native" doc:"how the core runs: as the attested module, or compiled in for comparison"`
 	Memory     uint64        `yaml:"memory" min:"1048576" max:"4294967296" doc:"bytes of memory that the module may have"`
 	Shutdown   time.Duration `yaml:"shutdown" min:"0s" max:"24h" doc:"time to say farewell to clients and to write what is left"`
@@ -57,6 +58,11 @@ type SEVSNP struct {
 // CCA says what a realm of Arm CCA attests with.
 type CCA struct {
 	PlatformKey string `yaml:"platform_key" doc:"file of the public half of the platform's attestation key (CPAK; PEM or DER), as the maker of the machine has published it; with tee: cca it must be there"`
+}
+
+// Sim says how the simulated TEE behaves.
+type Sim struct {
+	QuoteTime time.Duration `yaml:"quote_time" min:"0s" max:"1m" doc:"how long it takes for a quote, of which it makes one at a time, as hardware does: for measurements"`
 }
 
 // Attestation says when connections that attest must do so again, and what evidence is verified with.

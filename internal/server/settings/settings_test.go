@@ -104,6 +104,7 @@ func TestProblemsHaveTheirPlace(t *testing.T) {
 		{"networks", "kind: tcp,", "kind: tcp, proxy_protocol: {from: [10.0.0.0/99]},", "vouchmq.yaml:8:55: listeners[0].proxy_protocol.from[0]: "},
 		{"path", "kind: tcp,", "kind: ws, websocket: {path: mqtt},", `"mqtt" does not begin with /`},
 		{"websocket", "kind: tcp,", "kind: tcp, websocket: {},", "it is for listeners of kind ws and wss"},
+		{"quote time of hardware", "tee: sim", "tee: tpm\nsim: { quote_time: 5ms }", "vouchmq.yaml:5:20: sim.quote_time: only the simulated TEE takes as long as it is told"},
 		{"public name", "tee: sim", "tee: sim\npublic_name: broker.plant.example", "observers would see"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

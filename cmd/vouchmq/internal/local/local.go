@@ -81,6 +81,7 @@ type Broker struct {
 	bundle *client.Bundle // nil of a broker whose owner is elsewhere
 	stats  *statsReader
 	ready  string // file
+	net    bench.NetDial
 }
 
 // readyTime is how long a broker may take until it listens: it compiles its module first.
@@ -136,15 +137,22 @@ func (b *Broker) Await(ctx context.Context) error {
 	return err
 }
 
+// Over returns the same broker as it is reached over another network, such as a slow one.
+func (b *Broker) Over(net bench.NetDial) *Broker {
+	c := *b
+	c.net = net
+	return &c
+}
+
 // Plain dials the broker over plain TCP.
-func (b *Broker) Plain() bench.Dialer { return bench.DialTCP(b.Listeners["plain"]) }
+func (b *Broker) Plain() bench.Dialer { return b.net.TCP(b.Listeners["plain"]) }
 
 // TLS dials the broker over ordinary TLS at address, "" for its own.
 func (b *Broker) TLS(address string) bench.Dialer {
 	roots := x509.NewCertPool()
 	roots.AddCert(b.bundle.OwnerCA)
 	config := &tls.Config{RootCAs: roots, ServerName: b.bundle.Service, MinVersion: tls.VersionTLS13, NextProtos: []string{"mqtt"}}
-	return bench.DialTLS(or(address, b.Listeners["attested"]), config)
+	return b.net.TLS(or(address, b.Listeners["attested"]), config)
 }
 
 // Attested dials the broker at address, "" for its own, and verifies it.
@@ -156,7 +164,7 @@ func (b *Broker) Unattested(address string) bench.Dialer {
 }
 
 func (b *Broker) dial(address string, o client.Options) bench.Dialer {
-	o.Address = or(address, b.Listeners["attested"])
+	o.Address, o.Dial = or(address, b.Listeners["attested"]), b.net.Dial
 	return func(ctx context.Context) (net.Conn, error) {
 		conn, _, err := client.Dial(ctx, b.bundle, o)
 		if err != nil {
