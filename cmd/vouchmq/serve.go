@@ -3,27 +3,20 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"github.com/vouchmq/vouchmq/atls"
-	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/local"
 	"github.com/vouchmq/vouchmq/internal/admin"
 	"github.com/vouchmq/vouchmq/internal/module"
@@ -348,182 +341,4 @@ func announce(broker *server.Server, state *server.State) (local.Ready, error) {
 		r.Listeners[l.Name] = broker.Addr(l.Name).String()
 	}
 	return r, nil
-}
-
-// writeBanner says what runs, that it protects nothing, and what to try.
-func writeBanner(w io.Writer, r local.Ready, config server.Config, state *server.State) {
-	platform := config.Attester.Platform()
-	if rule := strings.Repeat("=", 88); platform.Simulated() {
-		fmt.Fprintf(w, "\n%s\n  THE TEE OF THIS BROKER IS SIMULATED. IT PROTECTS NOTHING. FOR DEVELOPMENT ONLY.\n%s\n\n", rule, rule)
-	}
-	fmt.Fprintf(w, "  TEE       %s\n", platform)
-	fmt.Fprintf(w, "  module    %s\n", r.Module)
-	for _, l := range config.Listeners {
-		fmt.Fprintf(w, "  listener  %s: %s, %s\n", l.Name, r.Listeners[l.Name], inWords[l.Kind])
-	}
-	if r.Bundle == "" && state.Enrolment == nil {
-		fmt.Fprintf(w, "  bundle    none: only for a simulated TEE does a broker sign its own\n  made now  %s\n\nNext, so that clients can verify it (docs/provisioning.md):\n\n", made(state))
-		for _, line := range toProvision(config) {
-			fmt.Fprintf(w, "  %s\n", line)
-		}
-		fmt.Fprintln(w)
-		return
-	}
-	if r.Bundle == "" {
-		fmt.Fprintf(w, "  bundle    the one that the owner signed\n  made now  %s\n\n", made(state))
-		return
-	}
-	fmt.Fprintf(w, "  bundle    %s\n  made now  %s\n\n", r.Bundle, made(state))
-	lines := toTry(r, config)
-	if len(lines) == 0 {
-		return
-	}
-	fmt.Fprint(w, "Try, in other terminals:\n\n")
-	for _, line := range lines {
-		fmt.Fprintf(w, "  %s\n", line)
-	}
-	fmt.Fprintln(w)
-}
-
-var inWords = map[server.Kind]string{
-	server.TCP: "plain MQTT", server.TLS: "ordinary TLS", server.Attested: "attested TLS, and ordinary TLS",
-	server.WS: "WebSocket", server.WSS: "WebSocket in TLS",
-}
-
-// toProvision are the steps by which an owner elsewhere comes to vouch for a broker with a TEE.
-func toProvision(config server.Config) []string {
-	lines := []string{
-		"the owner makes a CA:           vouchmq ca init CA --service " + config.Service,
-		"this configuration names it:    owner: owner-ca.pem",
-		"the owner gives out a nonce:    vouchmq ca challenge CA",
-		"here a request is made with it: vouchmq enroll --config FILE --nonce NONCE --out request.pem",
-		"the owner verifies and signs:   vouchmq ca sign request.pem --ca CA --policy POLICY --identity broker --out cert.pem --bundle BUNDLE",
-		"here it is installed:           vouchmq enroll --config FILE --install cert.pem",
-	}
-	if config.Attester.Platform() == attest.TPM {
-		lines = append(lines, "the policy's PCRs:              vouchmq tpm pcrs", "who says that the TPM is one:   vouchmq tpm --help")
-	}
-	return lines
-}
-
-// toTry are commands that work with this broker, in terminals in the same folder. Where names are needed it has none to give.
-func toTry(r local.Ready, config server.Config) (lines []string) {
-	self, as := os.Args[0], ""
-	if config.Authentication != nil {
-		as = " -u NAME --password-file FILE"
-	}
-	if i := slices.IndexFunc(config.Listeners, func(l server.Listener) bool { return l.Kind == server.Attested }); i >= 0 {
-		asking, attesting := " --bundle "+r.Bundle, ""
-		if config.Listeners[i].Reveal == atls.RevealAuthenticated {
-			asking += " --cert FILE --key FILE"
-		}
-		if config.Listeners[i].RequireEvidence {
-			attesting = " --attest " + r.ClientKey
-		}
-		lines = []string{
-			self + " sub" + asking + attesting + as + " -t 'sensors/#' -v",
-			self + " pub" + asking + attesting + as + " -t sensors/1 -m 21.5 --verdict",
-			self + " inspect" + asking,
-		}
-	}
-	if where := forMosquitto(r, config); where != "" {
-		if as != "" {
-			as = " -u NAME -P PASSWORD"
-		}
-		lines = append(lines, "mosquitto_sub"+where+as+" -t 'sensors/#' -v")
-	}
-	return lines
-}
-
-// forMosquitto says how clients that know nothing of this project connect, "" if they cannot. TLS is before plain TCP.
-func forMosquitto(r local.Ready, config server.Config) string {
-	plain := ""
-	for _, l := range config.Listeners {
-		path, unix := strings.CutPrefix(l.Address, "unix:")
-		_, port, err := net.SplitHostPort(r.Listeners[l.Name])
-		switch secure := l.Kind == server.TLS || l.Kind == server.Attested; {
-		case l.Kind != server.TCP && !secure, l.RequireEvidence, l.Settings.ProxyProtocol != nil:
-		case unix && !secure:
-			plain = " --unix " + path
-		case unix || err != nil:
-		case secure:
-			return " -h localhost -p " + port + " --cafile " + r.OwnerCA
-		default:
-			plain = " -h localhost -p " + port
-		}
-	}
-	return plain
-}
-
-func made(state *server.State) string {
-	if len(state.Made) == 0 {
-		return "nothing: all was there"
-	}
-	return strings.Join(state.Made, ", ") + " in " + state.Dir
-}
-
-// serveUntilSignal waits for the end of ctx and stops the broker. Until then it prints statistics whenever SIGUSR1 asks
-// for them, reloads the configuration at SIGHUP, both of which come over asked, watches certificates, and keeps the service manager informed.
-func serveUntilSignal(ctx context.Context, asked <-chan os.Signal, out io.Writer, broker *server.Server, keeper *server.Keeper,
-	manager systemd.Notifier) error {
-	var tasks sync.WaitGroup
-	watching, cancel := context.WithCancel(ctx)
-	defer tasks.Wait()
-	defer cancel()
-	tasks.Go(func() { keeper.Run(watching) })
-	tasks.Go(func() {
-		manager.Watch(watching, func(ctx context.Context) error { _, err := broker.Stats(ctx); return err })
-	})
-	manager.Ready()
-	if err := handleSignals(ctx, asked, out, broker, keeper, manager); err != nil {
-		return err
-	}
-	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1) // they would end the process in the middle of its farewell
-	manager.Stopping()
-	return errors.Join(printStats(out, broker), broker.Shutdown(context.WithoutCancel(ctx)))
-}
-
-// handleSignals does what signals ask for, until ctx ends.
-func handleSignals(ctx context.Context, asked <-chan os.Signal, out io.Writer, broker *server.Server, keeper *server.Keeper,
-	manager systemd.Notifier) error {
-	for {
-		select {
-		case s := <-asked:
-			if s == syscall.SIGHUP {
-				manager.Reloading()
-				_ = keeper.Reload(ctx) // is in the log, and the old configuration in force
-				manager.Ready()
-				continue
-			}
-			if err := printStats(out, broker); err != nil {
-				return err
-			}
-		case <-broker.Stopped():
-			return nil
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-// printStats prints one line, see package local.
-func printStats(out io.Writer, broker *server.Server) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	s, err := broker.Stats(ctx)
-	if err != nil {
-		return err
-	}
-	line, err := json.Marshal(local.Stats{
-		Engine: s.Engine.Kind, Steps: s.Engine.Steps, LongestStepSeconds: s.Engine.LongestStep.Seconds(), BusiestStepSeconds: s.Engine.BusiestStep.Seconds(),
-		Restarts: s.Engine.Restarts, Connections: s.Transport.Connections, Accepted: s.Transport.Accepted,
-		FailedHandshakes: s.Transport.FailedHandshakes, DroppedQoS0: s.Transport.DroppedQoS0 + s.Core.DroppedQoS0,
-		DroppedQueue: s.Core.DroppedQueue, Stalled: s.Transport.Stalled, Overflowed: s.Transport.Overflowed,
-		Received: s.Core.Received, Sent: s.Core.Sent, Sessions: s.Core.Sessions, MessageBytes: s.Core.MessageBytes,
-	})
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(out, "%s%s\n", local.StatsPrefix, line)
-	return err
 }
