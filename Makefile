@@ -62,10 +62,12 @@ check: module ## formatting, vet, staticcheck, and the core for WebAssembly
 	GOOS=wasip1 GOARCH=wasm go vet ./guest/...
 
 .PHONY: bench
-bench: all ## throughput of every variant and of Mosquitto, in turn; then bench-verify
+bench: throughput bench-verify scale ## throughput, verifications of evidence, and scale, one after the other
+
+.PHONY: throughput
+throughput: all ## throughput of every variant, and of Mosquitto, in turn
 	@tools/get-test-tools mosquitto
 	@$(BIN) bench throughput $(ARGS)
-	@$(BIN) bench verify
 
 .PHONY: bench-verify
 bench-verify: all ## verifications of evidence a second, of each platform
