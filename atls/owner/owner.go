@@ -161,25 +161,28 @@ type Server struct {
 // IssueServer issues a certificate for a broker's key. The broker's key should be made in its TEE, and the
 // owner should have verified the evidence of that before: issuing is how the owner says "this is mine".
 func (ca *CA) IssueServer(public crypto.PublicKey, s Server, now time.Time, validity time.Duration) (*x509.Certificate, error) {
-	serial, err := newSerial()
-	if err != nil {
-		return nil, err
-	}
 	names := []string{s.Service, "*.n1." + s.Service, "*.p1." + s.Service, "*.x1." + s.Service}
 	if s.PublicName != "" && s.PublicName != s.Service {
 		names = append(names, s.PublicName)
 	}
-	template := &x509.Certificate{
-		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: "VouchMQ broker"},
-		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.Add(validity),
-		BasicConstraintsValid: true,
-		KeyUsage:              x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:              append(names, s.Names...),
-		IPAddresses:           s.IPs,
+	return ca.issue(public, &x509.Certificate{
+		Subject:     pkix.Name{CommonName: "VouchMQ broker"},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames:    append(names, s.Names...),
+		IPAddresses: s.IPs,
+	}, now, validity)
+}
+
+// issue issues a certificate for one end of TLS. The template says whose it is and what for; the rest is added to it here.
+func (ca *CA) issue(public crypto.PublicKey, template *x509.Certificate, now time.Time, validity time.Duration) (*x509.Certificate, error) {
+	serial, err := newSerial()
+	if err != nil {
+		return nil, err
 	}
+	template.SerialNumber = serial
+	template.NotBefore, template.NotAfter = now.Add(-backdate), now.Add(validity)
+	template.BasicConstraintsValid = true
+	template.KeyUsage = x509.KeyUsageDigitalSignature
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.certificate, public, ca.key)
 	if err != nil {
 		return nil, fmt.Errorf("issue certificate: %w", err)
@@ -207,24 +210,10 @@ func (ca *CA) IssueClient(public crypto.PublicKey, name string, now time.Time, v
 	if err := CheckClientName(name); err != nil {
 		return nil, err
 	}
-	serial, err := newSerial()
-	if err != nil {
-		return nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: name},
-		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.Add(validity),
-		BasicConstraintsValid: true,
-		KeyUsage:              x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.certificate, public, ca.key)
-	if err != nil {
-		return nil, fmt.Errorf("issue certificate: %w", err)
-	}
-	return x509.ParseCertificate(der)
+	return ca.issue(public, &x509.Certificate{
+		Subject:     pkix.Name{CommonName: name},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}, now, validity)
 }
 
 // Revoked is a certificate that is not good any more.
