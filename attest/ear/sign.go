@@ -2,17 +2,17 @@ package ear
 
 import (
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"fmt"
 	"io"
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/veraison/go-cose"
-
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/internal/signed"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
 )
+
+var message = signed.Kind{Name: "attestation result"}
 
 // Sign encodes and signs a result with a key on P-256 or P-384.
 func Sign(r *Result, key *ecdsa.PrivateKey, random io.Reader) ([]byte, error) {
@@ -23,21 +23,7 @@ func Sign(r *Result, key *ecdsa.PrivateKey, random io.Reader) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode attestation result: %w", err)
 	}
-	algorithm, err := algorithmOf(&key.PublicKey)
-	if err != nil {
-		return nil, err
-	}
-	signer, err := cose.NewSigner(algorithm, key)
-	if err != nil {
-		return nil, fmt.Errorf("sign attestation result: %w", err)
-	}
-	m := cose.NewSign1Message()
-	m.Headers.Protected.SetAlgorithm(algorithm)
-	m.Payload = payload
-	if err := m.Sign(random, nil, signer); err != nil {
-		return nil, fmt.Errorf("sign attestation result: %w", err)
-	}
-	return m.MarshalCBOR()
+	return message.Sign(payload, key, random)
 }
 
 // Parse verifies the signature of a result and reads it. It looks at no clock: see [Result.CheckTime].
@@ -45,25 +31,11 @@ func Parse(data []byte, key *ecdsa.PublicKey) (*Result, error) {
 	if len(data) > MaxSize {
 		return nil, attest.Errorf(attest.ErrFormat, "attestation result of %d bytes is too large (at most %d)", len(data), MaxSize)
 	}
-	var m cose.Sign1Message
-	if err := m.UnmarshalCBOR(data); err != nil {
-		return nil, attest.Errorf(attest.ErrFormat, "attestation result: %w", err)
-	}
-	want, err := algorithmOf(key)
+	payload, err := message.Open(data, key)
 	if err != nil {
 		return nil, err
 	}
-	if alg, err := m.Headers.Protected.Algorithm(); err != nil || alg != want {
-		return nil, attest.Errorf(attest.ErrSignature, "attestation result is not signed with %v, as the key would", want)
-	}
-	verifier, err := cose.NewVerifier(want, key)
-	if err == nil {
-		err = m.Verify(nil, verifier)
-	}
-	if err != nil {
-		return nil, attest.Errorf(attest.ErrSignature, "signature of the attestation result is not valid: %w", err)
-	}
-	return decode(m.Payload)
+	return decode(payload)
 }
 
 func decode(payload []byte) (*Result, error) {
@@ -72,16 +44,6 @@ func decode(payload []byte) (*Result, error) {
 		return nil, attest.Errorf(attest.ErrFormat, "attestation result: %w", err)
 	}
 	return r, r.check()
-}
-
-func algorithmOf(key *ecdsa.PublicKey) (cose.Algorithm, error) {
-	switch key.Curve {
-	case elliptic.P256():
-		return cose.AlgorithmES256, nil
-	case elliptic.P384():
-		return cose.AlgorithmES384, nil
-	}
-	return 0, fmt.Errorf("key for attestation results is not on P-256 or P-384")
 }
 
 func (r *Result) check() error {
