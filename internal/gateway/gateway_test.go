@@ -39,6 +39,7 @@ func TestUnreachable(t *testing.T) {
 			atEnd(t, c)
 		}
 	}
+	await(t, "the reason in the log", func() bool { return strings.Contains(g.log.String(), "broker cannot be reached") })
 	if log := g.log.String(); strings.Count(log, "broker cannot be reached") != 1 || !strings.Contains(log, "is it running") {
 		t.Error("the log must say once why, and what to do")
 	}
@@ -124,6 +125,7 @@ func TestAwayAndBack(t *testing.T) {
 	if got := connack(t, c, mqtt.V5); got != mqtt.Success {
 		t.Fatal(got)
 	}
+	await(t, "two lines of the log", func() bool { return strings.Count(g.log.String(), "broker verified") >= 2 })
 	if n := strings.Count(g.log.String(), "broker verified"); n != 2 {
 		t.Errorf("the log tells %d times, not 2, that the broker was verified", n)
 	}
@@ -351,9 +353,7 @@ func TestLimit(t *testing.T) {
 	if !ok1 || !ok2 || ok3 {
 		t.Errorf("served: %v, %v, %v; want two", ok1, ok2, ok3)
 	}
-	if !strings.Contains(g.log.String(), "limit=2") {
-		t.Error("the log does not tell of the limit")
-	}
+	await(t, "the limit in the log", func() bool { return strings.Contains(g.log.String(), "limit=2") })
 	first.Close()
 	await(t, "a place", func() bool {
 		c, ok := served()
@@ -424,9 +424,7 @@ func TestUnixSocket(t *testing.T) {
 	if got := connack(t, c, mqtt.V5); got != mqtt.Success {
 		t.Error(got)
 	}
-	if !strings.Contains(g.log.String(), "client=unix:"+path) {
-		t.Error("the log does not say through which socket a client came")
-	}
+	await(t, "the socket of the client in the log", func() bool { return strings.Contains(g.log.String(), "client=unix:"+path) })
 }
 
 // TestLogHasNoPayload: nothing that a client says stands in the log, at any level.
