@@ -100,6 +100,56 @@ func TestPacedGoesOnWhenABrokerFails(t *testing.T) {
 	}
 }
 
+// TestInterruptedMeasurementsAreKept interrupts in the second round. What was measured before is there.
+func TestInterruptedMeasurementsAreKept(t *testing.T) {
+	nobody := func(context.Context) (net.Conn, error) { return nil, fmt.Errorf("nobody is there") }
+	variants := []Variant{{NativeTLS, nobody}, {WasmAttested, nobody}}
+	stopped := fmt.Errorf("enough")
+	interruptedAfter := func(most int) (context.Context, func()) {
+		ctx, stop := context.WithCancelCause(t.Context())
+		return ctx, func() {
+			if most--; most == 0 {
+				stop(stopped)
+			}
+		}
+	}
+	ctx, count := interruptedAfter(5)
+	paced, err := Paced(ctx, PacedPlan{
+		Case: RateCase([]float64{10, 20}, 64, 0), Variants: variants, Rounds: 9, Window: time.Millisecond, Progress: func(PacedSample) { count() },
+	})
+	if err != stopped || len(paced.Samples) != 5 || len(paced.Rows) != 4 || paced.Rounds != 2 {
+		t.Errorf("%v, %+v", err, paced)
+	}
+	ctx, count = interruptedAfter(1)
+	if paced, err = Paced(ctx, PacedPlan{
+		Case: RateCase([]float64{10, 20}, 64, 0), Variants: variants, Rounds: 9, Window: time.Millisecond, Progress: func(PacedSample) { count() },
+	}); err != stopped || len(paced.Rows) != 1 || paced.Rounds != 1 {
+		t.Errorf("%v, %+v", err, paced)
+	}
+	ctx, count = interruptedAfter(3)
+	reports, err := Throughput(ctx, Plan{
+		Shapes: Shapes, QoS: []byte{0, 1}, Payloads: []int{64}, Variants: variants, Rounds: 9, Window: time.Millisecond, Progress: func(Sample) { count() },
+	})
+	if err != stopped || len(reports) != 1 || len(reports[0].Rows) != 3 || reports[0].Rounds != 1 {
+		t.Errorf("%v, %+v", err, reports)
+	}
+}
+
+func TestHighRateMustBeKept(t *testing.T) {
+	row := PacedRow{X: highRate, Variant: WasmAttested, Latency: Latency{Expected: 100, Delivered: 100, P99: Micros(time.Millisecond)}}
+	lossy, failed := row, row
+	lossy.Delivered, failed.Failed = 94, 1
+	for _, c := range []struct {
+		PacedRow
+		met bool
+	}{{row, true}, {lossy, false}, {failed, false}} {
+		bars := PacedReport{Rows: []PacedRow{c.PacedRow}}.highRateBars()
+		if len(bars) != 1 || bars[0].Met() != c.met {
+			t.Errorf("%+v: %v", c.PacedRow, bars)
+		}
+	}
+}
+
 func TestPacedRatioIsOfEachRound(t *testing.T) {
 	r := PacedReport{Samples: []PacedSample{
 		{X: 1, Variant: WasmAttested, Latency: Latency{P99: 100}}, {X: 1, Variant: MosquittoTLS, Latency: Latency{P99: 200}},

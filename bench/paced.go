@@ -111,10 +111,10 @@ type PacedSample struct {
 
 // Paced takes the measurements of a plan: round after round, and in each the variants in turn at one number, so that what
 // slows the machine down for a while does so to all of them. Every second round has them in the opposite order. That a broker
-// does not bear a load is a result, too.
+// does not bear a load is a result, too. If ctx ends before all is measured, the report has what was, beside the error.
 func Paced(ctx context.Context, p PacedPlan) (PacedReport, error) {
 	report := PacedReport{
-		Case: p.Case.Name, Title: p.Case.Title, Axis: p.Case.Axis, Rounds: p.Rounds, Window: Seconds(p.Window),
+		Case: p.Case.Name, Title: p.Case.Title, Axis: p.Case.Axis, Window: Seconds(p.Window),
 		Payload: p.Case.payload(), QoS: p.Case.Paces[0].Pace.QoS,
 	}
 	for round := range p.Rounds {
@@ -122,9 +122,10 @@ func Paced(ctx context.Context, p PacedPlan) (PacedReport, error) {
 			for _, v := range inTurn(p.Variants, round) {
 				s := measurePoint(ctx, v, point, p)
 				if ctx.Err() != nil {
+					report.summarize(p)
 					return report, context.Cause(ctx)
 				}
-				s.Round = round + 1
+				s.Round, report.Rounds = round+1, round+1
 				report.Samples = append(report.Samples, s)
 				if p.Progress != nil {
 					p.Progress(s)
@@ -209,7 +210,9 @@ type PacedRatio struct {
 func (r *PacedReport) summarize(p PacedPlan) {
 	for _, point := range p.Case.Paces {
 		for _, v := range p.Variants {
-			r.Rows = append(r.Rows, pacedRow(point.X, v.Name, r.samplesOf(point.X, v.Name)))
+			if samples := r.samplesOf(point.X, v.Name); len(samples) > 0 {
+				r.Rows = append(r.Rows, pacedRow(point.X, v.Name, samples))
+			}
 		}
 		for _, v := range p.Variants {
 			if v.Name != NativeTLS && !isOther(v.Name) {

@@ -79,8 +79,8 @@ func (r PacedReport) plot() linePlot {
 		}
 	}
 	for i, name := range names {
-		p50 := plotLine{name: name + ", median", color: colorOf(name, i)}
-		p99 := plotLine{name: name + ", p99", color: colorOf(name, i), dashed: true}
+		color := colorOf(name, names[:i])
+		p50, p99 := plotLine{name: name + ", median", color: color}, plotLine{name: name + ", p99", color: color, dashed: true}
 		for _, row := range r.Rows {
 			if row.Variant != name || row.Expected == 0 || !row.Kept() {
 				continue

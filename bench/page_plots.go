@@ -48,10 +48,13 @@ func (p *linePlot) put(name string, point plotPoint) {
 	i := slices.IndexFunc(p.lines, func(l plotLine) bool { return l.name == name })
 	if i < 0 {
 		i = len(p.lines)
-		p.lines = append(p.lines, plotLine{name: name, color: colorOf(name, i)})
+		p.lines = append(p.lines, plotLine{name: name, color: colorOf(name, p.names())})
 	}
 	p.lines[i].points = append(p.lines[i].points, point)
 }
+
+// names are those of the lines.
+func (p *linePlot) names() []string { return each(p.lines, func(l plotLine) string { return l.name }) }
 
 // curvePlots show all percentiles of the latencies at a rate: the paper's highest, and the one that an aim is about.
 func (r PacedReport) curvePlots() (all []titledPlot) {
@@ -77,7 +80,7 @@ func (r PacedReport) curvePlots() (all []titledPlot) {
 
 // percentile writes one in so many as a percentile.
 func percentile(oneIn float64) string {
-	return strconv.FormatFloat(100-100/oneIn, 'g', 4, 64) + " %"
+	return strconv.FormatFloat(100-100/oneIn, 'g', 4, 64)
 }
 
 // plot has the cost of a delivery by the number of filters.

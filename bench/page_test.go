@@ -50,7 +50,7 @@ func TestPageShowsWhatWasMeasured(t *testing.T) {
 	}
 	text := page.String()
 	for _, want := range []string{
-		"QoS 1, point to point, closed loop", "Percentiles at 200 messages/s", "99.9 %", "fresh topic", "30 (20 to 40)", "sessions &lt;come&gt;", "12ms",
+		"QoS 1, point to point, closed loop", "Percentiles at 200 messages/s", ">99.9<", "fresh topic", "30 (20 to 40)", "sessions &lt;come&gt;", "12ms",
 		"longest step, 100,000 sessions, 1,000,000 subscriptions", "not measured",
 		"vouchmq bench &lt;script&gt;", "&lt;One&gt; publisher", "connection &lt;lost&gt;", "2,000,000",
 		"refused &lt;by&gt; the broker", "&lt;too&gt; many",
@@ -114,6 +114,19 @@ func TestPlots(t *testing.T) {
 	for _, empty := range []string{string(linePlot{}.SVG()), string(barPlot{}.SVG())} {
 		if drawing(t, empty); !strings.Contains(empty, "nothing was measured") {
 			t.Errorf("%s", empty)
+		}
+	}
+}
+
+func TestColorsOfPlotsDiffer(t *testing.T) {
+	for _, names := range [][]string{{NativeTLS, WasmAttested, MosquittoTLS, "emqx", "nano"}, {"plain", "tls", "attested"}, append(slices.Clone(variantColors), "emqx")} {
+		seen := map[int]string{}
+		for i, name := range names {
+			color := colorOf(name, names[:i]) % len(plotColors)
+			if other, taken := seen[color]; taken {
+				t.Errorf("%s and %s have the same color", other, name)
+			}
+			seen[color] = name
 		}
 	}
 }

@@ -20,18 +20,28 @@ const (
 	plotBarShare          float64 = 0.8 // of a group's width
 )
 
-// plotColors can be told apart by most people who see colours less well.
-var plotColors = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999"}
+// plotColors can be told apart by most people who see colours less well, on white and on black.
+var plotColors = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#999999", "#9467bd", "#bcbd22"}
 
 // variantColors are those of variants that are often measured, so that they look the same in all plots.
 var variantColors = []string{NativeTLS, "wasm-plain", WasmAttested, MosquittoTLS, "native-plain", "wasm-tls", "native-attested"}
 
-// colorOf is the number of the color of a variant; of what is none, otherwise.
-func colorOf(name string, otherwise int) int {
+// colorOf is the number of the color of a name in a plot that has these names before it. Variants have theirs, and what is none, such
+// as another broker beside them, gets one that no variant has.
+func colorOf(name string, before []string) int {
 	if i := slices.Index(variantColors, name); i >= 0 {
 		return i
 	}
-	return otherwise
+	others := 0
+	for _, b := range before {
+		if !slices.Contains(variantColors, b) {
+			others++
+		}
+	}
+	if others < len(before) {
+		return len(variantColors) + others
+	}
+	return others
 }
 
 // linePlot has lines over a logarithmic scale in both directions.
@@ -227,7 +237,7 @@ func (p barPlot) SVG() template.HTML {
 	}
 	s.labels("", p.yLabel)
 	for i, name := range p.names {
-		s.legend(i, name, colorOf(name, i), false)
+		s.legend(i, name, colorOf(name, p.names[:i]), false)
 	}
 	return s.done()
 }
@@ -238,11 +248,12 @@ func (s *svg) drawGroup(g barGroup, names []string, left, width float64, y plotS
 	for i, v := range g.values {
 		at := left + width*(1-plotBarShare)/2 + float64(i)*bar
 		s.add(`<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"><title>%s, %s: %s</title></rect>`,
-			at, y.at(v.y), bar*0.9, y.at(0)-y.at(v.y), plotColors[colorOf(names[i], i)%len(plotColors)],
+			at, y.at(v.y), bar*0.9, y.at(0)-y.at(v.y), plotColors[colorOf(names[i], names[:i])%len(plotColors)],
 			html.EscapeString(g.name), html.EscapeString(names[i]), axisNumber(v.y))
 		if v.high > 0 {
 			s.line(at+bar*0.45, y.at(v.low), at+bar*0.45, y.at(v.high), "axis")
 		}
+		s.text(at+bar*0.45, y.at(max(v.y, v.high))-5, "middle", "value", axisNumber(v.y)) // some bars are too small to be seen
 	}
 }
 

@@ -13,6 +13,16 @@ type Variant struct {
 	Dial Dialer
 }
 
+// Answers connects once and says farewell: an error says why nothing can be measured of a broker.
+func (v Variant) Answers(ctx context.Context) error {
+	conn, err := openLean(ctx, v.Dial, connectPacket("bench-first", 0))
+	if err != nil {
+		return err
+	}
+	conn.Write(disconnectPacket()) // it may have ended
+	return conn.Close()
+}
+
 // Names of the variants that ratios are between.
 const (
 	NativeTLS    = "native-tls"
@@ -55,7 +65,7 @@ func (s Sample) String() string {
 
 // Throughput takes the measurements of a plan. Variants are measured in turn, round after round, so that what slows the
 // machine down for a while does so to all of them; every second round has them in the opposite order. That a broker does not
-// bear a load is a result, too.
+// bear a load is a result, too. If ctx ends before all is measured, the reports have what was, beside the error.
 func Throughput(ctx context.Context, p Plan) (Reports, error) {
 	var all []Sample
 	for round := range p.Rounds {
@@ -64,7 +74,7 @@ func Throughput(ctx context.Context, p Plan) (Reports, error) {
 				s.Variant, s.Round = v.Name, round+1
 				s = p.measure(ctx, v, s)
 				if ctx.Err() != nil {
-					return nil, context.Cause(ctx)
+					return p.reports(all), context.Cause(ctx)
 				}
 				all = append(all, s)
 				if p.Progress != nil {
@@ -105,7 +115,7 @@ type Report struct {
 	QoS     byte     `json:"qos"`
 	Payload int      `json:"payload_bytes"`
 	Window  Seconds  `json:"window_seconds"`
-	Rounds  int      `json:"rounds"`
+	Rounds  int      `json:"rounds"` // of which the last may not be whole, if it was interrupted
 	Rows    []Row    `json:"results"`
 	Ratios  []Ratio  `json:"ratios"`
 	Samples []Sample `json:"samples"`
@@ -145,14 +155,17 @@ func (s Seconds) MarshalJSON() ([]byte, error) {
 func (p *Plan) reports(all []Sample) (reports Reports) {
 	for _, qos := range p.QoS {
 		for _, payload := range p.Payloads {
-			r := Report{QoS: qos, Payload: payload, Window: Seconds(p.Window), Rounds: p.Rounds}
+			r := Report{QoS: qos, Payload: payload, Window: Seconds(p.Window)}
 			for _, s := range all {
 				if s.QoS == qos && s.Payload == payload {
 					r.Samples = append(r.Samples, s)
+					r.Rounds = s.Round
 				}
 			}
-			r.summarize(p)
-			reports = append(reports, r)
+			if len(r.Samples) > 0 {
+				r.summarize(p)
+				reports = append(reports, r)
+			}
 		}
 	}
 	return reports
@@ -161,7 +174,9 @@ func (p *Plan) reports(all []Sample) (reports Reports) {
 func (r *Report) summarize(p *Plan) {
 	for _, shape := range p.Shapes {
 		for _, v := range p.Variants {
-			r.Rows = append(r.Rows, row(shape.Name, v.Name, r.samplesOf(shape.Name, v.Name)))
+			if samples := r.samplesOf(shape.Name, v.Name); len(samples) > 0 {
+				r.Rows = append(r.Rows, row(shape.Name, v.Name, samples))
+			}
 		}
 		for _, pair := range r.pairs(p.Variants) {
 			pair.Shape = shape.Name

@@ -45,6 +45,28 @@ func (o *outputs) add(fs *pflag.FlagSet) {
 	fs.StringVar(&o.csvFile, "csv", "", "also write all measurements to this file, - for standard output")
 }
 
+// check fails if the files cannot be written: better now than after the measurements.
+func (o *outputs) check() error {
+	return errors.Join(checkOutput("--json", o.jsonFile), checkOutput("--csv", o.csvFile))
+}
+
+// checkOutput fails if a file of that name cannot be written. What is in it stays; one that is not there is made.
+func checkOutput(flag, path string) error {
+	if path == "" || path == "-" {
+		return nil
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o666)
+	if err != nil {
+		return fmt.Errorf("%s: %w", flag, err)
+	}
+	return file.Close()
+}
+
+// checkEngine refuses what brokers would refuse later.
+func checkEngine(engines ...string) error {
+	return allOf("--engine", engines, []string{"wasm", "native"})
+}
+
 // write writes results as a table, and to the files that were asked for.
 func (o *outputs) write(out io.Writer, table func(io.Writer) error, data any, list func(io.Writer) error) error {
 	return errors.Join(
@@ -91,9 +113,7 @@ type benchBrokers struct {
 
 func (b *benchBrokers) stop() {
 	for _, broker := range b.vouchmq {
-		if err := broker.Stop(); err != nil {
-			fmt.Fprintln(b.log, err)
-		}
+		stopBroker(b.ctx, broker, b.log)
 	}
 	if b.other != nil {
 		b.other.Stop() // it has done its work, however it ends
@@ -122,6 +142,14 @@ func (b *benchBrokers) variantsOr(names, usual []string) (all []bench.Variant, e
 		all = append(all, bench.Variant{Name: name, Dial: dial})
 	}
 	return all, nil
+}
+
+// stopBroker ends a broker. How it ends is of interest unless the measurement was interrupted: a terminal interrupts brokers, too, so
+// that this is the second signal that they get, and they end at once.
+func stopBroker(ctx context.Context, broker *local.Broker, log io.Writer) {
+	if err := broker.Stop(); err != nil && ctx.Err() == nil {
+		fmt.Fprintln(log, err)
+	}
 }
 
 func (b *benchBrokers) dialer(variant string) (bench.Dialer, error) {

@@ -25,7 +25,7 @@ type connectBenchFlags struct {
 	rounds, clients      int
 	duration, warmup     time.Duration
 	atMost               time.Duration
-	jsonFile, csvFile    string
+	files                outputs
 }
 
 func newBenchConnect() *cobra.Command {
@@ -74,8 +74,7 @@ func (f *connectBenchFlags) define(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.duration, "duration", time.Second, "of one measurement, which has three connections at least; the paper's are 10s")
 	fs.DurationVar(&f.warmup, "warmup", 300*time.Millisecond, "before each saturated measurement")
 	fs.DurationVar(&f.atMost, "at-most", bench.MostLater, "fail if attestation makes CONNACK later than that")
-	fs.StringVar(&f.jsonFile, "json", "", "also write all results to this file, - for standard output")
-	fs.StringVar(&f.csvFile, "csv", "", "also write all measurements to this file, - for standard output")
+	f.files.add(fs)
 }
 
 var (
@@ -97,6 +96,7 @@ func (f *connectBenchFlags) check() error {
 	}
 	return errors.Join(
 		allOf("--only", f.only, bench.ConnectParts), allOf("--variant", f.variants, bench.ConnectWays), allOf("--tee", f.tees, []string{"sim", "tpm"}),
+		f.files.check(),
 	)
 }
 
@@ -255,11 +255,7 @@ func (n *connectNetwork) over(target string, roundTrip time.Duration) (bench.Net
 
 func (f *connectBenchFlags) write(out io.Writer, r bench.ConnectReport) error {
 	fmt.Fprintf(out, "median of %d measurements of %v; saturated: %d clients\n\n", r.Rounds, time.Duration(r.Window), r.Clients)
-	return errors.Join(
-		r.WriteTable(out),
-		writeTo(f.jsonFile, out, func(w io.Writer) error { return printJSON(w, r) }),
-		writeTo(f.csvFile, out, r.WriteCSV),
-	)
+	return f.files.write(out, r.WriteTable, r, r.WriteCSV)
 }
 
 func (f *connectBenchFlags) judge(r bench.ConnectReport) error {

@@ -15,10 +15,10 @@ import (
 
 // connectionsFlags are those of `vouchmq bench connections`.
 type connectionsFlags struct {
-	plan              bench.ConnectionsPlan
-	engine            string
-	atMost            float64 // KiB
-	jsonFile, csvFile string
+	plan   bench.ConnectionsPlan
+	engine string
+	atMost float64 // KiB
+	files  outputs
 }
 
 // idleWays are the ways to connect that idle connections are measured over.
@@ -52,8 +52,7 @@ Exit status: 1 if each of 10,000 attested connections takes more than --at-most 
 	fs.DurationVar(&f.plan.KeepAlive, "keep-alive", time.Minute, "between two pings of a connection")
 	fs.StringVar(&f.engine, "engine", "wasm", "wasm or native")
 	fs.Float64Var(&f.atMost, "at-most", bench.MostIdleBytes>>10, "fail if each of 10,000 attested connections takes more KiB")
-	fs.StringVar(&f.jsonFile, "json", "", "also write all results to this file, - for standard output")
-	fs.StringVar(&f.csvFile, "csv", "", "also write all measurements to this file, - for standard output")
+	f.files.add(fs)
 	return c
 }
 
@@ -69,12 +68,10 @@ func (f *connectionsFlags) check() error {
 		return errors.New("--keep-alive is 1s at least")
 	case len(p.Counts) == 0 || slices.Min(p.Counts) < 1 || slices.Max(p.Counts) > 65_000:
 		return errors.New("--count is from 1 to 65,000, which is how many a broker takes")
-	case f.engine != "wasm" && f.engine != "native":
-		return fmt.Errorf("--engine %s: there are wasm, native", f.engine)
 	}
 	slices.Sort(p.Counts)
 	p.Counts = slices.Compact(p.Counts)
-	return allOf("--variant", p.Ways, idleWays)
+	return errors.Join(checkEngine(f.engine), allOf("--variant", p.Ways, idleWays), f.files.check())
 }
 
 func (f *connectionsFlags) run(c *cobra.Command) error {
@@ -120,9 +117,5 @@ func (f *connectionsFlags) measure(c *cobra.Command, dir string) (bench.Connecti
 
 func (f *connectionsFlags) write(out io.Writer, r bench.ConnectionsReport) error {
 	fmt.Fprintf(out, "memory and processor time of the broker's process; pings every %v\n\n", time.Duration(r.KeepAlive))
-	return errors.Join(
-		r.WriteTable(out),
-		writeTo(f.jsonFile, out, func(w io.Writer) error { return printJSON(w, r) }),
-		writeTo(f.csvFile, out, r.WriteCSV),
-	)
+	return f.files.write(out, r.WriteTable, r, r.WriteCSV)
 }

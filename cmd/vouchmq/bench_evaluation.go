@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,8 +38,9 @@ handshakes, the cost of matching with up to a million filters, and the longest s
 measured natively and in WebAssembly, over plain TCP, TLS and attested TLS, beside Mosquitto if it is installed, and beside any other
 broker that --peer names. Of the paper's numbers of rates, subscribers and publishers it takes some; the commands for each case take all.
 
-It writes evaluation.html, which needs nothing else, and evaluation.json to a folder, and says which aims are reached. It takes about
-25 minutes; --quick takes less than five, and its figures are only good for seeing what there is.`,
+It writes evaluation.html, which needs nothing else, evaluation.json, and lists of all measurements (CSV) to a folder, and says which
+aims are reached. It takes about 25 minutes; --quick takes less than five, and its figures are only good for seeing what there is. If it
+is interrupted, what has been measured until then is written.`,
 		Example: `  vouchmq bench evaluation
   vouchmq bench evaluation --quick --out /tmp/evaluation
   vouchmq bench evaluation --only throughput,handshakes
@@ -71,12 +73,16 @@ func (f *evaluationFlags) run(c *cobra.Command) error {
 	if f.quick {
 		f.rounds, f.duration, f.warmup = 1, 500*time.Millisecond, 100*time.Millisecond
 	}
-	if err := os.MkdirAll(f.out, 0o755); err != nil {
-		return fmt.Errorf("--out: %w", err)
-	}
 	return withBrokers(func(dir string) error {
+		brokers := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
+		if _, err := brokers.answeringPeers(f.peers, f.peerCA); err != nil {
+			return err
+		}
+		if err := f.checkFolder(); err != nil {
+			return fmt.Errorf("--out: %w", err)
+		}
 		r := &evaluationRun{
-			evaluationFlags: f, c: c, brokers: &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()},
+			evaluationFlags: f, c: c, brokers: brokers,
 			result: bench.Evaluation{
 				Program: "vouchmq " + version, Command: strings.Join(append([]string{"vouchmq"}, os.Args[1:]...), " "),
 				Started: time.Now(), Machine: bench.ThisMachine(),
@@ -86,6 +92,17 @@ func (f *evaluationFlags) run(c *cobra.Command) error {
 		return errors.Join(r.measure(), r.write()) // what there is is worth having
 	})
 }
+
+// checkFolder makes the folder for the results, and fails if nothing can be written to it.
+func (f *evaluationFlags) checkFolder() error {
+	if err := os.MkdirAll(f.out, 0o755); err != nil {
+		return err
+	}
+	return checkOutput(evaluationPage, filepath.Join(f.out, evaluationPage))
+}
+
+// evaluationPage is the name of the page in its folder.
+const evaluationPage = "evaluation.html"
 
 // evaluationRun is one evaluation.
 type evaluationRun struct {
@@ -217,7 +234,7 @@ func (r *evaluationRun) paced(one bench.PacedCase, rounds int) error {
 		Case: one, Variants: variants, Rounds: rounds, Warmup: r.warmup, Window: r.duration,
 		Progress: func(s bench.PacedSample) { r.note("round %d  %v", s.Round, s) },
 	})
-	if err == nil {
+	if len(report.Rows) > 0 {
 		r.result.Paced = append(r.result.Paced, report)
 	}
 	return err
@@ -279,12 +296,12 @@ func (r *evaluationRun) write() error {
 	if r.brokers.other != nil {
 		r.result.Others = []string{r.brokers.other.Version}
 	}
-	page, data := filepath.Join(r.out, "evaluation.html"), filepath.Join(r.out, "evaluation.json")
+	page, data := filepath.Join(r.out, evaluationPage), filepath.Join(r.out, "evaluation.json")
 	text, err := json.MarshalIndent(r.result, "", " ")
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(os.WriteFile(data, append(text, '\n'), 0o644), writeTo(page, nil, r.result.WritePage)); err != nil {
+	if err := errors.Join(os.WriteFile(data, append(text, '\n'), 0o644), writeTo(page, nil, r.result.WritePage), r.writeLists()); err != nil {
 		return err
 	}
 	out := r.c.OutOrStdout()
@@ -297,6 +314,30 @@ func (r *evaluationRun) write() error {
 			fmt.Fprintln(out, "    not measured")
 		}
 	}
-	fmt.Fprintf(out, "\nwritten to %s and %s\n", page, data)
+	fmt.Fprintf(out, "\nwritten to %s and %s, and all measurements to files beside them (CSV)\n", page, data)
 	return nil
+}
+
+// writeLists writes all measurements of each part that was measured, for other programs to plot.
+func (r *evaluationRun) writeLists() (err error) {
+	list := func(name string, write func(io.Writer) error) {
+		err = errors.Join(err, writeTo(filepath.Join(r.out, name), nil, write))
+	}
+	e := &r.result
+	if len(e.Throughput) > 0 {
+		list("throughput.csv", e.Throughput.WriteCSV)
+	}
+	if len(e.Paced) > 0 {
+		list("latency.csv", bench.PacedReports(e.Paced).WriteCSV)
+	}
+	if e.Connect != nil {
+		list("connect.csv", e.Connect.WriteCSV)
+	}
+	if e.Connections != nil {
+		list("connections.csv", e.Connections.WriteCSV)
+	}
+	if e.Match != nil {
+		list("subscriptions.csv", e.Match.WriteCSV)
+	}
+	return err
 }

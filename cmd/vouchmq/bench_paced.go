@@ -47,8 +47,16 @@ func (f *pacedFlags) check() error {
 	case f.duration+f.warmup > bench.MaxPaceTime:
 		return fmt.Errorf("--duration and --warmup are %v together at most", bench.MaxPaceTime)
 	}
-	return errors.Join(checkPayloads([]int{f.payload}), checkQoS([]int{int(f.qos)}), checkVariants(f.variants))
+	return errors.Join(checkPayloads([]int{f.payload}), checkQoS([]int{int(f.qos)}), checkVariants(f.variants), f.outputs.check())
 }
+
+// mostRate is a bound that no machine comes near: beyond it is a slip of the keyboard, and a load that does not end for long.
+const mostRate = 10_000_000
+
+var errRate = errors.New("--rate is more than 0, and 10,000,000 at most")
+
+// isRate reports whether so many messages a second can be asked for. No comparison with NaN holds.
+func isRate(perSecond float64) bool { return perSecond > 0 && perSecond <= mostRate }
 
 func newBenchRate() *cobra.Command {
 	return newBenchPaced("rate", "Latency at rising message rates",
@@ -89,15 +97,15 @@ func newBenchPaced[N any](name, short, long string, makeCase func([]N, int, byte
 				return err
 			}
 			one := makeCase(numbers, f.payload, f.qos)
-			if slices.ContainsFunc(one.Paces, func(p bench.PacedPoint) bool { return p.X <= 0 }) || len(one.Paces) == 0 {
-				return errors.New("all numbers are more than 0")
+			if slices.ContainsFunc(one.Paces, func(p bench.PacedPoint) bool { return !isRate(p.X) }) || len(one.Paces) == 0 {
+				return errors.New("all numbers are more than 0, and 10,000,000 at most")
 			}
 			reports, err := f.measure(c, []bench.PacedCase{one})
-			if err != nil {
+			if len(reports) == 0 {
 				return err
 			}
 			table := func(w io.Writer) error { return writePacedTables(w, reports) }
-			return f.write(c.OutOrStdout(), table, reports[0], reports.WriteCSV)
+			return errors.Join(err, f.write(c.OutOrStdout(), table, reports[0], reports.WriteCSV)) // what there is is worth having
 		},
 	}
 	helpWithoutShorthand(c)
@@ -128,10 +136,12 @@ func (p *pacedPlan) measure(c *cobra.Command, cases []bench.PacedCase) (reports 
 				Case: one, Variants: variants, Rounds: p.rounds, Warmup: p.warmup, Window: p.duration,
 				Progress: func(s bench.PacedSample) { fmt.Fprintf(c.ErrOrStderr(), "round %d  %v\n", s.Round, s) },
 			})
+			if len(report.Rows) > 0 {
+				reports = append(reports, report)
+			}
 			if err != nil {
 				return err
 			}
-			reports = append(reports, report)
 		}
 		return nil
 	})

@@ -31,14 +31,28 @@ func checkVariants(names []string) error {
 }
 
 // withPeers starts what is needed for the variants of these names, or for the usual ones if there are none, and adds the peers.
-// Mosquitto may be missing unless it is named.
+// Mosquitto may be missing unless it is named. Peers must answer.
 func (b *benchBrokers) withPeers(names, usual, peers []string, peerCA string) ([]bench.Variant, error) {
-	others, err := peerVariants(peers, peerCA)
+	others, err := b.answeringPeers(peers, peerCA)
 	if err != nil {
 		return nil, err
 	}
 	all, err := b.variantsOr(names, usual)
 	return append(all, others...), err
+}
+
+// answeringPeers are the peers, each of which has answered a CONNECT: better now than after an hour of measurements.
+func (b *benchBrokers) answeringPeers(peers []string, peerCA string) ([]bench.Variant, error) {
+	others, err := peerVariants(peers, peerCA)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range others {
+		if err := v.Answers(b.ctx); err != nil {
+			return nil, withHint(fmt.Errorf("--peer %s: %w", v.Name, err), "a peer runs already, and lets in clients of MQTT 5 without user name and password")
+		}
+	}
+	return others, nil
 }
 
 func peerVariants(peers []string, caFile string) (all []bench.Variant, err error) {

@@ -61,6 +61,9 @@ func scale(c *cobra.Command, plan bench.ScalePlan, engine, jsonFile string) erro
 			return fmt.Errorf("--only %s: there are the parts %s", part, strings.Join(bench.ScaleParts, ", "))
 		}
 	}
+	if err := errors.Join(checkEngine(engine), checkOutput("--json", jsonFile)); err != nil {
+		return err
+	}
 	return withBrokers(func(dir string) error {
 		report, err := measureScale(c, dir, engine, plan)
 		if err != nil {
@@ -94,11 +97,7 @@ func startForScale(ctx context.Context, log io.Writer, dir, engine string) (benc
 	if err != nil {
 		return bench.ScaleBroker{}, err
 	}
-	stop := func() {
-		if err := b.Stop(); err != nil {
-			fmt.Fprintln(log, err)
-		}
-	}
+	stop := func() { stopBroker(ctx, b, log) }
 	from := b.Over(bench.ManySources())
 	return bench.ScaleBroker{
 		Plain: from.Plain(), TLS: from.TLS(""), Attested: from.Attested(""), RSS: b.RSS, ProcessorTime: b.ProcessorTime, Stop: stop, LongestStep: longestStep(b),

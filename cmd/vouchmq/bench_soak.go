@@ -45,6 +45,9 @@ func soak(c *cobra.Command, plan bench.SoakPlan, engine, jsonFile string) error 
 	if plan.Duration < 2*time.Second {
 		return errors.New("--duration is at least 2s")
 	}
+	if err := errors.Join(checkEngine(engine), checkOutput("--json", jsonFile)); err != nil {
+		return err
+	}
 	return withBrokers(func(dir string) error {
 		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
 		defer b.stop()

@@ -34,6 +34,9 @@ the table has the medians, with the least and the most.`,
 			if plan.Rounds < 1 || plan.Window <= 0 || len(engines) == 0 || len(plan.Filters) == 0 || slices.Min(plan.Filters) < 1000 {
 				return errors.New("--rounds and --duration are more than 0, --filters at least 1000 each")
 			}
+			if err := errors.Join(checkEngine(engines...), files.check()); err != nil {
+				return err
+			}
 			slices.Sort(plan.Filters)
 			report, err := match(c, plan, engines)
 			if err != nil {

@@ -63,12 +63,12 @@ func (f *throughputFlags) check() error {
 	switch {
 	case f.rounds < 1 || f.duration <= 0 || f.warmup < 0:
 		return errors.New("--rounds and --duration are more than 0")
-	case f.rate < 0:
-		return errors.New("--rate is more than 0")
+	case f.rate != 0 && !isRate(f.rate):
+		return errRate
 	case f.rate > 0 && f.duration+f.warmup > bench.MaxPaceTime:
 		return fmt.Errorf("--duration and --warmup are %v together at most", bench.MaxPaceTime)
 	}
-	return errors.Join(checkPayloads(f.payloads), checkQoS(f.qos), checkVariants(f.variants))
+	return errors.Join(checkPayloads(f.payloads), checkQoS(f.qos), checkVariants(f.variants), f.outputs.check())
 }
 
 func checkPayloads(payloads []int) error {
@@ -112,10 +112,10 @@ func (f *throughputFlags) run(c *cobra.Command) error {
 			Shapes: shapes, QoS: f.levels(), Payloads: f.payloads, Variants: variants, Rounds: f.rounds, Warmup: f.warmup, Window: f.duration,
 			Progress: func(s bench.Sample) { fmt.Fprintln(c.ErrOrStderr(), s) },
 		})
-		if err != nil {
+		if len(reports) == 0 {
 			return err
 		}
-		return f.write(c.OutOrStdout(), reports.WriteTable, reports, reports.WriteCSV)
+		return errors.Join(err, f.write(c.OutOrStdout(), reports.WriteTable, reports, reports.WriteCSV)) // what there is is worth having
 	})
 }
 
@@ -136,10 +136,11 @@ func (f *throughputFlags) openLoop(c *cobra.Command, shapes []bench.Shape) error
 		}
 	}
 	reports, err := f.measure(c, cases)
-	if err != nil {
+	if len(reports) == 0 {
 		return err
 	}
-	return f.write(c.OutOrStdout(), func(w io.Writer) error { return writePacedTables(w, reports) }, reports, reports.WriteCSV)
+	table := func(w io.Writer) error { return writePacedTables(w, reports) }
+	return errors.Join(err, f.write(c.OutOrStdout(), table, reports, reports.WriteCSV))
 }
 
 func shapesNamed(names []string) (shapes []bench.Shape, err error) {

@@ -50,6 +50,9 @@ func (f *benchVerifyFlags) run(c *cobra.Command) error {
 	if f.rounds < 1 || f.window <= 0 {
 		return errors.New("--rounds and --duration are more than 0")
 	}
+	if err := checkOutput("--json", f.jsonFile); err != nil {
+		return err
+	}
 	evidence, err := attesttest.All()
 	if err != nil {
 		return err
