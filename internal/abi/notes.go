@@ -10,7 +10,7 @@ const (
 	NoteRefused                      // a CONNECT was refused; Data: the reason in words
 	NoteProtocol                     // a client broke the protocol; Data: the reason in words
 	NoteDropped                      // messages to a session were dropped; Data: client id
-	NoteDenied                       // the rules refused a publish or a subscribe, for the first time; Data: client id
+	NoteDenied                       // the rules refused a publish or a subscribe, for the first time; Data: see [Subscribed]
 	NoteSubscribed                   // a client subscribed; Data: see [Subscribed]
 	NoteUnsubscribed                 // a client unsubscribed; Data: see [Subscribed], without reason
 	NoteLimit                        // a limit was met; Data: see [LimitMet]
@@ -34,7 +34,7 @@ type Disconnected struct {
 	Orderly  bool  // the client sent DISCONNECT
 }
 
-// Subscribed is the data of NoteSubscribed and NoteUnsubscribed.
+// Subscribed is the data of NoteSubscribed and NoteUnsubscribed, and of NoteDenied, whose filter may be a topic.
 type Subscribed struct {
 	ClientID string
 	Filter   string

@@ -1,7 +1,7 @@
 // Package accesslog writes who came, what they were refused and how they left: one line for each thing that the
 // broker's core tells of.
 //
-// Client ids, user names and topic filters go through [Log.Redact] before they are written. Payloads never reach this
+// Client ids, user names, topics and filters go through [Log.Redact] before they are written. Payloads never reach this
 // package. Levels: Info for what is normal and rare, Debug for what is normal and frequent, Warn for what was refused.
 package accesslog
 
@@ -66,7 +66,7 @@ func (l *Log) note(log *slog.Logger, note abi.Note, data []byte) error {
 	case abi.NoteDropped:
 		l.Dropped(log, string(data))
 	case abi.NoteDenied:
-		l.Denied(log, string(data))
+		return read(data, abi.ReadSubscribed, func(n *abi.Subscribed) { l.Denied(log, n) })
 	default:
 		log.Info("note of the broker core", "note", uint32(note), "bytes", len(data))
 	}
@@ -118,8 +118,8 @@ func (l *Log) Unsubscribed(log *slog.Logger, n *abi.Subscribed) {
 }
 
 // Denied tells that the rules refused a publish or a subscribe, for the first time on its connection.
-func (l *Log) Denied(log *slog.Logger, client string) {
-	log.Warn("denied by the rules", "client", l.name(client))
+func (l *Log) Denied(log *slog.Logger, n *abi.Subscribed) {
+	log.Warn("denied by the rules", "client", l.name(n.ClientID), "topic", l.name(n.Filter))
 }
 
 // Dropped tells that messages to a session were dropped.

@@ -27,7 +27,7 @@ func (c *Core) noteDisconnected(p *connection) {
 	c.note(abi.NoteDisconnected, p.conn, c.encoded)
 }
 
-// noteSubscription tells the host of one filter of a SUBSCRIBE or an UNSUBSCRIBE.
+// noteSubscription tells the host of one filter of a SUBSCRIBE or an UNSUBSCRIBE, or of a topic or filter that the rules refused.
 func (c *Core) noteSubscription(n abi.Note, p *connection, filter []byte, reason mqtt.ReasonCode) {
 	c.encoded = abi.AppendSubscribed(c.encoded[:0], c.store.bytes(c.sessions.at(p.session).clientID), filter, uint8(reason))
 	c.note(n, p.conn, c.encoded)

@@ -143,7 +143,7 @@ func (c *Core) permittedRoute(p *connection, topic []byte) (route uint32, stamp 
 	}
 	stamp, ok := c.permitToPublish(p, topic)
 	if !ok {
-		c.deny(p)
+		c.deny(p, topic)
 		return 0, nil, mqtt.NotAuthorized
 	}
 	id := c.routeTo(topic)

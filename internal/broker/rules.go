@@ -229,7 +229,7 @@ func (c *Core) review(p *connection) {
 		next := sub.following
 		c.clientID = c.appendFilter(c.clientID[:0], sub)
 		if !c.maySubscribe(p, c.clientID) {
-			c.deny(p)
+			c.deny(p, c.clientID)
 			c.removeSubscription(p.session, c.clientID)
 			if i := c.findScan(p.session, c.clientID); i >= 0 {
 				c.endScan(i)
@@ -262,11 +262,11 @@ func (c *Core) runReview() (more bool) {
 	return false
 }
 
-// deny counts what the rules refused, and tells of the first time on each connection.
-func (c *Core) deny(p *connection) {
+// deny counts what the rules refused, and tells of the first time on each connection: of the topic or filter.
+func (c *Core) deny(p *connection, topic []byte) {
 	c.stats.Denied++
 	if !p.denialNoted {
 		p.denialNoted = true
-		c.note(abi.NoteDenied, p.conn, c.store.bytes(c.sessions.at(p.session).clientID))
+		c.noteSubscription(abi.NoteDenied, p, topic, mqtt.NotAuthorized)
 	}
 }

@@ -69,7 +69,7 @@ func (c *Core) subscribeTo(p *connection, f *mqtt.Filter, identifier uint32) mqt
 		c.metBy(abi.LimitTopic, p)
 		return mqtt.TopicFilterInvalid
 	case !c.maySubscribe(p, f.Topic):
-		c.deny(p)
+		c.deny(p, f.Topic)
 		return mqtt.NotAuthorized
 	case !c.roomForSubscription(p.session, f.Topic):
 		c.metBy(abi.LimitMemory, p)

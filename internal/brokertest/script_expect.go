@@ -157,6 +157,10 @@ func (n *Note) words() string {
 		var sub abi.Subscribed
 		_ = abi.ReadSubscribed([]byte(n.Text), &sub)
 		return fmt.Sprintf("%s %d", sub.Filter, sub.Reason)
+	case abi.NoteDenied:
+		var sub abi.Subscribed
+		_ = abi.ReadSubscribed([]byte(n.Text), &sub)
+		return sub.Filter
 	case abi.NoteLimit:
 		var l abi.LimitMet
 		_ = abi.ReadLimitMet([]byte(n.Text), &l)

@@ -316,6 +316,11 @@ func TestLog(t *testing.T) {
 	if strings.Contains(r.log.String(), "secret") {
 		t.Error("the log has a client id, a topic or a payload")
 	}
+	for line := range strings.Lines(r.log.String()) {
+		if strings.Contains(line, `msg="client `) && !(strings.Contains(line, " address=") && strings.Contains(line, " listener=plain")) {
+			t.Errorf("a line does not say where the client came from: %s", line)
+		}
+	}
 }
 
 func TestOrdinaryTLSIsNotDowngraded(t *testing.T) {

@@ -66,7 +66,7 @@ func TestAnswersAndNotes(t *testing.T) {
 	note(abi.NoteUnsubscribed, abi.AppendSubscribed(nil, []byte("secret"), []byte("secret"), 0))
 	note(abi.NoteLimit, abi.AppendLimitMet(nil, &abi.LimitMet{ClientID: "secret"}))
 	note(abi.NoteDropped, []byte("secret"))
-	note(abi.NoteDenied, []byte("secret"))
+	note(abi.NoteDenied, abi.AppendSubscribed(nil, []byte("secret"), []byte("secret"), 0x87))
 	note(99, []byte("secret"))
 	if err := tr.Apply(effects, boundedMemory(nil)); err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestAnswersAndNotes(t *testing.T) {
 	if len(answers) != 1 || answers[0] != "7x" || len(notes) != 8 {
 		t.Fatalf("answers %q, notes %q", answers, notes)
 	}
-	if s := log.String(); strings.Contains(s, "secret") || strings.Count(s, "#1") != 9 || strings.Contains(s, "cannot be read") {
+	if s := log.String(); strings.Contains(s, "secret") || strings.Count(s, "#1") != 10 || strings.Contains(s, "cannot be read") {
 		t.Fatalf("log %s", s)
 	}
 }
@@ -110,4 +110,24 @@ func TestFiguresWhileConnectionsComeAndGo(t *testing.T) {
 		last = now
 	}
 	await(t, "all bytes", func() bool { return b.Stats().Figures.BytesIn == 200 })
+}
+
+// The log of a connection that has ended is there until the core tells of the end, and not for who has the slot after it.
+func TestFarewell(t *testing.T) {
+	var tb table
+	tb.init(10)
+	first, second := &conn{log: slog.Default()}, &conn{log: slog.New(slog.DiscardHandler)}
+	tb.add(first)
+	if tb.farewell(first.id) != nil {
+		t.Error("a connection that stands has left")
+	}
+	tb.remove(first)
+	tb.add(second)
+	if tb.farewell(second.id) != nil || tb.farewell(first.id) != first.log || tb.farewell(first.id) != nil {
+		t.Error("the first connection has not left once")
+	}
+	tb.remove(second)
+	if tb.farewell(first.id) != nil || tb.farewell(second.id) != second.log || tb.farewell(1<<abi.SlotBits-1) != nil {
+		t.Error("the second connection has not left")
+	}
 }

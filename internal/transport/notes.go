@@ -1,6 +1,8 @@
 package transport
 
 import (
+	"log/slog"
+
 	"github.com/vouchmq/vouchmq/internal/abi"
 )
 
@@ -13,11 +15,21 @@ func (t *Transport) note(c *conn, effect *abi.Effect) {
 	if t.quiet && isAccess(note) {
 		return
 	}
-	log := t.log.With("conn", effect.Conn)
-	if c != nil { // otherwise it has ended meanwhile
-		log = c.log
+	t.access.Note(t.logOf(c, effect.Conn, note), note, effect.Data)
+}
+
+// logOf returns the log of a connection, with its listener and address. That of one that has ended meanwhile, as most have when the core
+// tells so, is kept for that.
+func (t *Transport) logOf(c *conn, id abi.Conn, note abi.Note) *slog.Logger {
+	if c != nil {
+		return c.log
 	}
-	t.access.Note(log, note, effect.Data)
+	if note == abi.NoteDisconnected {
+		if log := t.table.farewell(id); log != nil {
+			return log
+		}
+	}
+	return t.log.With("conn", id)
 }
 
 // isAccess says whether a note is one of those that tell of clients who come, go and subscribe, as they should.

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"log/slog"
 	"sync"
 	"sync/atomic"
 
@@ -25,6 +26,13 @@ type table struct {
 	used    int
 	waiting []chan struct{} // closed when the table is empty
 	past    Figures         // of connections that have ended
+	gone    []departed      // who was the last to leave each slot
+}
+
+// departed is a connection that has ended, whose end the core has yet to tell of.
+type departed struct {
+	id  abi.Conn
+	log *slog.Logger
 }
 
 type slot = *atomic.Pointer[conn]
@@ -92,6 +100,7 @@ func (t *table) grow(slots []slot) {
 	}
 	t.slots.Store(&larger)
 	t.ages = append(t.ages, make([]uint32, len(larger)-len(t.ages))...)
+	t.gone = append(t.gone, make([]departed, len(larger)-len(t.gone))...)
 }
 
 // remove frees the slot of c, once.
@@ -103,10 +112,24 @@ func (t *table) remove(c *conn) {
 	c.mu.Unlock()
 	i := c.id.Slot()
 	(*t.slots.Load())[i].Store(nil)
+	t.gone[i] = departed{c.id, c.log}
 	t.free = append(t.free, i)
 	if t.used--; t.used == 0 {
 		t.announceEmpty()
 	}
+}
+
+// farewell returns the log of a connection that has ended, once; nil if its slot has been left again since.
+func (t *table) farewell(id abi.Conn) *slog.Logger {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := id.Slot()
+	if uint64(i) >= uint64(len(t.gone)) || t.gone[i].id != id {
+		return nil
+	}
+	log := t.gone[i].log
+	t.gone[i] = departed{}
+	return log
 }
 
 func (t *table) announceEmpty() {

@@ -85,6 +85,6 @@ type Collateral struct {
 type Log struct {
 	Level  string `yaml:"level" enum:"debug|info|warn|error" doc:"the least severe that is logged"`
 	Format string `yaml:"format" enum:"text|json" doc:"form of a line; takes a restart"`
-	Redact bool   `yaml:"redact" doc:"client ids, user names and topic filters stand in the log as short keyed digests; takes a restart"`
+	Redact bool   `yaml:"redact" doc:"client ids, user names, topics and filters stand in the log as short keyed digests; takes a restart"`
 	Access bool   `yaml:"access" doc:"lines for clients that come, go and subscribe; takes a restart"`
 }
