@@ -14,7 +14,7 @@ type Stats struct {
 	Sent          uint64 // PUBLISH packets, one for each receiver
 	DroppedQoS0   uint64 // because a receiver was blocked
 	DroppedQueue  uint64 // because a session's queue, or the core's memory, was full
-	Denied        uint64 // publishes and subscribes that the rules refused
+	Denied        uint64 // publishes and subscribes that the rules refused; subscriptions, waiting messages and wills that they ended
 	Refused       uint64 // CONNECTs that were refused
 	Faults        uint64 // connections that were ended because they broke the protocol
 	RetainedBytes uint64 // of retained messages, now

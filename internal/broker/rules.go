@@ -221,14 +221,16 @@ func (c *Core) owns(p *connection, session uint32) bool {
 	return string(c.store.bytes(c.sessions.at(session).owner)) == string(c.ownerOf(p))
 }
 
-// review ends the subscriptions of a connection that the rules do not allow any more.
+// review ends what the rules do not allow a connection any more: subscriptions, what waits because of them, and its will.
 func (c *Core) review(p *connection) {
-	members := c.groups.members
+	c.reviewWill(p)
+	denied, members := false, c.groups.members
 	for id := c.sessions.at(p.session).firstSubscription; id != 0; {
 		sub := c.subscriptions.at(id)
 		next := sub.following
 		c.clientID = c.appendFilter(c.clientID[:0], sub)
 		if !c.maySubscribe(p, c.clientID) {
+			denied = true
 			c.deny(p, c.clientID)
 			c.removeSubscription(p.session, c.clientID)
 			if i := c.findScan(p.session, c.clientID); i >= 0 {
@@ -240,6 +242,43 @@ func (c *Core) review(p *connection) {
 	}
 	if c.groups.members < members {
 		c.giveQueueBack(p.session)
+	}
+	if denied {
+		c.reviewQueue(p)
+	}
+}
+
+// reviewWill takes back the will of a connection, if it may not publish it any more.
+func (c *Core) reviewWill(p *connection) {
+	s := c.sessions.at(p.session)
+	if s.will == 0 {
+		return
+	}
+	c.rejudge(p)
+	var will content
+	c.load(s.will, &will)
+	if _, ok := c.permitToPublish(p, will.topic); !ok {
+		c.deny(p, will.topic)
+		c.dropWill(s)
+	}
+}
+
+// reviewQueue takes from the queue of a connection's session what it may not read any more: it may have been queued while the client
+// was away, after the rules had changed.
+func (c *Core) reviewQueue(p *connection) {
+	s := c.sessions.at(p.session)
+	c.work += s.queued / chooseWork
+	for last, n := s.lastQueued, uint32(0); n != last; {
+		var d *delivery
+		var m content
+		n, d = c.dequeue(s)
+		c.load(d.message, &m)
+		if c.maySubscribe(p, m.topic) {
+			c.enqueue(s, n, d)
+			continue
+		}
+		c.stats.Denied += uint64(d.count)
+		c.discard(n, d)
 	}
 }
 

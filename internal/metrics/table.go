@@ -165,7 +165,7 @@ func refusals() []metric {
 	return []metric{
 		counter("vouchmq_logins_total", "Clients that authentication let in.", func(s *Snapshot) uint64 { return s.Core.Authenticated }),
 		counter("vouchmq_connects_refused_total", "CONNECT packets refused, for whatever reason.", func(s *Snapshot) uint64 { return s.Core.Refused }),
-		counter("vouchmq_requests_denied_total", "Publishes and subscribes that the rules refused.", func(s *Snapshot) uint64 { return s.Core.Denied }),
+		counter("vouchmq_requests_denied_total", "Publishes and subscribes that the rules refused, and what of subscriptions, waiting messages and wills they ended.", func(s *Snapshot) uint64 { return s.Core.Denied }),
 		counter("vouchmq_protocol_errors_total", "Connections ended because the client broke the protocol.",
 			func(s *Snapshot) uint64 { return s.Core.Faults }),
 		{"vouchmq_limits_met_total", prometheus.CounterValue, "Times that a limit was met.", []string{"limit"}, limits},
