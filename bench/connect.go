@@ -315,9 +315,17 @@ const (
 // Later is by how much attestation makes CONNACK later than ordinary TLS over a network of that round trip, with a quote that takes
 // no time: the worst of all rates. false is that it was not measured.
 func (r *ConnectReport) Later(roundTrip time.Duration) (worst time.Duration, ok bool) {
+	c, ok := r.latest(roundTrip)
+	return time.Duration(c.Later), ok
+}
+
+// latest is the comparison that Later is about.
+func (r *ConnectReport) latest(roundTrip time.Duration) (worst ConnectComparison, ok bool) {
 	for _, c := range r.Comparisons {
 		if c.Of.Way == Attested && c.Of.Device == FastDevice && c.Of.Rate > 0 && time.Duration(c.Of.RoundTrip) == roundTrip {
-			worst, ok = max(worst, time.Duration(c.Later)), true
+			if !ok || c.Later > worst.Later {
+				worst, ok = c, true
+			}
 		}
 	}
 	return worst, ok
@@ -325,12 +333,13 @@ func (r *ConnectReport) Later(roundTrip time.Duration) (worst time.Duration, ok 
 
 // bars compares with what VouchMQ aims at.
 func (r *ConnectReport) bars() []Bar {
-	later, ok := r.Later(barRoundTrip)
+	worst, ok := r.latest(barRoundTrip)
 	if !ok {
 		return nil
 	}
 	return []Bar{{
 		What:  fmt.Sprintf("CONNACK attested minus TLS, round trip %v", barRoundTrip),
-		Value: float64(later) / float64(time.Millisecond), Limit: float64(MostLater) / float64(time.Millisecond), Unit: "ms",
+		Value: milliseconds(time.Duration(worst.Later)), Limit: milliseconds(MostLater), Unit: "ms",
+		Spread: fmt.Sprintf("%.3g to %.3g", milliseconds(time.Duration(worst.Least)), milliseconds(time.Duration(worst.Most))),
 	}}
 }

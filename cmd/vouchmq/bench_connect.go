@@ -69,7 +69,7 @@ func (f *connectBenchFlags) define(fs *pflag.FlagSet) {
 	fs.Float64Var(&f.at, "at", 10, "new connections a second where round trips are compared")
 	fs.DurationSliceVar(&f.roundTrips, "round-trip", evaluatedRoundTrips, "that a proxy adds")
 	fs.DurationSliceVar(&f.quotes, "quote", evaluatedQuotes, "time that the simulated TEE takes for a quote, one at a time")
-	fs.IntVar(&f.rounds, "rounds", 3, "measure each so many times")
+	fs.IntVar(&f.rounds, "rounds", 5, "measure each so many times")
 	fs.IntVar(&f.clients, "clients", 16, "that connect at the same time, where it is saturated")
 	fs.DurationVar(&f.duration, "duration", time.Second, "of one measurement, which has three connections at least; the paper's are 10s")
 	fs.DurationVar(&f.warmup, "warmup", 300*time.Millisecond, "before each saturated measurement")

@@ -11,7 +11,7 @@ func (r *evaluationRun) connect() error {
 	r.note("new connections")
 	f := connectBenchFlags{
 		only: bench.ConnectParts, variants: bench.ConnectWays, rates: fewer(bench.PaperConnectRates, true), at: 10,
-		roundTrips: evaluatedRoundTrips, quotes: evaluatedQuotes, rounds: r.few(), clients: 16, duration: r.duration, warmup: r.warmup,
+		roundTrips: evaluatedRoundTrips, quotes: evaluatedQuotes, rounds: r.rounds, clients: 16, duration: r.duration, warmup: r.warmup,
 	}
 	report, err := f.measure(r.brokers)
 	if err == nil {

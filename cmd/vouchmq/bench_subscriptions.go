@@ -49,7 +49,7 @@ the table has the medians, with the least and the most.`,
 	helpWithoutShorthand(c)
 	fs := c.Flags()
 	fs.IntSliceVar(&plan.Filters, "filters", usualFilters, "numbers of filters to measure with")
-	fs.IntVar(&plan.Rounds, "rounds", 3, "measure each so many times")
+	fs.IntVar(&plan.Rounds, "rounds", 5, "measure each so many times")
 	fs.DurationVar(&plan.Window, "duration", time.Second, "of one measurement")
 	fs.StringSliceVar(&engines, "engine", []string{"wasm", "native"}, "engines to measure")
 	files.add(fs)

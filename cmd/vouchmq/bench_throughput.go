@@ -47,7 +47,7 @@ loop), and what is measured is how long messages take from these times on.`,
 	}
 	helpWithoutShorthand(c)
 	fs := c.Flags()
-	fs.IntVar(&f.rounds, "rounds", 3, "measure each variant so many times")
+	fs.IntVar(&f.rounds, "rounds", 5, "measure each variant so many times")
 	fs.DurationVar(&f.duration, "duration", 3*time.Second, "of one measurement")
 	fs.DurationVar(&f.warmup, "warmup", time.Second, "before each measurement")
 	fs.StringSliceVar(&f.shapes, "shape", nil, "p2p, fan-in or fan-out (default: all)")
