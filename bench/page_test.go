@@ -147,3 +147,17 @@ func TestPlotScale(t *testing.T) {
 		t.Error(niceStep(9), niceStep(19e6), niceStep(5))
 	}
 }
+
+func TestBarsAreMetAtTheirLimit(t *testing.T) {
+	for _, c := range []struct {
+		Bar
+		met bool
+	}{
+		{Bar{Value: 1.1, Limit: 1.1}, true}, {Bar{Value: 1.11, Limit: 1.1}, false},
+		{Bar{Value: 10, Limit: 10, AtLeast: true}, true}, {Bar{Value: 9.9, Limit: 10, AtLeast: true}, false},
+	} {
+		if c.Met() != c.met {
+			t.Errorf("%v: %v", c.Bar, c.Met())
+		}
+	}
+}

@@ -143,10 +143,7 @@ func (c *Core) Step(start, end uint32) []byte {
 		c.plant()
 	}
 	at := c.runEvents(start, end)
-	more := at < end
-	if !more {
-		more = c.runReview()
-	}
+	more := at < end || c.inReview()
 	if !more {
 		more = c.runTimers()
 	}
@@ -166,10 +163,13 @@ func (c *Core) plant() {
 }
 
 // runEvents handles events until the end or until the step has done enough work, and returns how far it came.
+//
+// Nothing is done before the review that new rules ask for has ended: what comes behind them must not go to who may not read it any more.
 func (c *Core) runEvents(start, end uint32) uint32 {
 	var e abi.Event
 	batch := c.batch[:end]
-	for at := start; at < end; {
+	at := start
+	for !c.runReview() && at < end {
 		next, err := abi.NextEvent(batch, at, &e)
 		if err != nil {
 			return end // a fault of the host: nothing after it can be read
@@ -182,7 +182,7 @@ func (c *Core) runEvents(start, end uint32) uint32 {
 			return at
 		}
 	}
-	return end
+	return at
 }
 
 // busy says whether the step has done as much work as it should.

@@ -282,9 +282,12 @@ func (c *Core) reviewQueue(p *connection) {
 	}
 }
 
+// inReview says whether the rules have changed, and not all connections have been looked at since.
+func (c *Core) inReview() bool { return c.reviewed>>pageBits < uint32(len(c.connections)) }
+
 // runReview goes on with the review of all connections after the rules have changed, and says whether there is more.
 func (c *Core) runReview() (more bool) {
-	for ; c.reviewed>>pageBits < uint32(len(c.connections)); c.reviewed++ {
+	for ; c.inReview(); c.reviewed++ {
 		if c.busy() {
 			return true
 		}
