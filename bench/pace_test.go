@@ -135,6 +135,20 @@ func TestInterruptedMeasurementsAreKept(t *testing.T) {
 	}
 }
 
+func TestThroughputIsMeasuredInTurn(t *testing.T) {
+	nobody := func(context.Context) (net.Conn, error) { return nil, fmt.Errorf("nobody is there") }
+	var order []string
+	if _, err := Throughput(t.Context(), Plan{
+		Shapes: Shapes[:1], QoS: []byte{0}, Payloads: []int{64}, Variants: []Variant{{"a", nobody}, {"b", nobody}}, Rounds: 3, Window: time.Millisecond,
+		Progress: func(s Sample) { order = append(order, s.Variant) },
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(order, ""); got != "abbaab" {
+		t.Errorf("measured in the order %s", got)
+	}
+}
+
 func TestHighRateMustBeKept(t *testing.T) {
 	row := PacedRow{X: highRate, Variant: WasmAttested, Latency: Latency{Expected: 100, Delivered: 100, P99: Micros(time.Millisecond)}}
 	lossy, failed := row, row
