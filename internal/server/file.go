@@ -1,7 +1,9 @@
 package server
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"hash"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -124,14 +126,15 @@ type Opened struct {
 	Config   Config
 	State    *State
 	Settings *settings.Settings
-	Watched  []string // files of keys, certificates and revocation lists
+	Watched  []string          // files of keys, certificates and revocation lists
+	seen     [sha256.Size]byte // fingerprint of these, from before they were read
 	opening  Opening
 }
 
 // Open reads the files that settings name, and makes what is missing in the state folder. All that is wrong with them
 // is in the error, which is of type settings.Problems.
 func Open(s *settings.Settings, o Opening) (*Opened, error) {
-	work := &opener{settings: s, opening: o}
+	work := &opener{settings: s, opening: o, seen: sha256.New()}
 	config := work.config()
 	p := work.policy()
 	work.listeners(&config)
@@ -159,7 +162,8 @@ func Open(s *settings.Settings, o Opening) (*Opened, error) {
 		}
 	}
 	opened := &Opened{Config: config, State: state, Settings: s, opening: o}
-	opened.Watched = append(work.watched, state.watched()...)
+	work.watch(state.watched()...) // last, for some are made here
+	opened.Watched, opened.seen = work.watched, [sha256.Size]byte(work.seen.Sum(nil))
 	return opened, nil
 }
 
@@ -268,6 +272,18 @@ type opener struct {
 	strict   bool // an expired certificate is a problem
 	problems settings.Problems
 	watched  []string
+	seen     hash.Hash // of what is in them, see fingerprint; nil: nobody wants to know
+}
+
+// watch notes files that a running broker has to follow. It comes before they are read: what changes in between is then noticed.
+func (o *opener) watch(names ...string) {
+	o.watched = append(o.watched, names...)
+	if o.seen == nil {
+		return
+	}
+	for _, name := range names {
+		addFile(o.seen, name)
+	}
 }
 
 // path returns a path of the settings as seen from here.

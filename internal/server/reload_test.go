@@ -480,6 +480,45 @@ func TestKeeperNotices(t *testing.T) {
 	}
 }
 
+// Files that a reload names are followed at once, in whatever folder they are.
+func TestKeeperFollowsAReload(t *testing.T) {
+	r := startKept(t, server.Native, func(c *server.KeeperConfig) { c.Debounce, c.Poll = 10*time.Millisecond, time.Hour })
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); r.keeper.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	await(t, "the watch to begin", r.watches)
+	if err := os.Mkdir(filepath.Join(r.dir, "other"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before, beforeKey, _ := r.pki.server(time.Hour)
+	r.pki.write("other/server.pem", before)
+	r.pki.write("other/server.key", beforeKey)
+	r.edit("certificate: server.pem, key: server.key", "certificate: other/server.pem, key: other/server.key")
+	r.reload()
+	one := r.pki.client("one", r.pki.ca)
+	r.pki.revoke(one)
+	r.pki.writeList(time.Now().Add(time.Hour)) // when this is noticed, all that happened in the first folder is over
+	await(t, "the list", func() bool { return r.accepted(one) != nil })
+	certificate, key, leaf := r.pki.server(time.Hour)
+	r.pki.write("other/server.pem", certificate)
+	r.pki.write("other/server.key", key)
+	await(t, "the new certificate", func() bool { return r.shown() == leaf.SerialNumber.String() })
+}
+
+// A file that changes after it was read, and before the keeper is there, is noticed by the first look.
+func TestChangeWhileStarting(t *testing.T) {
+	var config server.KeeperConfig
+	r := startKept(t, server.Native, func(c *server.KeeperConfig) { config = *c })
+	one := r.pki.client("one", r.pki.ca)
+	r.pki.revoke(one)
+	r.pki.writeList(time.Now().Add(time.Hour))
+	server.NewKeeper(config).Look(context.Background())
+	if r.accepted(one) == nil {
+		t.Error("a client was accepted that had been revoked when the keeper was made")
+	}
+}
+
 // watches reports whether a change of a file is noticed: the keeper complains of a list that is none.
 func (r *keptRig) watches() bool {
 	r.pki.write("clients.crl", []byte(time.Now().String()))
