@@ -92,8 +92,6 @@ func withEvidenceHint(err error, r *examine.Result) error {
 		return withHint(err, "fetch it with vouchmq collateral fetch FILE, and name the store with --collateral")
 	case r.Platform == string(attest.Nitro) && errors.Is(err, attest.ErrFreshness):
 		return withHint(err, "documents can be verified for three hours; to look at one that was stored, say with --time when it was made")
-	case r.LacksCertificate:
-		return withHint(err, "name it with --certificate")
 	}
 	return err
 }
