@@ -260,6 +260,7 @@ func Check(s *settings.Settings, o Opening) settings.Problems {
 	work.policy()
 	work.listeners(&config)
 	work.checkState()
+	work.checkTEE()
 	work.checkCollateral()
 	return work.problems
 }
