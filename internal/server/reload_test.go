@@ -3,6 +3,8 @@ package server_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -420,9 +422,11 @@ func TestRevocationLists(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	delta := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}} // RFC 5280, section 5.2.4
 	for name, list := range map[string][]byte{
-		"of an impostor": r.pki.list(impostor, time.Now().Add(time.Hour)),
-		"of another CA":  r.pki.list(other, time.Now().Add(time.Hour)), "damaged": []byte("x"), "a certificate": r.pki.ca.CertificatePEM(),
+		"that is a delta": r.pki.list(r.pki.ca, time.Now().Add(time.Hour), delta),
+		"of an impostor":  r.pki.list(impostor, time.Now().Add(time.Hour)),
+		"of another CA":   r.pki.list(other, time.Now().Add(time.Hour)), "damaged": []byte("x"), "a certificate": r.pki.ca.CertificatePEM(),
 	} {
 		r.pki.write("clients.crl", list)
 		if err := r.keeper.Reload(context.Background()); err == nil || !strings.Contains(err.Error(), "crl[0]: revocation list") {
