@@ -195,7 +195,11 @@ func (r *Result) describeClaims(e *attest.Evidence) {
 	r.add("config", c.Config.String())
 	r.add("runtime", c.Runtime.String())
 	r.add("instance", c.Instance)
-	r.add("speaks for", fmt.Sprintf("the %v of a connection to service %q", c.Role, c.Service))
+	if c.Phase == 0 {
+		r.add("speaks for", fmt.Sprintf("keys that a certificate for service %q is asked for", c.Service))
+	} else {
+		r.add("speaks for", fmt.Sprintf("the %v of a connection to service %q", c.Role, c.Service))
+	}
 	r.add("nonce", hex.EncodeToString(c.Nonce[:]))
 	r.add("says it was made at", stamp(time.Unix(c.IssuedAt, 0)))
 	r.add("covered by", fmt.Sprintf("a quote for %d claims-sets, of which this is number %d", max(e.Proof.N, 1), e.Proof.I+1))
