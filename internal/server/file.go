@@ -1,7 +1,9 @@
 package server
 
 import (
+	"cmp"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"io/fs"
@@ -363,14 +365,16 @@ func (o *opener) logins(config *Config) {
 	}
 }
 
-// tryLogins reads the files of the sources.
+// tryLogins reads the files of the sources, each by itself, so that all that is wrong is told.
 func (o *opener) tryLogins(a auth.Config) {
-	tried, err := auth.New(a)
-	if err != nil {
-		o.wrong("authentication", err)
-		return
+	for i := range a.Sources {
+		tried, err := auth.New(auth.Config{Sources: a.Sources[i : i+1]})
+		if err != nil {
+			o.wrong(fmt.Sprintf("authentication.sources[%d]", i), cmp.Or(errors.Unwrap(err), err)) // without its place among one
+			continue
+		}
+		tried.Close()
 	}
-	tried.Close()
 }
 
 // policy reads the policy, nil if settings name none.
