@@ -135,6 +135,12 @@ func (r *Request) Encode() ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: requestPEM, Bytes: data}), nil
 }
 
+// IsRequest reports whether a file looks like a request, whole or not.
+func IsRequest(data []byte) bool {
+	block, _ := pem.Decode(data)
+	return block != nil && block.Type == requestPEM
+}
+
 // ParseRequest reads what Encode wrote and checks its form: errors are attest.ErrFormat. It also checks that the sender
 // has the key, which a changed request shows by attest.ErrSignature.
 func ParseRequest(data []byte) (*Request, error) {

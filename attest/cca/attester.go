@@ -61,6 +61,12 @@ func checkRealm(client configfsi.Client) error {
 	return nil
 }
 
+// CheckPlatformKey says what is wrong with a file that NewAttester is to be given. It asks no kernel.
+func CheckPlatformKey(file string) error {
+	_, err := readPlatformKey(file)
+	return err
+}
+
 func readPlatformKey(file string) ([]byte, error) {
 	if file == "" {
 		return nil, errors.New("it does not come with tokens, and no file with it is named")

@@ -65,7 +65,7 @@ func platformKey(der []byte) (*ecdsa.PublicKey, error) {
 	}
 	public, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
-		return nil, attest.Errorf(attest.ErrFormat, "CCA token: the platform's attestation key: %w", err)
+		return nil, attest.Errorf(attest.ErrFormat, "CCA token: the platform's attestation key is no public key (SubjectPublicKeyInfo)")
 	}
 	key, ok := public.(*ecdsa.PublicKey)
 	if !ok {

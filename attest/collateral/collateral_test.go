@@ -191,6 +191,36 @@ func TestRollback(t *testing.T) {
 	}
 }
 
+// TestRollbackOfCopiedFiles: of documents that somebody else puts into the directory the highest number is kept there, too.
+func TestRollbackOfCopiedFiles(t *testing.T) {
+	w, dir := New(t), t.TempDir()
+	from := t.TempDir()
+	_, client := newService(t, w, Collateral{})
+	fetch(t, open(t, from, w), client)
+	if err := os.Remove(filepath.Join(from, "seen.json")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	q := attest.Quote{Data: w.Quote(Quote{Version: 4})}
+	if r := appraise(w, open(t, dir, w), q, Now); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	older := w.Documents(Collateral{TCBInfo: Set("tcbEvaluationDataNumber", 16)}).TCBInfo.JoinTCBInfo()
+	for _, dir := range []string{dir, from} {
+		if err := os.WriteFile(filepath.Join(dir, "tdx-tcb-B0C06F000000.json"), older, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := appraise(w, open(t, dir, w), q, Now); !errors.Is(r.Err, dcap.FaultRollback) {
+		t.Error("after another start:", r.Err)
+	}
+	if r := appraise(w, open(t, from, w), q, Now); r.Err != nil {
+		t.Error("where nothing newer was seen:", r.Err)
+	}
+}
+
 // TestAnotherProcess: what another process has fetched is used, and what it has seen counts, without opening the store anew.
 func TestAnotherProcess(t *testing.T) {
 	w, dir := New(t), t.TempDir()

@@ -132,7 +132,7 @@ func (s *Store) load(name Name) cached {
 		c.opened, c.err = c.raw.open(s.root)
 	}
 	if c.err == nil {
-		c.err = s.see(name, c.evaluation())
+		c.err = s.note(name, c.evaluation())
 	}
 	s.cached[name] = c
 	return c
@@ -181,6 +181,18 @@ func (s *Store) see(name Name, number uint32) error {
 	if number > 0 {
 		s.seen[name.String()] = number
 	}
+	return nil
+}
+
+// note is see for a document that somebody else has put into the directory. What it has raised is kept there for later processes; where
+// the directory is only to be read, this process remembers it by itself.
+func (s *Store) note(name Name, number uint32) error {
+	_ = s.readSeen() // what other processes have seen; if it cannot be read any more, what is known here holds
+	before := s.seen[name.String()]
+	if err := s.see(name, number); err != nil || number <= before {
+		return err
+	}
+	_ = s.writeSeen()
 	return nil
 }
 

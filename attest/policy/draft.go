@@ -29,7 +29,7 @@ var drafted = map[attest.Platform][][2]string{
 		{"rtmr3", "what runs measured at run time: of VouchMQ, its module"},
 	},
 	attest.SEVSNP: {{"measurement", "the guest's initial memory"}, {"host_data", "data that the host gave at launch"}, {"id_key_digest", "who signed the guest's identity block"}},
-	attest.TPM:    {{"ak", "the attestation key: this very TPM, if it has been enrolled"}},
+	attest.TPM:    {{"ak", "the attestation key: this very TPM, if it has been enrolled"}, {"ak_ca", "who has enrolled it, and says to which machine it belongs"}},
 	attest.Nitro: {
 		{"pcr0", "the enclave's image"}, {"pcr1", "kernel and boot RAM disk"}, {"pcr2", "the application"}, {"pcr3", "IAM role of the parent instance"},
 		{"pcr4", "the parent instance: a single machine"}, {"pcr8", "who signed the image"},

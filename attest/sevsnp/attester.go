@@ -39,6 +39,12 @@ func newAttester(client configfsi.Client, file string) (*Attester, error) {
 	return &Attester{kernel: tsm.Source{Client: client, Provider: provider, Aux: true, Check: checkReport}, certificate: certificate}, nil
 }
 
+// CheckCertificate says what is wrong with a file that NewAttester is to be given. It asks no kernel.
+func CheckCertificate(file string) error {
+	_, err := readCertificate(file)
+	return err
+}
+
 func readCertificate(file string) (der []byte, err error) {
 	if file == "" {
 		return nil, nil

@@ -279,6 +279,8 @@ func TestFaultyReports(t *testing.T) {
 		"certificate not valid yet":          {func(*guest) {}, made.AddDate(0, 0, -1), attest.ErrFreshness},
 		"key of an older firmware":           {set(0x186, 23), made, attest.ErrSignature},
 		"key of an older microcode":          {set(0x187, 214), made, attest.ErrSignature},
+		"key of a newer firmware":            {set(0x186, 21), made, attest.ErrSignature},
+		"key of a newer microcode":           {set(0x187, 212), made, attest.ErrSignature},
 		"another chip":                       {set(0x1a0, 0), made, attest.ErrSignature},
 		"chip hidden without saying so":      {func(g *guest) { g.change = func(b []byte) { clear(b[0x1a0:0x1e0]) } }, made, attest.ErrSignature},
 		"says VLEK, certificate of a VCEK":   {set(0x48, 1<<2), made, attest.ErrSignature},

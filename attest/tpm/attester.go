@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -95,6 +96,18 @@ func (a *Attester) checkCertificates() error {
 		return errors.New("the certificate is not of the attestation key of this TPM: enrol this machine again")
 	}
 	return nil
+}
+
+// Expiry returns when the first of the certificates expires that go with the evidence, the zero time if there are none.
+func (a *Attester) Expiry() time.Time {
+	if a.options.Certificates == nil {
+		return time.Time{}
+	}
+	c, err := parseCertificates(a.options.Certificates)
+	if err != nil {
+		return time.Time{} // cannot be: NewAttester has read them
+	}
+	return c.expiry()
 }
 
 // Platform returns attest.TPM.

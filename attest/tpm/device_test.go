@@ -322,8 +322,11 @@ func TestOptions(t *testing.T) {
 	if _, err := newAttester(t.Context(), Options{Certificates: f.certificates(t)}, d.open); err == nil || !strings.Contains(err.Error(), "enrol this machine") {
 		t.Errorf("certificates of another key: %v", err)
 	}
-	if _, err := newAttester(t.Context(), Options{Certificates: good().certificates(t)}, d.open); err != nil {
-		t.Error(err)
+	if a, err := newAttester(t.Context(), Options{Certificates: good().certificates(t)}, d.open); err != nil || !a.Expiry().Equal(now.Add(24*time.Hour)) {
+		t.Errorf("expires %v, %v", a.Expiry(), err)
+	}
+	if a, err := newAttester(t.Context(), Options{}, d.open); err != nil || !a.Expiry().IsZero() {
+		t.Errorf("without certificates: expires %v, %v", a.Expiry(), err)
 	}
 	d.clean(t)
 }

@@ -86,6 +86,9 @@ func TestSoftwareTPM(t *testing.T) {
 		if want := owner.Fingerprint(ca.Certificate()); !bytes.Equal(claims.Measurements["ak_ca"], want[:]) || claims.HardwareID == "" {
 			t.Errorf("ak_ca is %x, hardware %q", claims.Measurements["ak_ca"], claims.HardwareID)
 		}
+		if claims.Expiry.IsZero() || !a.Expiry().Equal(claims.Expiry) {
+			t.Errorf("expires %v, and what verifiers see %v", a.Expiry(), claims.Expiry)
+		}
 	}
 	a, err := tpm.NewAttester(t.Context(), tpm.Options{Device: m.Socket})
 	must(t, err)

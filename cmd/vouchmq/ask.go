@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/pflag"
@@ -42,6 +43,9 @@ func (f *askFlags) apply(o *client.Options) (err error) {
 func (f *askFlags) certificate() (*tls.Certificate, error) {
 	if f.cert == "" && f.key == "" {
 		return nil, nil
+	}
+	if f.cert == "" || f.key == "" {
+		return nil, errors.New("--cert and --key belong together: the file of the certificate, and that of its key")
 	}
 	pair, err := tls.LoadX509KeyPair(f.cert, f.key)
 	if err != nil {

@@ -87,6 +87,9 @@ func caInit(c *cobra.Command, dir string, f cafolder.Founding, succeeds string, 
 			return err
 		}
 	}
+	if err := f.Check(dir); err != nil { // nobody types a passphrase for nothing
+		return err
+	}
 	if f.Passphrase, err = p.fresh(c); err != nil {
 		return err
 	}

@@ -151,7 +151,7 @@ func TestWrongUseOfVerify(t *testing.T) {
 func TestPublishedToken(t *testing.T) {
 	token, key := samples.Path(t, "cca/trustee/cca-example-token.cbor"), samples.Path(t, "cca/trustee/cpak-pub.json")
 	expect(t, exitOK, []string{"verify", token, "--certificate", key}, "SIGNED by the platform key that came with it", "secured")
-	expect(t, exitAttestation, []string{"verify", token}, "name it with --certificate")
+	expect(t, exitAttestation, []string{"verify", token}, "NOT VERIFIED: the platform's key (CPAK) is missing", "name it with --certificate")
 	draft := expect(t, exitOK, []string{"policy", "from-evidence", token, "--certificate", key, "--identity", "realm", "--module", attest.Sum(nil).String()}, "cpak", "rim")
 	file := write(t, t.TempDir(), "policy.yaml", []byte(draft))
 	expect(t, exitOK, []string{"verify", token, "--certificate", key, "--policy", file}, "ACCEPTED as realm, as far as platform and hardware go")

@@ -108,7 +108,7 @@ func TestPublishedParts(t *testing.T) {
 		status int
 		want   []string
 	}{
-		{azure + "snp/hcl-report.bin", june, exitAttestation, []string{"REFUSED", "name it with --certificate", "secure-boot"}},
+		{azure + "snp/hcl-report.bin", june, exitAttestation, []string{"NOT VERIFIED", "name it with --certificate", "secure-boot"}},
 		{azure + "snp/hcl-report.bin --certificate " + azure + "snp/vcek.pem", june, exitOK, []string{"GENUINE as far as it goes", "NO QUOTE", "provisional_firmware"}},
 		{azure + "snp/hcl-report.bin --certificate sev-snp/trustee/test-vcek.der", june, exitAttestation, []string{"REFUSED"}},
 		{azure + "snp/hcl-report.bin --certificate " + azure + "snp/vcek.pem --quote " + azure + "snp/tpm-quote-v1.json", june, exitOK, []string{"GENUINE;", "PCR14"}},

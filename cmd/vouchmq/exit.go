@@ -117,11 +117,11 @@ func networkHint(err error) string {
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns):
-		return "check the host name (-h)"
+		return "check the host name, and whether this machine can resolve names"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "is the broker running, and on that port? Start one with: vouchmq serve"
 	}
-	return "check host and port (-h, -p), and what is between you and the broker"
+	return "check host and port, and what is between you and them"
 }
 
 func refusalHint(r *pubsub.Refusal) string {

@@ -136,7 +136,7 @@ func writeOutput(c *cobra.Command, out string, data []byte) error {
 
 func draftPolicy(result *examine.Result, identity string, modules []string) ([]byte, error) {
 	if result.Facts == nil || result.Err != nil {
-		return nil, refused(result.Err)
+		return nil, withEvidenceHint(refused(result.Err), result)
 	}
 	var digests []attest.Digest
 	for _, m := range modules {

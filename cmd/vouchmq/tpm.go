@@ -69,9 +69,16 @@ anything as a machine that was enrolled: keep the folder away from the machines.
 	return c
 }
 
+var errTPMCAExists = errors.New("there is a CA of machines already, and it is not overwritten")
+
 func tpmInit(c *cobra.Command, dir, name string, days int) error {
 	if days < 1 {
 		return errors.New("--days: at least one")
+	}
+	for _, name := range []string{tpmKeyFile, tpmCAFile} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s: %w", filepath.Join(dir, name), errors.Join(errTPMCAExists, err))
+		}
 	}
 	ca, err := owner.New(name, time.Now(), inDays(days))
 	if err != nil {

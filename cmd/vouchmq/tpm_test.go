@@ -60,7 +60,7 @@ func TestTPMEnrolment(t *testing.T) {
 	m, stranger := tpmtest.New(t), tpmtest.New(t)
 	s := &shell{t, t.TempDir()}
 	s.run("tpm init machines --name test", "ak_ca: [")
-	s.refused("tpm init machines", "exists")
+	s.refused("tpm init machines", "there is a CA of machines already")
 
 	shown := s.run("tpm request --device "+m.Socket+" --out request.pem", "endorsement key  tpm:", "attestation key")
 	s.run("tpm request --device " + stranger.Socket + " --out stranger.pem")

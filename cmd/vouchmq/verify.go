@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/collateral"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/examine"
@@ -25,7 +27,7 @@ func newVerify() *cobra.Command {
 		Use:   "verify FILE",
 		Short: "Explain evidence in a file, field by field, and say whether it is genuine",
 		Long: `Explain evidence in a file, field by field, verify it, and have a policy judge it. What kind of evidence it is shows in its bytes:
-evidence of VouchMQ, quotes of Intel SGX and TDX, reports of AMD SEV-SNP, documents of AWS Nitro Enclaves, tokens of Arm
+evidence of VouchMQ, also in the request of vouchmq enroll, quotes of Intel SGX and TDX, reports of AMD SEV-SNP, documents of AWS Nitro Enclaves, tokens of Arm
 CCA, quotes of TPMs, HCL reports of Azure, certificates of RA-TLS; as they are, in hexadecimal digits, base64 or PEM. FILE "-"
 is stdin. What belongs to a quote of a TPM or to an HCL report is named by flags: signature, PCRs, key, quotes.
 
@@ -92,8 +94,6 @@ func withEvidenceHint(err error, r *examine.Result) error {
 		return withHint(err, "fetch it with vouchmq collateral fetch FILE, and name the store with --collateral")
 	case r.Platform == string(attest.Nitro) && errors.Is(err, attest.ErrFreshness):
 		return withHint(err, "documents can be verified for three hours; to look at one that was stored, say with --time when it was made")
-	case r.LacksCertificate:
-		return withHint(err, "name it with --certificate")
 	}
 	return err
 }
@@ -108,10 +108,27 @@ func examineFile(c *cobra.Command, file string, f *evidenceFlags) (*examine.Resu
 	if err != nil {
 		return nil, err
 	}
-	result, err := examine.Examine(c.Context(), data, options)
+	result, err := examineData(c.Context(), data, options)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s", file, err) // without its kind, which would make it a refusal
 	}
+	return result, nil
+}
+
+// examineData looks at evidence, or at that in a broker's certificate request.
+func examineData(ctx context.Context, data []byte, o examine.Options) (*examine.Result, error) {
+	if !owner.IsRequest(data) {
+		return examine.Examine(ctx, data, o)
+	}
+	request, err := owner.ParseRequest(data)
+	if err != nil {
+		return nil, err
+	}
+	result, err := examine.Examine(ctx, request.Evidence, o)
+	if err != nil {
+		return nil, err
+	}
+	result.Format += " in a certificate request"
 	return result, nil
 }
 

@@ -262,6 +262,20 @@ func TestNewConfiguration(t *testing.T) {
 	}
 }
 
+// TestBeforeEvidenceExpires: the broker demands no round for an hour, and its evidence expires before. The gateway does not wait for that.
+func TestBeforeEvidenceExpires(t *testing.T) {
+	t.Parallel()
+	b := startChanged(t, server.DevelopmentOptions{}, func(c *server.Config) {
+		c.Attester = c.Attester.(*sim.Attester).WithFaults(sim.Faults{Expiry: time.Now().Add(32 * time.Second)})
+		c.Attestation = server.Attestation{Reattest: time.Hour, Grace: time.Minute}
+	})
+	g := run(t, gateway.Config{Dial: to(b.bundle)})
+	c, _ := talk(t, g.addr, &mqtt.Connect{Version: mqtt.V5, CleanStart: true, ClientID: []byte("c")})
+	c.subscribe("plant/1")
+	await(t, "a round", func() bool { return strings.Contains(g.log.String(), attestedAgain) })
+	c.works("plant/1")
+}
+
 // TestTurnsBad: a broker that comes to be what the bundle does not allow is left, and clients are told.
 func TestTurnsBad(t *testing.T) {
 	t.Parallel()

@@ -1,7 +1,11 @@
 package server
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"hash"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -124,14 +128,15 @@ type Opened struct {
 	Config   Config
 	State    *State
 	Settings *settings.Settings
-	Watched  []string // files of keys, certificates and revocation lists
+	Watched  []string          // files of keys, certificates and revocation lists
+	seen     [sha256.Size]byte // fingerprint of these, from before they were read
 	opening  Opening
 }
 
 // Open reads the files that settings name, and makes what is missing in the state folder. All that is wrong with them
 // is in the error, which is of type settings.Problems.
 func Open(s *settings.Settings, o Opening) (*Opened, error) {
-	work := &opener{settings: s, opening: o}
+	work := &opener{settings: s, opening: o, seen: sha256.New()}
 	config := work.config()
 	p := work.policy()
 	work.listeners(&config)
@@ -159,7 +164,8 @@ func Open(s *settings.Settings, o Opening) (*Opened, error) {
 		}
 	}
 	opened := &Opened{Config: config, State: state, Settings: s, opening: o}
-	opened.Watched = append(work.watched, state.watched()...)
+	work.watch(state.watched()...) // last, for some are made here
+	opened.Watched, opened.seen = work.watched, [sha256.Size]byte(work.seen.Sum(nil))
 	return opened, nil
 }
 
@@ -256,6 +262,7 @@ func Check(s *settings.Settings, o Opening) settings.Problems {
 	work.policy()
 	work.listeners(&config)
 	work.checkState()
+	work.checkTEE()
 	work.checkCollateral()
 	return work.problems
 }
@@ -268,6 +275,18 @@ type opener struct {
 	strict   bool // an expired certificate is a problem
 	problems settings.Problems
 	watched  []string
+	seen     hash.Hash // of what is in them, see fingerprint; nil: nobody wants to know
+}
+
+// watch notes files that a running broker has to follow. It comes before they are read: what changes in between is then noticed.
+func (o *opener) watch(names ...string) {
+	o.watched = append(o.watched, names...)
+	if o.seen == nil {
+		return
+	}
+	for _, name := range names {
+		addFile(o.seen, name)
+	}
 }
 
 // path returns a path of the settings as seen from here.
@@ -346,14 +365,16 @@ func (o *opener) logins(config *Config) {
 	}
 }
 
-// tryLogins reads the files of the sources.
+// tryLogins reads the files of the sources, each by itself, so that all that is wrong is told.
 func (o *opener) tryLogins(a auth.Config) {
-	tried, err := auth.New(a)
-	if err != nil {
-		o.wrong("authentication", err)
-		return
+	for i := range a.Sources {
+		tried, err := auth.New(auth.Config{Sources: a.Sources[i : i+1]})
+		if err != nil {
+			o.wrong(fmt.Sprintf("authentication.sources[%d]", i), cmp.Or(errors.Unwrap(err), err)) // without its place among one
+			continue
+		}
+		tried.Close()
 	}
-	tried.Close()
 }
 
 // policy reads the policy, nil if settings name none.

@@ -44,6 +44,8 @@ type Keeper struct {
 	failed [sha256.Size]byte // of those that could not be used, and have been complained of
 	warned time.Time         // when certificates were last looked at
 
+	moved chan struct{} // a reload may have named files in other folders
+
 	renewal enrolment.Renewal // for a broker whose owner is elsewhere
 }
 
@@ -57,7 +59,7 @@ func NewKeeper(config KeeperConfig) *Keeper {
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
-	k := &Keeper{config: config, opened: config.Opened, seen: fingerprint(config.Opened.Watched)}
+	k := &Keeper{config: config, opened: config.Opened, seen: config.Opened.seen, moved: make(chan struct{}, 1)}
 	k.renewal.Folder = config.Opened.State.Enrolment
 	return k
 }
@@ -83,12 +85,15 @@ func (k *Keeper) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	seen := fingerprint(opened.Watched)
 	if err := k.config.Server.Reload(ctx, opened.Config); err != nil {
 		return err
 	}
 	k.noteFormat(opened)
-	k.opened, k.seen = opened, seen
+	k.opened, k.seen = opened, opened.seen
+	select {
+	case k.moved <- struct{}{}:
+	default: // Run knows already
+	}
 	if k.config.Reloaded == nil {
 		return nil
 	}
@@ -127,6 +132,9 @@ func (k *Keeper) Run(ctx context.Context) {
 			quiet.Reset(k.config.Debounce)
 		case err := <-watcher.Errors:
 			k.config.Log.Warn("some changes of files may be noticed late", "error", err)
+		case <-k.moved:
+			k.follow(watcher)
+			quiet.Reset(k.config.Debounce) // something may have changed before the folder was watched
 		case <-quiet.C:
 			k.Look(ctx)
 		case <-poll.C:

@@ -418,3 +418,31 @@ func TestSlowHashesStallNobody(t *testing.T) {
 		}
 	}
 }
+
+// A check tells of every source what is wrong with it, and where it stands.
+func TestCheckOfAllSources(t *testing.T) {
+	dir := t.TempDir()
+	const text = `service: a.example
+policy: policy.yaml
+tee: sim
+listeners: [{ name: plain, kind: tcp, address: "127.0.0.1:0" }]
+authentication:
+  sources:
+    - passwords: { file: users }
+    - certificate: {}
+    - jwt: { algorithms: [HS256], secret: token-secret }
+`
+	for name, content := range map[string]string{"vouchmq.yaml": text, "policy.yaml": "version: 1\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := readSettings(filepath.Join(dir, "vouchmq.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems := server.Check(s, server.Opening{Now: time.Now(), Dir: dir})
+	if text := problems.Error(); len(problems) != 2 || !strings.Contains(text, "vouchmq.yaml:7:16: authentication.sources[0]") || !strings.Contains(text, "vouchmq.yaml:9:10: authentication.sources[2]") {
+		t.Error(text)
+	}
+}

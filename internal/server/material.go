@@ -33,7 +33,7 @@ func loadPair(certificate, key string) (tls.Certificate, error) {
 // pair reads a certificate of the operator's own. path is of the section that names it.
 func (o *opener) pair(path string, t *settings.TLS) *tls.Certificate {
 	certificate, key := o.path(t.Certificate), o.path(t.Key)
-	o.watched = append(o.watched, certificate, key)
+	o.watch(certificate, key)
 	pair, err := loadPair(certificate, key)
 	if err != nil {
 		o.wrong(path+".certificate", err)
@@ -55,7 +55,7 @@ func tlsVersion(text string) uint16 {
 // clientCA reads which certificates of clients are accepted.
 func (o *opener) clientCA(path string, f *settings.ClientCertificates) *ClientCA {
 	ca := &ClientCA{Required: f.Required, User: f.User, AllowExpiredLists: f.CRLExpired == "allow"}
-	o.watched = append(o.watched, o.path(f.CA))
+	o.watch(o.path(f.CA))
 	certificates, err := readCertificates(o.path(f.CA))
 	if err != nil {
 		o.wrong(path+".ca", err)
@@ -63,7 +63,7 @@ func (o *opener) clientCA(path string, f *settings.ClientCertificates) *ClientCA
 	}
 	ca.Issuers = certificates
 	for i, name := range f.CRL {
-		o.watched = append(o.watched, o.path(name))
+		o.watch(o.path(name))
 		lists, err := readLists(o.path(name), certificates)
 		if err != nil {
 			o.wrong(fmt.Sprintf("%s.crl[%d]", path, i), err)

@@ -3,6 +3,8 @@ package server_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -420,9 +422,11 @@ func TestRevocationLists(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	delta := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}} // RFC 5280, section 5.2.4
 	for name, list := range map[string][]byte{
-		"of an impostor": r.pki.list(impostor, time.Now().Add(time.Hour)),
-		"of another CA":  r.pki.list(other, time.Now().Add(time.Hour)), "damaged": []byte("x"), "a certificate": r.pki.ca.CertificatePEM(),
+		"that is a delta": r.pki.list(r.pki.ca, time.Now().Add(time.Hour), delta),
+		"of an impostor":  r.pki.list(impostor, time.Now().Add(time.Hour)),
+		"of another CA":   r.pki.list(other, time.Now().Add(time.Hour)), "damaged": []byte("x"), "a certificate": r.pki.ca.CertificatePEM(),
 	} {
 		r.pki.write("clients.crl", list)
 		if err := r.keeper.Reload(context.Background()); err == nil || !strings.Contains(err.Error(), "crl[0]: revocation list") {
@@ -477,6 +481,45 @@ func TestKeeperNotices(t *testing.T) {
 			leaf := r.pki.writeServer(time.Hour)
 			await(t, "the new certificate", func() bool { return r.shown() == leaf.SerialNumber.String() })
 		})
+	}
+}
+
+// Files that a reload names are followed at once, in whatever folder they are.
+func TestKeeperFollowsAReload(t *testing.T) {
+	r := startKept(t, server.Native, func(c *server.KeeperConfig) { c.Debounce, c.Poll = 10*time.Millisecond, time.Hour })
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); r.keeper.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	await(t, "the watch to begin", r.watches)
+	if err := os.Mkdir(filepath.Join(r.dir, "other"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before, beforeKey, _ := r.pki.server(time.Hour)
+	r.pki.write("other/server.pem", before)
+	r.pki.write("other/server.key", beforeKey)
+	r.edit("certificate: server.pem, key: server.key", "certificate: other/server.pem, key: other/server.key")
+	r.reload()
+	one := r.pki.client("one", r.pki.ca)
+	r.pki.revoke(one)
+	r.pki.writeList(time.Now().Add(time.Hour)) // when this is noticed, all that happened in the first folder is over
+	await(t, "the list", func() bool { return r.accepted(one) != nil })
+	certificate, key, leaf := r.pki.server(time.Hour)
+	r.pki.write("other/server.pem", certificate)
+	r.pki.write("other/server.key", key)
+	await(t, "the new certificate", func() bool { return r.shown() == leaf.SerialNumber.String() })
+}
+
+// A file that changes after it was read, and before the keeper is there, is noticed by the first look.
+func TestChangeWhileStarting(t *testing.T) {
+	var config server.KeeperConfig
+	r := startKept(t, server.Native, func(c *server.KeeperConfig) { config = *c })
+	one := r.pki.client("one", r.pki.ca)
+	r.pki.revoke(one)
+	r.pki.writeList(time.Now().Add(time.Hour))
+	server.NewKeeper(config).Look(context.Background())
+	if r.accepted(one) == nil {
+		t.Error("a client was accepted that had been revoked when the keeper was made")
 	}
 }
 

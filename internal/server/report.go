@@ -3,10 +3,12 @@ package server
 import (
 	"bytes"
 	"crypto/x509"
+	"log/slog"
 	"reflect"
 	"slices"
 	"time"
 
+	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
 
@@ -123,7 +125,22 @@ func (s *Server) WarnExpiring(now time.Time) (count int) {
 			count += s.warnLists(l, now)
 		}
 	}
-	return count + s.warnCollateral(&config, now)
+	return count + warnAttester(s.log, config.Attester, now) + s.warnCollateral(&config, now)
+}
+
+// warnAttester tells of the certificate that goes with the evidence of some TEEs: without it clients refuse the broker.
+func warnAttester(log *slog.Logger, a attest.Attester, now time.Time) int {
+	certified, ok := a.(interface{ Expiry() time.Time })
+	if !ok {
+		return 0
+	}
+	at := certified.Expiry()
+	if at.IsZero() || !now.Add(warnAhead).After(at) {
+		return 0
+	}
+	log.Warn("CERTIFICATE OF THE ATTESTATION KEY EXPIRES SOON, or has expired: clients refuse this broker without it", "platform", string(a.Platform()),
+		"expires", at.UTC().Format(time.RFC3339))
+	return 1
 }
 
 func (s *Server) warnLists(l *Listener, now time.Time) (count int) {

@@ -188,12 +188,9 @@ func openTPM(ctx context.Context, o *opener, _ *State) (attest.Attester, error) 
 		options.PCRs = append(options.PCRs, int(i))
 	}
 	if told.Certificate != "" {
-		text, err := os.ReadFile(o.path(told.Certificate))
-		if err != nil {
+		var err error
+		if options.Certificates, err = readAKCertificates(o.path(told.Certificate)); err != nil {
 			return nil, err
-		}
-		if options.Certificates, err = tpm.DecodeCertificates(text); err != nil {
-			return nil, fmt.Errorf("%s: %w", told.Certificate, err)
 		}
 	}
 	a, err := tpm.NewAttester(ctx, options)

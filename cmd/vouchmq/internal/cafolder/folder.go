@@ -61,15 +61,10 @@ type Founding struct {
 
 // Init makes a folder with a new owner CA. It overwrites nothing.
 func Init(dir string, f Founding, now time.Time) (*Folder, error) {
-	ledger := f.ledger()
-	if err := ledger.check(); err != nil {
+	if err := f.Check(dir); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{CertificateFile, KeyFile, SealedKeyFile, ledgerFile} {
-		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, name), errors.Join(ErrExists, err))
-		}
-	}
+	ledger := f.ledger()
 	if err := os.MkdirAll(filepath.Join(dir, issuedFolder), 0o700); err != nil {
 		return nil, err
 	}
@@ -82,6 +77,20 @@ func Init(dir string, f Founding, now time.Time) (*Folder, error) {
 		return nil, err
 	}
 	return folder, f.announce(ca)
+}
+
+// Check says what stands in the way of Init, without the passphrase, and makes nothing.
+func (f *Founding) Check(dir string) error {
+	ledger := f.ledger()
+	if err := ledger.check(); err != nil {
+		return err
+	}
+	for _, name := range []string{CertificateFile, KeyFile, SealedKeyFile, ledgerFile} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s: %w", filepath.Join(dir, name), errors.Join(ErrExists, err))
+		}
+	}
+	return nil
 }
 
 func (f *Founding) ledger() Ledger {

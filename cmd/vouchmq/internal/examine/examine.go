@@ -57,14 +57,12 @@ type Result struct {
 	Binding    Binding        `json:"binding"`
 	Verdict    *Verdict       `json:"verdict,omitempty"` // by a policy
 
-	Err   error           `json:"-"` // why it is not genuine, or not bound as was asked
-	Facts *attest.Unbound `json:"-"` // nil if it is not genuine
-	// LacksCertificate says that certificate or key of a bare report are missing.
-	LacksCertificate bool `json:"-"`
-	judge            *policy.Verdict
-	loose            *loose
-	saysDebug        bool  // verified or not
-	failure          error // of a check, that says more than the want of collateral
+	Err       error           `json:"-"` // why it is not genuine, or not bound as was asked
+	Facts     *attest.Unbound `json:"-"` // nil if it is not genuine
+	judge     *policy.Verdict
+	loose     *loose
+	saysDebug bool  // verified or not
+	failure   error // of a check, that says more than the want of collateral
 }
 
 // Check is one check and its outcome.
@@ -101,9 +99,10 @@ func Examine(ctx context.Context, data []byte, o Options) (*Result, error) {
 	}
 	r := &Result{Format: found.Format, Wrapping: found.Wrapping, Size: len(found.Quote.Data), Platform: string(found.Quote.Platform), At: o.Now.UTC()}
 	r.Simulated = found.Quote.Platform.Simulated()
-	r.LacksCertificate = len(found.Quote.Endorsements) == 0 && (found.Quote.Platform == attest.SEVSNP || found.Quote.Platform == attest.CCA)
 	r.gather(found, o)
-	r.LacksCertificate = r.LacksCertificate || lacksVCEK(found)
+	if r.Err == nil {
+		r.Err = lackingKey(found)
+	}
 	r.describe(found, o)
 	r.verify(ctx, found, o)
 	r.bind(found, o)
@@ -114,11 +113,6 @@ func Examine(ctx context.Context, data []byte, o Options) (*Result, error) {
 		}
 	}
 	return r, nil
-}
-
-// lacksVCEK says whether an HCL report of SEV-SNP came without the certificate of the chip.
-func lacksVCEK(found *detect.Found) bool {
-	return found.Parts != nil && found.Parts.HCL != nil && len(found.Quote.Endorsements) == 0 && !azure.IsTDX(found.Parts.HCL)
 }
 
 // describe reads the fields, whether or not they are true.
@@ -201,7 +195,11 @@ func (r *Result) describeClaims(e *attest.Evidence) {
 	r.add("config", c.Config.String())
 	r.add("runtime", c.Runtime.String())
 	r.add("instance", c.Instance)
-	r.add("speaks for", fmt.Sprintf("the %v of a connection to service %q", c.Role, c.Service))
+	if c.Phase == 0 {
+		r.add("speaks for", fmt.Sprintf("keys that a certificate for service %q is asked for", c.Service))
+	} else {
+		r.add("speaks for", fmt.Sprintf("the %v of a connection to service %q", c.Role, c.Service))
+	}
 	r.add("nonce", hex.EncodeToString(c.Nonce[:]))
 	r.add("says it was made at", stamp(time.Unix(c.IssuedAt, 0)))
 	r.add("covered by", fmt.Sprintf("a quote for %d claims-sets, of which this is number %d", max(e.Proof.N, 1), e.Proof.I+1))

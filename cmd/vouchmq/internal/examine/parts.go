@@ -87,6 +87,20 @@ func lacking(p *detect.Parts) error {
 	return nil
 }
 
+// lackingKey says that a bare report came without the certificate or key by which it is verified, nil if it needs none.
+func lackingKey(found *detect.Found) error {
+	if found.Evidence != nil || len(found.Quote.Endorsements) > 0 {
+		return nil
+	}
+	switch p := found.Parts; {
+	case found.Quote.Platform == attest.SEVSNP, p != nil && p.HCL != nil && !azure.IsTDX(p.HCL):
+		return attest.Errorf(attest.ErrMissing, "the certificate of the key that has signed the report (VCEK or VLEK) is missing: name it with --certificate")
+	case found.Quote.Platform == attest.CCA:
+		return attest.Errorf(attest.ErrMissing, "the platform's key (CPAK) is missing: name it with --certificate")
+	}
+	return nil
+}
+
 func (r *Result) gatherTPM(found *detect.Found) error {
 	p := found.Parts
 	if err := lacking(p); err != nil {

@@ -40,7 +40,7 @@ func TestPublishedEvidence(t *testing.T) {
 		{"tdx/trustee/tdx_quote_4.dat", june, "", "NOT VERIFIED, AND IN DEBUG MODE", "", ""},
 		{"azure-vtpm/trustee/tdx/td-quote.bin", june, "", "NOT VERIFIED: it is signed", "", ""},
 		{"sev-snp/trustee/test-report.bin", june, "sev-snp/trustee/test-vcek.der", "GENUINE;", "NotApplicable", ""},
-		{"sev-snp/trustee/test-report.bin", june, "", "REFUSED: SEV-SNP report comes without the certificate", "", ""},
+		{"sev-snp/trustee/test-report.bin", june, "", "NOT VERIFIED: the certificate of the key that has signed", "", ""},
 		{"nitro/evervault/valid-attestation-doc-bytes", "2022-10-13T08:58:02Z", "", "GENUINE;", "NotApplicable", ""},
 		{"nitro/evervault/valid-attestation-doc-bytes", "2022-10-14T08:58:02Z", "", "REFUSED: attestation document: its certificates are not valid now", "", ""},
 		{"nitro/evervault/debug-mode-attestation-doc-bytes", "2022-10-12T13:50:06Z", "", "GENUINE, BUT IN DEBUG MODE", "NotApplicable", ""},
