@@ -127,7 +127,11 @@ type run struct {
 // if that may still become a packet of up to most bytes.
 func cut(b []byte, most int) (whole run, reason mqtt.ReasonCode) {
 	for {
-		size, ok, fault := mqtt.FrameSize(b[whole.size:])
+		rest, fault := b[whole.size:], (*mqtt.Fault)(nil)
+		size, ok := mqtt.ShortFrameSize(rest)
+		if !ok {
+			size, ok, fault = mqtt.FrameSize(rest)
+		}
 		switch {
 		case fault != nil:
 			return whole, fault.Reason
@@ -135,10 +139,10 @@ func cut(b []byte, most int) (whole run, reason mqtt.ReasonCode) {
 			return whole, 0
 		case size > most:
 			return whole, mqtt.PacketTooLarge // [MQTT-3.2.2-15]
-		case size > len(b)-whole.size:
+		case size > len(rest):
 			return whole, 0
 		}
-		if mqtt.TypeOf(b[whole.size:]) == mqtt.PUBLISH {
+		if mqtt.TypeOf(rest) == mqtt.PUBLISH {
 			whole.publishes++
 		}
 		whole.size += size
