@@ -132,22 +132,30 @@ func (c *Core) findPacketIDs(s *session, wanted uint32) (free uint32) {
 	}
 	most := min(s.nextSlot+min(wanted, max(count/2, s.inflight+1)-s.inflight), count)
 	i := s.nextSlot
-	for i+2 <= most && binary.LittleEndian.Uint64(slots[4*i:]) == 0 { // two at a time: runs are long
-		i += 2
+	for i+8 <= most && isZero((*[32]byte)(slots[4*i:])) { // eight at a time: runs are long
+		i += 8
 	}
-	if i < most && binary.LittleEndian.Uint32(slots[4*i:]) == 0 {
+	for i < most && binary.LittleEndian.Uint32(slots[4*i:]) == 0 {
 		i++
 	}
 	return i - s.nextSlot
 }
 
+func isZero(b *[32]byte) bool {
+	return binary.LittleEndian.Uint64(b[:])|binary.LittleEndian.Uint64(b[8:])|
+		binary.LittleEndian.Uint64(b[16:])|binary.LittleEndian.Uint64(b[24:]) == 0
+}
+
 // takePacketIDs puts a delivery in flight under the packet ids that findPacketIDs has found.
 func (c *Core) takePacketIDs(s *session, n uint32, d *delivery) {
 	slots := c.store.bytes(s.slots)[4*s.nextSlot:][:4*uint32(d.count)]
-	for ; len(slots) >= 8; slots = slots[8:] { // two at a time: runs are long
-		binary.LittleEndian.PutUint64(slots, uint64(n)<<32|uint64(n))
+	for two := uint64(n)<<32 | uint64(n); len(slots) >= 32; slots = slots[32:] { // eight at a time: runs are long
+		binary.LittleEndian.PutUint64(slots, two)
+		binary.LittleEndian.PutUint64(slots[8:], two)
+		binary.LittleEndian.PutUint64(slots[16:], two)
+		binary.LittleEndian.PutUint64(slots[24:], two)
 	}
-	if len(slots) > 0 {
+	for ; len(slots) > 0; slots = slots[4:] {
 		binary.LittleEndian.PutUint32(slots, n)
 	}
 	d.packetID = uint16(s.nextSlot + 1)

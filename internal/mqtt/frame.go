@@ -65,10 +65,19 @@ func TypeOf(frame []byte) PacketType {
 // is too short to tell. The fault is a remaining length of more than four bytes;
 // whatever else may be wrong with a packet is for its parser.
 func FrameSize(b []byte) (size int, ok bool, f *Fault) {
-	if len(b) >= 2 && b[1] < 0x80 {
-		return 2 + int(b[1]), true, nil
+	if size, ok = ShortFrameSize(b); ok {
+		return size, true, nil
 	}
 	return longFrameSize(b)
+}
+
+// ShortFrameSize is FrameSize for packets of 129 bytes at most; ok is false for all others. It is small enough for the
+// compiler to put it where it is called.
+func ShortFrameSize(b []byte) (size int, ok bool) {
+	if len(b) >= 2 && b[1] < 0x80 {
+		return 2 + int(b[1]), true
+	}
+	return 0, false
 }
 
 func longFrameSize(b []byte) (size int, ok bool, f *Fault) {

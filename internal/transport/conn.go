@@ -117,6 +117,12 @@ func (c *conn) deliver(p *publishes, packetID uint16) int {
 
 // deliverSome appends those of the packets that a connection with a large backlog may still get. c.mu is held.
 func (c *conn) deliverSome(p *publishes, packetID uint16) {
+	if all := c.size() + p.each()*int(p.d.Count); c.hasRoomFor(p.d.QoS, all) {
+		if c.admit(p.d.QoS, all) {
+			c.append(p, 0, p.d.Count, packetID)
+		}
+		return
+	}
 	for k := range p.d.Count {
 		size := c.size() + p.each()
 		if size > c.transport.limits.SoftBacklog && !c.admit(p.d.QoS, size) || c.closing {
@@ -168,23 +174,30 @@ func (c *conn) roomToSend(size int) *buffer {
 
 // admit decides what becomes of a packet that would make a large backlog. c.mu is held.
 func (c *conn) admit(qos uint8, size int) bool {
-	limits := &c.transport.limits
 	if c.closing {
 		return false
 	}
 	c.transport.crowd.join(c)
-	alone := c.size() == 0
+	refused := qos == 0 && c.backlog.stalled
 	switch {
-	case qos == 0 && (c.backlog.stalled || size > limits.HardBacklog && !alone):
+	case c.hasRoomFor(qos, size), c.size() == 0 && !refused:
+		return true
+	case qos == 0:
 		c.backlog.dropped++
 		c.transport.counters.droppedQoS0.Add(1)
-		return false
-	case qos > 0 && size > 2*limits.HardBacklog && !alone:
+	default:
 		c.transport.counters.overflowed.Add(1)
 		c.abortLocked(errOverflow)
-		return false
 	}
-	return true
+	return false
+}
+
+// hasRoomFor says whether a backlog of size bytes is not too large for a packet that makes it. c.mu is held.
+func (c *conn) hasRoomFor(qos uint8, size int) bool {
+	if qos == 0 {
+		return !c.backlog.stalled && size <= c.transport.limits.HardBacklog
+	}
+	return size <= 2*c.transport.limits.HardBacklog
 }
 
 // slowDown makes the pump of c wait for target, if that is further behind than who it waits for already.

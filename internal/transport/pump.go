@@ -34,47 +34,53 @@ func (c *conn) pump() {
 func (c *conn) read(in *buffer) (*buffer, error) {
 	patient := c.inlet.bePatient(c.stream)
 	direct := c.stream == net.Conn(&c.inlet)
-	for size := smallBuffer; ; {
-		n, err := 0, error(nil)
-		if !direct {
-			in, n, err = c.readStream(in, size)
-		}
+	for size, wait := smallBuffer, false; ; {
 		if patient && in != nil && len(in.b) == 0 {
 			size = cap(in.b)
 			putBuffer(in)
 			in = nil
 		}
+		if wait {
+			c.inlet.await()
+		}
+		n, err := 0, error(nil)
 		if direct {
 			in, n, err = c.inlet.awaitMore(in, size)
-		} else if err == errNothing {
-			c.inlet.await()
-			continue
+		} else {
+			in, n, err = c.readAll(in, size)
 		}
 		filled := in != nil && len(in.b) == cap(in.b)
 		if n > 0 {
 			if more, fault := c.take(in, n); !more {
 				return in, fault
 			}
+			in = fit(in, n, filled)
 		}
-		if err != nil {
+		if wait = err == errNothing; err != nil && !wait {
 			return in, err
 		}
-		in = fit(in, n, filled)
 	}
 }
 
-// readStream reads once into in, or into a buffer of a size if there is none. It returns that buffer, and how much came.
-func (c *conn) readStream(in *buffer, size int) (*buffer, int, error) {
+// readAll reads what has come into in, or into a buffer of a size if there is none, until that holds runBuffer bytes. It returns that
+// buffer, and how much came. TLS gives a record at a time, but a run of packets goes on in the next, and a message costs the core
+// the less the longer its run is. A connection that cannot be read without waiting is read once, and so is one that has rates: it is
+// to get no further ahead of them.
+func (c *conn) readAll(in *buffer, size int) (_ *buffer, n int, err error) {
 	if in == nil {
 		in = getBuffer(size)
 	}
-	free := in.b[len(in.b):cap(in.b)]
-	if c.pace != nil {
-		free = free[:min(len(free), c.pace.most)]
+	for had := len(in.b); ; in = in.grow(1) {
+		free := in.b[len(in.b):cap(in.b)]
+		if c.pace != nil {
+			free = free[:min(len(free), c.pace.most)]
+		}
+		n, err = c.stream.Read(free)
+		in.b = in.b[:len(in.b)+n]
+		if err != nil || !c.inlet.patient || c.pace != nil || len(in.b) >= runBuffer {
+			return in, len(in.b) - had, err
+		}
 	}
-	n, err := c.stream.Read(free)
-	in.b = in.b[:len(in.b)+n]
-	return in, n, err
 }
 
 // take posts the whole packets in in, the last n bytes of which are new, and leaves the rest there. more is false if the
@@ -121,7 +127,11 @@ type run struct {
 // if that may still become a packet of up to most bytes.
 func cut(b []byte, most int) (whole run, reason mqtt.ReasonCode) {
 	for {
-		size, ok, fault := mqtt.FrameSize(b[whole.size:])
+		rest, fault := b[whole.size:], (*mqtt.Fault)(nil)
+		size, ok := mqtt.ShortFrameSize(rest)
+		if !ok {
+			size, ok, fault = mqtt.FrameSize(rest)
+		}
 		switch {
 		case fault != nil:
 			return whole, fault.Reason
@@ -129,10 +139,10 @@ func cut(b []byte, most int) (whole run, reason mqtt.ReasonCode) {
 			return whole, 0
 		case size > most:
 			return whole, mqtt.PacketTooLarge // [MQTT-3.2.2-15]
-		case size > len(b)-whole.size:
+		case size > len(rest):
 			return whole, 0
 		}
-		if mqtt.TypeOf(b[whole.size:]) == mqtt.PUBLISH {
+		if mqtt.TypeOf(rest) == mqtt.PUBLISH {
 			whole.publishes++
 		}
 		whole.size += size
