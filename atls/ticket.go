@@ -42,7 +42,7 @@ func giveBack(ticket *[smallTicket]byte) *[smallTicket]byte {
 // packTicket puts evidence into a ticket of zeros. It panics if the evidence does not fit, which the caller has checked.
 func packTicket(evidence, t []byte) []byte {
 	binary.BigEndian.PutUint32(t, uint32(len(evidence)))
-	_ = t[:lengthSize+len(evidence)]
+	_ = t[:lengthSize+len(evidence)] // or it would be cut
 	copy(t[lengthSize:], evidence)
 	return t
 }
