@@ -42,14 +42,10 @@ func (s *session) binding(role attest.Role, at moment, cs *tls.ConnectionState) 
 	if err != nil {
 		return attest.Binding{}, attest.Errorf(attest.ErrTLS, "TLS exporter: %w", err)
 	}
-	request, err := s.request(cs)
-	if err != nil {
-		return attest.Binding{}, err
-	}
 	b := attest.Binding{
 		Nonce: at.nonceC, Binder: [attest.BinderSize]byte(binder),
 		Role: role, Phase: at.phase, Seq: at.seq,
-		OwnKey: s.serverKey, PeerKey: s.clientKey, Service: s.service, Request: request,
+		OwnKey: s.serverKey, PeerKey: s.clientKey, Service: s.service, Request: s.request(cs),
 	}
 	if role == attest.RoleClient {
 		b.OwnKey, b.PeerKey = s.clientKey, s.serverKey
@@ -59,12 +55,11 @@ func (s *session) binding(role attest.Role, at moment, cs *tls.ConnectionState) 
 
 // request hashes what was asked for and what TLS agreed on: SHA-384 of the deterministic CBOR array
 // [1, carrier, ALPN protocol, TLS version, cipher suite].
-func (s *session) request(cs *tls.ConnectionState) (attest.Digest, error) {
-	data, err := dcbor.Encode([]any{1, string(s.carrier), cs.NegotiatedProtocol, cs.Version, cs.CipherSuite})
-	if err != nil {
-		return attest.Digest{}, attest.Errorf(attest.ErrFormat, "request parameters: %w", err)
-	}
-	return attest.Sum(data), nil
+func (s *session) request(cs *tls.ConnectionState) attest.Digest {
+	data := dcbor.AppendUint(dcbor.AppendArray(make([]byte, 0, 64), 5), 1)
+	data = dcbor.AppendText(dcbor.AppendText(data, string(s.carrier)), cs.NegotiatedProtocol)
+	data = dcbor.AppendUint(dcbor.AppendUint(data, uint64(cs.Version)), uint64(cs.CipherSuite))
+	return attest.Sum(data)
 }
 
 // leafKey returns the digest of the key of the first certificate, nil if there is none.

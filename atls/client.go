@@ -197,12 +197,17 @@ func (h *clientHandshake) run(ctx context.Context) (*Conn, error) {
 	return c, h.attest(ctx, c, &cs)
 }
 
-// attest judges the server, and then, not before, lets this client's own evidence go.
+// attest judges the server, and then, not before, lets this client's own evidence go. To make that may take as long again as to
+// wait for the server's.
 func (h *clientHandshake) attest(ctx context.Context, c *Conn, cs *tls.ConnectionState) error {
 	raw, timeout := h.trap.conn.Conn, h.config.EvidenceTimeout
 	if h.carrier.attests() {
 		d := startDeadline(ctx, raw, timeout, "waiting for the server's evidence")
-		if err := d.stop(h.judgeServer(d.ctx, c, cs)); err != nil {
+		err := h.judgeServer(d.ctx, c, cs)
+		if err == nil && h.config.Attester == nil {
+			return d.stop(writeFrame(h.tls, nil))
+		}
+		if err := d.stop(err); err != nil {
 			return err
 		}
 	}

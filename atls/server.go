@@ -228,7 +228,8 @@ type serverHandshake struct {
 	session
 	name     string // as asked for
 	ticketed bool
-	tickets  *ticketMaker // nil if the configuration of the connection has none
+	ticket   *[smallTicket]byte // is to be given back; nil if there is none
+	tickets  *ticketMaker       // nil if the configuration of the connection has none
 	// refusal is why the connection must not be used. The handshake completes all the same, so that all
 	// refusals look alike on the wire.
 	refusal error
@@ -242,6 +243,7 @@ func (h *serverHandshake) run(ctx context.Context, raw net.Conn) (*Conn, error) 
 	if h.tickets != nil {
 		*h.tickets = ticketMaker{} // it has made what it was for
 	}
+	h.ticket = giveBack(h.ticket) // crypto/tls has put it into a record
 	if err := d.stop(err); err != nil {
 		return nil, err
 	}
@@ -307,7 +309,12 @@ func (h *serverHandshake) makeTicket(ctx context.Context, cs *tls.ConnectionStat
 		evidence, h.refusal = h.evidence(ctx, cs)
 	}
 	h.server.growTicket(len(evidence))
-	return packTicket(evidence, int(h.server.ticket.Load()))
+	size := int(h.server.ticket.Load())
+	if size != smallTicket {
+		return packTicket(evidence, make([]byte, size))
+	}
+	h.ticket = ticketRoom.Get().(*[smallTicket]byte)
+	return packTicket(evidence, h.ticket[:])
 }
 
 // sendEvidence gives a client of carrier P1 its evidence, before anything else. What fails here gives an empty

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"sync"
 
 	"github.com/vouchmq/vouchmq/attest"
 )
@@ -26,10 +27,22 @@ func ticketSize(n int) int {
 	return largeTicket
 }
 
-// packTicket pads evidence to size bytes. It panics if the evidence does not fit, which the caller has checked.
-func packTicket(evidence []byte, size int) []byte {
-	t := make([]byte, size)
+// ticketRoom holds memory for tickets, all zeros.
+var ticketRoom = sync.Pool{New: func() any { return new([smallTicket]byte) }}
+
+// giveBack lets another ticket have the memory of one that nobody needs any more, if there is one. It returns nil.
+func giveBack(ticket *[smallTicket]byte) *[smallTicket]byte {
+	if ticket != nil {
+		clear(ticket[:lengthSize+binary.BigEndian.Uint32(ticket[:])]) // the rest is zero
+		ticketRoom.Put(ticket)
+	}
+	return nil
+}
+
+// packTicket puts evidence into a ticket of zeros. It panics if the evidence does not fit, which the caller has checked.
+func packTicket(evidence, t []byte) []byte {
 	binary.BigEndian.PutUint32(t, uint32(len(evidence)))
+	_ = t[:lengthSize+len(evidence)] // or it would be cut
 	copy(t[lengthSize:], evidence)
 	return t
 }

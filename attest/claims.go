@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/vouchmq/vouchmq/internal/dcbor"
 )
@@ -81,79 +82,123 @@ type Claims struct {
 	Guest    *Digest // of data of a Wasm guest, nil for connections
 }
 
-// claimsWire is the claims-set as CBOR. Keys are those of EAT (RFC 9711) and private ones below -65536.
-type claimsWire struct {
-	Nonce    [][]byte `cbor:"10,keyasint"`
-	Profile  string   `cbor:"265,keyasint"`
-	IssuedAt int64    `cbor:"6,keyasint"`
-	Role     uint8    `cbor:"-70001,keyasint"`
-	Phase    uint8    `cbor:"-70002,keyasint"`
-	Seq      uint64   `cbor:"-70003,keyasint"`
-	OwnKey   []byte   `cbor:"-70004,keyasint"`
-	PeerKey  []byte   `cbor:"-70005,keyasint"`
-	Service  string   `cbor:"-70006,keyasint"`
-	Module   []byte   `cbor:"-70007,keyasint"`
-	Config   []byte   `cbor:"-70008,keyasint"`
-	Runtime  []byte   `cbor:"-70009,keyasint"`
-	Instance string   `cbor:"-70010,keyasint"`
-	Request  []byte   `cbor:"-70011,keyasint"`
-	Guest    []byte   `cbor:"-70012,keyasint"`
-}
+// Keys of the claims-set: those of EAT (RFC 9711), and private ones below -65536.
+const (
+	keyIssuedAt = 6
+	keyNonce    = 10
+	keyProfile  = 265
+	keyRole     = -70001
+	keyPhase    = -70002
+	keySeq      = -70003
+	keyOwnKey   = -70004
+	keyPeerKey  = -70005
+	keyService  = -70006
+	keyModule   = -70007
+	keyConfig   = -70008
+	keyRuntime  = -70009
+	keyInstance = -70010
+	keyRequest  = -70011
+	keyGuest    = -70012
+
+	claimCount = 15
+)
 
 // Encode returns the claims-set as deterministic CBOR.
 func (c *Claims) Encode() ([]byte, error) {
-	return dcbor.Encode(claimsWire{
-		Nonce:    [][]byte{c.Nonce[:], c.Binder[:]},
-		Profile:  Profile,
-		IssuedAt: c.IssuedAt,
-		Role:     uint8(c.Role),
-		Phase:    uint8(c.Phase),
-		Seq:      c.Seq,
-		OwnKey:   c.OwnKey.bytesOrNil(),
-		PeerKey:  c.PeerKey.bytesOrNil(),
-		Service:  c.Service,
-		Module:   c.Module[:],
-		Config:   c.Config[:],
-		Runtime:  c.Runtime[:],
-		Instance: c.Instance,
-		Request:  c.Request[:],
-		Guest:    c.Guest.bytesOrNil(),
-	})
+	if !utf8.ValidString(c.Service) || !utf8.ValidString(c.Instance) {
+		return nil, Errorf(ErrFormat, "claims-set: service or instance is not valid UTF-8")
+	}
+	b := dcbor.AppendMap(make([]byte, 0, typicalClaimsSize), claimCount)
+	b = dcbor.AppendInt(dcbor.AppendInt(b, keyIssuedAt), c.IssuedAt)
+	b = dcbor.AppendArray(dcbor.AppendInt(b, keyNonce), 2)
+	b = dcbor.AppendBytes(dcbor.AppendBytes(b, c.Nonce[:]), c.Binder[:])
+	b = dcbor.AppendText(dcbor.AppendInt(b, keyProfile), Profile)
+	b = dcbor.AppendUint(dcbor.AppendInt(b, keyRole), uint64(c.Role))
+	b = dcbor.AppendUint(dcbor.AppendInt(b, keyPhase), uint64(c.Phase))
+	b = dcbor.AppendUint(dcbor.AppendInt(b, keySeq), c.Seq)
+	b = dcbor.AppendBytes(dcbor.AppendInt(b, keyOwnKey), c.OwnKey.bytesOrNil())
+	b = dcbor.AppendBytes(dcbor.AppendInt(b, keyPeerKey), c.PeerKey.bytesOrNil())
+	b = dcbor.AppendText(dcbor.AppendInt(b, keyService), c.Service)
+	b = dcbor.AppendBytes(dcbor.AppendInt(b, keyModule), c.Module[:])
+	b = dcbor.AppendBytes(dcbor.AppendInt(b, keyConfig), c.Config[:])
+	b = dcbor.AppendBytes(dcbor.AppendInt(b, keyRuntime), c.Runtime[:])
+	b = dcbor.AppendText(dcbor.AppendInt(b, keyInstance), c.Instance)
+	b = dcbor.AppendBytes(dcbor.AppendInt(b, keyRequest), c.Request[:])
+	return dcbor.AppendBytes(dcbor.AppendInt(b, keyGuest), c.Guest.bytesOrNil()), nil
 }
+
+// typicalClaimsSize is room for the claims of a connection with names of usual length.
+const typicalClaimsSize = 640
 
 // DecodeClaims reads a claims-set. It accepts exactly what Encode writes; everything else is ErrFormat.
 func DecodeClaims(data []byte) (*Claims, error) {
 	if len(data) > MaxClaimsSize {
 		return nil, Errorf(ErrFormat, "claims-set of %d bytes is too large (at most %d)", len(data), MaxClaimsSize)
 	}
-	var w claimsWire
-	if err := dcbor.Decode(data, &w); err != nil {
-		return nil, Errorf(ErrFormat, "claims-set: %w", err)
-	}
-	return w.claims()
-}
-
-func (w *claimsWire) claims() (*Claims, error) {
-	c := &Claims{IssuedAt: w.IssuedAt}
-	c.Role, c.Phase, c.Seq = Role(w.Role), Phase(w.Phase), w.Seq
-	c.Service, c.Instance = w.Service, w.Instance
-	if w.Profile != Profile {
-		return nil, Errorf(ErrFormat, "claims-set: profile is %q, not %q: the peer speaks another version", abbreviate(w.Profile), Profile)
-	}
-	if len(w.Nonce) != 2 || !fill(c.Nonce[:], w.Nonce[0]) || !fill(c.Binder[:], w.Nonce[1]) {
-		return nil, Errorf(ErrFormat, "claims-set: nonce and binder are not two strings of %d bytes", NonceSize)
-	}
-	if !fill(c.Module[:], w.Module) || !fill(c.Config[:], w.Config) || !fill(c.Runtime[:], w.Runtime) || !fill(c.Request[:], w.Request) {
-		return nil, Errorf(ErrFormat, "claims-set: a digest is not %d bytes long", DigestSize)
-	}
-	var ok [3]bool
-	c.OwnKey, ok[0] = optionalDigest(w.OwnKey)
-	c.PeerKey, ok[1] = optionalDigest(w.PeerKey)
-	c.Guest, ok[2] = optionalDigest(w.Guest)
-	if ok != [3]bool{true, true, true} {
-		return nil, Errorf(ErrFormat, "claims-set: an optional digest is neither null nor %d bytes long", DigestSize)
+	r := claimsReader{*dcbor.NewReader(data)}
+	c, profile := r.claims()
+	switch {
+	case !r.Done():
+		return nil, Errorf(ErrFormat, "claims-set is not the map of %d claims in deterministic CBOR with fields of the right form that it should be", claimCount)
+	case profile != Profile:
+		return nil, Errorf(ErrFormat, "claims-set: profile is %q, not %q: the peer speaks another version", abbreviate(profile), Profile)
 	}
 	return c, checkClaimTexts(c)
+}
+
+// claimsReader reads what Claims.Encode writes, in the same order.
+type claimsReader struct{ dcbor.Reader }
+
+func (r *claimsReader) claims() (c *Claims, profile string) {
+	c = new(Claims)
+	r.Count(r.Map(), claimCount)
+	r.Key(keyIssuedAt)
+	c.IssuedAt = r.Int()
+	r.Key(keyNonce)
+	r.Count(r.Array(), 2)
+	r.Fill(c.Nonce[:])
+	r.Fill(c.Binder[:])
+	r.Key(keyProfile)
+	profile = r.Text()
+	c.Role, c.Phase = Role(r.small(keyRole)), Phase(r.small(keyPhase))
+	r.Key(keySeq)
+	c.Seq = r.Uint()
+	c.OwnKey, c.PeerKey = r.optionalDigest(keyOwnKey), r.optionalDigest(keyPeerKey)
+	c.Service = r.name(keyService)
+	c.Module, c.Config, c.Runtime = r.digest(keyModule), r.digest(keyConfig), r.digest(keyRuntime)
+	c.Instance = r.name(keyInstance)
+	c.Request = r.digest(keyRequest)
+	c.Guest = r.optionalDigest(keyGuest)
+	return c, profile
+}
+
+// small reads a claim of one byte.
+func (r *claimsReader) small(key int64) uint8 {
+	r.Key(key)
+	n := r.Uint()
+	r.Count(n&^0xff, 0)
+	return uint8(n)
+}
+
+func (r *claimsReader) name(key int64) string {
+	r.Key(key)
+	return r.Text()
+}
+
+func (r *claimsReader) digest(key int64) (d Digest) {
+	r.Key(key)
+	r.Fill(d[:])
+	return d
+}
+
+func (r *claimsReader) optionalDigest(key int64) *Digest {
+	r.Key(key)
+	if r.Null() {
+		return nil
+	}
+	d := new(Digest)
+	r.Fill(d[:])
+	return d
 }
 
 func checkClaimTexts(c *Claims) error {
@@ -167,28 +212,15 @@ func checkClaimTexts(c *Claims) error {
 	return nil
 }
 
-func fill(dst, src []byte) bool {
-	return len(src) == len(dst) && copy(dst, src) == len(dst)
-}
-
-func optionalDigest(b []byte) (*Digest, bool) {
-	if b == nil {
-		return nil, true
-	}
-	d := new(Digest)
-	return d, fill(d[:], b)
-}
-
 // ExporterContext returns the context of the TLS exporter: SHA-256 of the deterministic CBOR array
 // [1, role, phase, seq, client nonce, server nonce]. nonceS is nil at connect.
 func ExporterContext(role Role, phase Phase, seq uint64, nonceC [NonceSize]byte, nonceS []byte) ([]byte, error) {
-	if nonceS == nil {
-		nonceS = []byte{} // an empty string, not null
-	}
-	data, err := dcbor.Encode([]any{1, uint8(role), uint8(phase), seq, nonceC[:], nonceS})
-	if err != nil {
-		return nil, Errorf(ErrFormat, "exporter context: %w", err)
-	}
+	data := dcbor.AppendArray(make([]byte, 0, 96), 6)
+	data = dcbor.AppendUint(data, 1)
+	data = dcbor.AppendUint(dcbor.AppendUint(data, uint64(role)), uint64(phase))
+	data = dcbor.AppendUint(data, seq)
+	data = dcbor.AppendBytes(data, nonceC[:])
+	data = dcbor.AppendBytes(data, append([]byte{}, nonceS...)) // an empty string, not null
 	sum := sha256.Sum256(data)
 	return sum[:], nil
 }

@@ -1,6 +1,10 @@
 package attest
 
-import "github.com/vouchmq/vouchmq/internal/dcbor"
+import (
+	"bytes"
+
+	"github.com/vouchmq/vouchmq/internal/dcbor"
+)
 
 // MaxEvidenceSize is the largest encoded evidence in bytes: what fits the larger ticket of attested TLS.
 const MaxEvidenceSize = 49152 - 4
@@ -33,26 +37,27 @@ type Evidence struct {
 	Proof  Proof
 }
 
-type recordWire struct {
-	_     struct{} `cbor:",toarray"`
-	Type  string
-	Value []byte
-	Ind   uint64
-}
+// Names in a collection and in a batch proof.
+const (
+	nameClaims       = "c"
+	nameEndorsements = "e"
+	nameBatch        = "m"
+	nameQuote        = "q"
+	nameType         = "__cmwc_t"
 
-type evidenceWire struct {
-	Type         string      `cbor:"__cmwc_t"`
-	Claims       recordWire  `cbor:"c"`
-	Quote        recordWire  `cbor:"q"`
-	Batch        recordWire  `cbor:"m"`
-	Endorsements *recordWire `cbor:"e,omitempty"`
-}
+	nameIndex = "i"
+	nameSize  = "n"
+	namePath  = "path"
+	nameBlind = "blind"
+)
 
-type batchWire struct {
-	N     uint64   `cbor:"n"`
-	I     uint64   `cbor:"i"`
-	Blind []byte   `cbor:"blind"`
-	Path  [][]byte `cbor:"path"`
+// aroundParts is room for what stands around the parts of a collection: names, media types and heads.
+const aroundParts = 256
+
+func appendRecord(b []byte, name, mediaType string, value []byte, indicator uint64) []byte {
+	b = dcbor.AppendArray(dcbor.AppendText(b, name), 3)
+	b = dcbor.AppendBytes(dcbor.AppendText(b, mediaType), value)
+	return dcbor.AppendUint(b, indicator)
 }
 
 // Encode returns the evidence as a CMW collection (RFC 9999) in deterministic CBOR.
@@ -61,27 +66,20 @@ func (e *Evidence) Encode() ([]byte, error) {
 	if mediaType == "" {
 		return nil, Errorf(ErrFormat, "evidence: unknown platform %q", e.Quote.Platform)
 	}
-	batch := batchWire{N: e.Proof.N, I: e.Proof.I, Blind: e.Blind[:], Path: [][]byte{}}
-	for _, h := range e.Proof.Path {
-		batch.Path = append(batch.Path, h[:])
+	q, batch := &e.Quote, e.encodeBatch()
+	data := make([]byte, 0, len(e.Claims)+len(q.Data)+len(q.Endorsements)+len(batch)+aroundParts)
+	parts := 4
+	if q.Endorsements != nil {
+		parts++
 	}
-	batchBytes, err := dcbor.Encode(batch)
-	if err != nil {
-		return nil, Errorf(ErrFormat, "evidence: %w", err)
+	data = dcbor.AppendMap(data, parts)
+	data = appendRecord(data, nameClaims, mediaClaims, e.Claims, indEvidence)
+	if q.Endorsements != nil {
+		data = appendRecord(data, nameEndorsements, mediaEndorsements, q.Endorsements, indEndorsements)
 	}
-	w := evidenceWire{
-		Type:   Profile,
-		Claims: recordWire{Type: mediaClaims, Value: e.Claims, Ind: indEvidence},
-		Quote:  recordWire{Type: mediaType, Value: e.Quote.Data, Ind: indEvidence},
-		Batch:  recordWire{Type: mediaBatch, Value: batchBytes, Ind: indEvidence},
-	}
-	if e.Quote.Endorsements != nil {
-		w.Endorsements = &recordWire{Type: mediaEndorsements, Value: e.Quote.Endorsements, Ind: indEndorsements}
-	}
-	data, err := dcbor.Encode(w)
-	if err != nil {
-		return nil, Errorf(ErrFormat, "evidence: %w", err)
-	}
+	data = appendRecord(data, nameBatch, mediaBatch, batch, indEvidence)
+	data = appendRecord(data, nameQuote, mediaType, q.Data, indEvidence)
+	data = dcbor.AppendText(dcbor.AppendText(data, nameType), Profile)
 	if len(data) > MaxEvidenceSize {
 		return nil, Errorf(ErrFormat, "evidence of %d bytes is too large (at most %d)", len(data), MaxEvidenceSize)
 	}
@@ -94,56 +92,113 @@ func DecodeEvidence(data []byte) (*Evidence, error) {
 	if len(data) > MaxEvidenceSize {
 		return nil, Errorf(ErrFormat, "evidence of %d bytes is too large (at most %d)", len(data), MaxEvidenceSize)
 	}
-	var w evidenceWire
-	if err := dcbor.Decode(data, &w); err != nil {
-		return nil, Errorf(ErrFormat, "evidence: %w", err)
+	r := evidenceReader{*dcbor.NewReader(data)}
+	parts := r.collection()
+	if !r.Done() {
+		return nil, Errorf(ErrFormat, "evidence is not the collection of claims, quote, batch proof and endorsements in deterministic CBOR that it should be")
 	}
-	if err := w.check(); err != nil {
+	if err := parts.check(); err != nil {
 		return nil, err
 	}
-	platform, ok := platformOfMediaType(w.Quote.Type)
+	platform, ok := platformOfMediaType(parts.quote.mediaType)
 	if !ok {
-		return nil, Errorf(ErrFormat, "evidence: quote of unknown type %q", abbreviate(w.Quote.Type))
+		return nil, Errorf(ErrFormat, "evidence: quote of unknown type %q", abbreviate(parts.quote.mediaType))
 	}
-	e := &Evidence{Claims: w.Claims.Value, Quote: Quote{Platform: platform, Data: w.Quote.Value}}
-	if w.Endorsements != nil {
-		e.Quote.Endorsements = w.Endorsements.Value
+	e := &Evidence{Claims: bytes.Clone(parts.claims.value), Quote: Quote{Platform: platform, Data: bytes.Clone(parts.quote.value)}}
+	if parts.endorsements != nil {
+		e.Quote.Endorsements = bytes.Clone(parts.endorsements.value)
 	}
-	return e, e.decodeBatch(w.Batch.Value)
+	return e, e.decodeBatch(parts.batch.value)
 }
 
-func (w *evidenceWire) check() error {
-	if w.Type != Profile {
-		return Errorf(ErrFormat, "evidence: collection is of type %q, not %q: the peer speaks another version", abbreviate(w.Type), Profile)
+// evidenceReader reads what Evidence.Encode writes, in the same order.
+type evidenceReader struct{ dcbor.Reader }
+
+// record is a record of a CMW collection.
+type record struct {
+	mediaType string
+	value     []byte
+	indicator uint64
+}
+
+// collection is a CMW collection whose parts nobody has looked at.
+type collection struct {
+	kind                 string
+	claims, quote, batch record
+	endorsements         *record // nil if there are none
+}
+
+func (r *evidenceReader) collection() (c collection) {
+	parts := r.Map()
+	c.claims = r.record(nameClaims)
+	if r.NextIsName(nameEndorsements) {
+		endorsements := r.record(nameEndorsements)
+		c.endorsements = &endorsements
+		parts--
 	}
-	if w.Claims.Type != mediaClaims || w.Batch.Type != mediaBatch {
+	r.Count(parts, 4)
+	c.batch = r.record(nameBatch)
+	c.quote = r.record(nameQuote)
+	r.Name(nameType)
+	c.kind = r.Text()
+	return c
+}
+
+func (r *evidenceReader) record(name string) record {
+	r.Name(name)
+	r.Count(r.Array(), 3)
+	return record{mediaType: r.Text(), value: r.Bytes(), indicator: r.Uint()}
+}
+
+func (c *collection) check() error {
+	if c.kind != Profile {
+		return Errorf(ErrFormat, "evidence: collection is of type %q, not %q: the peer speaks another version", abbreviate(c.kind), Profile)
+	}
+	if c.claims.mediaType != mediaClaims || c.batch.mediaType != mediaBatch {
 		return Errorf(ErrFormat, "evidence: claims or batch proof have an unexpected media type")
 	}
-	if w.Claims.Ind != indEvidence || w.Quote.Ind != indEvidence || w.Batch.Ind != indEvidence {
+	if c.claims.indicator != indEvidence || c.quote.indicator != indEvidence || c.batch.indicator != indEvidence {
 		return Errorf(ErrFormat, "evidence: a part is not marked as evidence")
 	}
-	if e := w.Endorsements; e != nil && (e.Type != mediaEndorsements || e.Ind != indEndorsements || e.Value == nil) {
+	if e := c.endorsements; e != nil && (e.mediaType != mediaEndorsements || e.indicator != indEndorsements || e.value == nil) {
 		return Errorf(ErrFormat, "evidence: endorsements are not marked as such")
 	}
 	return nil
 }
 
+// encodeBatch returns the batch proof as deterministic CBOR.
+func (e *Evidence) encodeBatch() []byte {
+	const aroundHashes = 48 // names, numbers and the blind
+	b := dcbor.AppendMap(make([]byte, 0, len(e.Proof.Path)*(HashSize+2)+aroundHashes), 4)
+	b = dcbor.AppendUint(dcbor.AppendText(b, nameIndex), e.Proof.I)
+	b = dcbor.AppendUint(dcbor.AppendText(b, nameSize), e.Proof.N)
+	b = dcbor.AppendArray(dcbor.AppendText(b, namePath), len(e.Proof.Path))
+	for i := range e.Proof.Path {
+		b = dcbor.AppendBytes(b, e.Proof.Path[i][:])
+	}
+	return dcbor.AppendBytes(dcbor.AppendText(b, nameBlind), e.Blind[:])
+}
+
 func (e *Evidence) decodeBatch(data []byte) error {
-	var w batchWire
-	if err := dcbor.Decode(data, &w); err != nil {
-		return Errorf(ErrFormat, "batch proof: %w", err)
+	r := dcbor.NewReader(data)
+	r.Count(r.Map(), 4)
+	r.Name(nameIndex)
+	e.Proof.I = r.Uint()
+	r.Name(nameSize)
+	e.Proof.N = r.Uint()
+	r.Name(namePath)
+	n := r.Array()
+	if n > maxPath {
+		return Errorf(ErrFormat, "batch proof: path of %d hashes is too long (at most %d)", n, maxPath)
 	}
-	if !fill(e.Blind[:], w.Blind) {
-		return Errorf(ErrFormat, "batch proof: blind is not %d bytes long", BlindSize)
+	e.Proof.Path = make([]Hash, n)
+	for i := range e.Proof.Path {
+		r.Fill(e.Proof.Path[i][:])
 	}
-	if len(w.Path) > maxPath {
-		return Errorf(ErrFormat, "batch proof: path of %d hashes is too long (at most %d)", len(w.Path), maxPath)
-	}
-	e.Proof = Proof{N: w.N, I: w.I, Path: make([]Hash, len(w.Path))}
-	for i, h := range w.Path {
-		if !fill(e.Proof.Path[i][:], h) {
-			return Errorf(ErrFormat, "batch proof: hash %d is not %d bytes long", i, HashSize)
-		}
+	r.Name(nameBlind)
+	r.Fill(e.Blind[:])
+	if !r.Done() {
+		return Errorf(ErrFormat, "batch proof is not one in deterministic CBOR, with hashes of %d bytes and a blind of %d", HashSize, BlindSize)
 	}
 	return nil
 }

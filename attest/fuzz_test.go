@@ -21,6 +21,7 @@ func FuzzClaims(f *testing.F) {
 		if again, err := c.Encode(); err != nil || !bytes.Equal(again, data) {
 			t.Error("claims have a second encoding")
 		}
+		sameClaims(t, data, c)
 	}))
 }
 
@@ -37,6 +38,7 @@ func FuzzEvidence(f *testing.F) {
 		if again, err := e.Encode(); err != nil || !bytes.Equal(again, data) {
 			t.Error("evidence has a second encoding")
 		}
+		sameEvidence(t, data, e)
 		if root, err := e.Proof.Root(attest.Hash{}); err == nil && e.Proof.N > attest.MaxBatch {
 			t.Errorf("batch of %d has root %x", e.Proof.N, root)
 		}

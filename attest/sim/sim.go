@@ -10,6 +10,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -276,14 +277,17 @@ func (w *bodyWire) check() error {
 	return nil
 }
 
+// publicKeyHead is what a SubjectPublicKeyInfo of P-256 (RFC 5480) begins with: all but the point.
+const publicKeyHead = "\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00"
+
 func verifySignature(message *sign1.Message, public []byte) error {
-	parsed, err := x509.ParsePKIXPublicKey(public)
+	point, ok := bytes.CutPrefix(public, []byte(publicKeyHead))
+	if !ok {
+		return attest.Errorf(attest.ErrFormat, "simulated quote: public key is not an ECDSA key on P-256")
+	}
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
 	if err != nil {
 		return attest.Errorf(attest.ErrFormat, "simulated quote: public key: %w", err)
-	}
-	key, ok := parsed.(*ecdsa.PublicKey)
-	if !ok {
-		return attest.Errorf(attest.ErrFormat, "simulated quote: public key is not an ECDSA key")
 	}
 	if err := message.Verify(key, domain); err != nil {
 		return attest.Errorf(attest.ErrSignature, "signature of the simulated quote is not valid: %w", err)

@@ -1,0 +1,5 @@
+//go:build !race
+
+package atls_test
+
+const raced = false
