@@ -17,4 +17,14 @@ func readNow(fd uintptr, b []byte) (int, error) {
 	}
 }
 
+// writeNow writes to a socket that does not block. An error that isNothing says that it takes nothing.
+func writeNow(fd uintptr, b []byte) (int, error) {
+	for {
+		n, err := syscall.Write(int(fd), b)
+		if err != syscall.EINTR {
+			return n, err
+		}
+	}
+}
+
 func isNothing(err error) bool { return err == syscall.EAGAIN }
