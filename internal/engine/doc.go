@@ -7,13 +7,22 @@
 // program, and the instances of a [Module], which is the same package compiled to WebAssembly and run by
 // wazero. For any batch both give the same effects, byte for byte; a test shows it.
 //
-// An [Engine] owns a core. One goroutine runs it:
+// An [Engine] owns a core. One goroutine runs it, unless there is next to nothing to do:
 //
 //	producers ── Open, Post ──> queue ── batch ──> Core.Step ── effects ──> Applier.Apply
 //
 // Batching is natural: a batch is what has come while the last step ran. There is no timer that waits for
 // more. The queue is bounded in bytes: [Engine.Post] of packets blocks while it is full, so whoever reads
 // from a socket reads more slowly. Events of one connection keep their order.
+//
+// # One alone
+//
+// While there is little to do, what a message costs is to wake up: the goroutine that reads it, the engine's, and those that write. So
+// a producer that has one event and nothing more may hand it over with [Engine.PostAndStep]. If no step has been taken for a while
+// ([Config.Rest]) and nobody runs the core, the producer does so itself, for its own event and no other: what comes meanwhile
+// waits in the queue for the engine's goroutine, which also does the work that the step may have left, replaces the core if it has
+// failed, and wakes up when the core wants to. A lock, the baton, is held by whoever runs the core; what leaves the queue leaves it
+// under the baton, so that events keep their order. Under load no engine rests, and batches are what they were.
 //
 // # Clock and entropy
 //

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
@@ -17,8 +18,12 @@ type Memory = interface {
 	Range(r abi.Ref) ([]byte, error)
 }
 
-// Applier carries out effects. All methods are called by the engine's goroutine.
+// Applier carries out effects. All methods are called by the goroutine that runs the core, which is one at a time: the engine's,
+// or one in PostAndStep.
 type Applier interface {
+	// Begin is called at the beginning of a batch. alone says that it has one event, of an engine that was at rest: there is time
+	// to write here what the effects write, as far as nobody has to be waited for.
+	Begin(alone bool)
 	// Apply carries out effects: an effects header (abi.EffectsHeaderSize bytes, already checked) and effects.
 	// An error says that they do not follow package abi; the core is then replaced.
 	Apply(effects []byte, memory Memory) error
@@ -35,6 +40,7 @@ const (
 	DefaultQueueBytes = 512 << 10
 	DefaultSlowStep   = 20 * time.Millisecond
 	DefaultHungStep   = 5 * time.Second
+	DefaultRest       = 100 * time.Microsecond
 )
 
 // Bounds of the wait between a failure and the next core.
@@ -55,6 +61,7 @@ type Config struct {
 	SlowStep   time.Duration // steps longer than this are logged; 0 is 20 ms
 	HungStep   time.Duration // a step longer than this calls Hung; 0 is 5 s
 	Backoff    time.Duration // first wait after a failure, doubled up to 100 times of it; 0 is 100 ms
+	Rest       time.Duration // time without a step after which PostAndStep steps; 0 is 100 µs, less is never
 
 	Hung    func(running time.Duration) // 0 is: log, and end the process with exit status 70
 	Now     func() int64                // milliseconds of the Unix clock, never going back; nil is MonotoneClock
@@ -68,6 +75,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.SlowStep, DefaultSlowStep)
 	setDefault(&c.HungStep, DefaultHungStep)
 	setDefault(&c.Backoff, minBackoff)
+	setDefault(&c.Rest, DefaultRest)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -90,7 +98,7 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// Engine runs a core, and a fresh one whenever it fails. Open, Post, PostNow, Configure and Metrics may be
+// Engine runs a core, and a fresh one whenever it fails. Open, Post, PostAndStep, PostNow, Configure and Metrics may be
 // called by any goroutine.
 type Engine struct {
 	config  Config
@@ -99,13 +107,17 @@ type Engine struct {
 	stop    chan struct{}
 	done    chan struct{}
 
-	// The rest belongs to the goroutine that runs the core.
+	// The rest belongs to the goroutine that runs the core, and so does whatever leaves the queue.
+	baton   sync.Mutex // is held by it
 	core    Core
 	memory  memory
 	header  abi.BatchHeader
 	taken   []byte // events that were taken from the queue
 	wakeAt  int64  // when the core wants a step though nothing happens; 0 is never
 	more    bool   // the core has work left
+	alarm   int64  // wakeAt, as the engine's goroutine knew it when it went to sleep
+	alone   bool   // it is not the engine's goroutine that runs the core
+	failed  error  // of a step in PostAndStep; the engine's goroutine replaces the core
 	born    time.Time
 	backoff time.Duration
 	warned  time.Time
@@ -169,8 +181,10 @@ func (e *Engine) Close() {
 func (e *Engine) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	e.baton.Lock()
+	defer e.baton.Unlock()
 	for e.await(timer) {
-		if err := e.turn(); err != nil && !e.replace(err) {
+		if err := e.ownTurn(); err != nil && !e.replace(err) {
 			break
 		}
 	}
@@ -179,14 +193,25 @@ func (e *Engine) run() {
 	}
 }
 
-// await waits until there is something to do. It returns false when the engine is closed.
+// ownTurn is a turn, unless the core has failed in another goroutine's.
+func (e *Engine) ownTurn() error {
+	if err := e.failed; err != nil {
+		e.failed = nil
+		return err
+	}
+	return e.turn()
+}
+
+// await waits until there is something to do, without the baton. It returns false when the engine is closed.
 func (e *Engine) await(timer *time.Timer) bool {
 	for !e.queue.isClosed() {
 		e.taken = e.queue.take(e.taken)
 		wait := e.untilWake()
-		if len(e.taken) > 0 || e.more || wait <= 0 {
+		if len(e.taken) > 0 || e.more || wait <= 0 || e.failed != nil {
 			return true
 		}
+		e.alarm = e.wakeAt
+		e.baton.Unlock()
 		timer.Reset(wait)
 		select {
 		case <-e.queue.wake:
@@ -195,6 +220,7 @@ func (e *Engine) await(timer *time.Timer) bool {
 			runtime.Gosched()
 		case <-timer.C:
 		}
+		e.baton.Lock()
 	}
 	return false
 }
@@ -254,6 +280,7 @@ func (e *Engine) batch(events []byte) error {
 	copy(b[abi.BatchHeaderSize:], events)
 	e.memory.reset(e.core, b)
 	e.metrics.batch(len(events))
+	e.config.Applier.Begin(e.alone)
 	defer e.config.Applier.Flush()
 	for at, first := uint32(abi.BatchHeaderSize), true; first || at < end; first = false {
 		if at, err = e.step(b, at, end); err != nil {

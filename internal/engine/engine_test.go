@@ -100,10 +100,24 @@ type fakeApplier struct {
 	mu     sync.Mutex
 	sent   map[abi.Conn][]byte
 	resets int
+	alone  bool
 	err    error
 }
 
+func (a *fakeApplier) Begin(alone bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.alone = a.alone || alone
+}
+
 func (a *fakeApplier) Flush() {}
+
+// aloneBatches says whether any batch came alone.
+func (a *fakeApplier) aloneBatches() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.alone
+}
 
 func (a *fakeApplier) Apply(effects []byte, _ Memory) error {
 	a.mu.Lock()

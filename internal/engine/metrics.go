@@ -23,10 +23,11 @@ type Metrics struct {
 	Memory      uint64        // bytes of the module's linear memory, now; 0 for a native core
 }
 
-// metrics is written by the engine's goroutine and read by others.
+// metrics is written by the goroutine that runs the core and read by others.
 type metrics struct {
 	origin     time.Time
 	running    atomic.Int64 // nanoseconds after origin at which the running step began, plus 1; 0 if none runs
+	rested     atomic.Int64 // nanoseconds after origin at which the last step ended
 	steps      atomic.Uint64
 	batches    atomic.Uint64
 	eventBytes atomic.Uint64
@@ -87,8 +88,10 @@ func (m *metrics) begin() start {
 func (m *metrics) end(began start) time.Duration {
 	used := processorTime() - began.used
 	runtime.UnlockOSThread()
-	took := time.Since(m.origin) - began.wall
+	now := time.Since(m.origin)
+	took := now - began.wall
 	m.running.Store(0)
+	m.rested.Store(int64(now))
 	if int64(used) > m.busiest.Load() {
 		m.busiest.Store(int64(used))
 	}

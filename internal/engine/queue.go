@@ -65,6 +65,20 @@ func (q *queue) putWaiting(kind abi.EventKind, conn abi.Conn, epoch uint32, arg 
 	return true
 }
 
+// pass is put by whoever runs the core. If nothing else waits, the event does not enter the queue: it is returned, in buffer.
+func (q *queue) pass(buffer []byte, kind abi.EventKind, conn abi.Conn, epoch uint32, arg uint32, data []byte) (events []byte, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case !q.takes(conn, epoch):
+		return nil, false
+	case len(q.events) > 0:
+		q.append(kind, conn, arg, data)
+		return nil, true
+	}
+	return abi.AppendEvent(buffer[:0], kind, conn, arg, data), true
+}
+
 // wait waits for its turn and for room.
 func (q *queue) wait(size int) {
 	q.waiting++

@@ -7,11 +7,17 @@ import (
 	"github.com/vouchmq/vouchmq/internal/abi"
 )
 
+// Begin begins a batch. Of one that comes alone, Flush writes what it can by itself.
+func (t *Transport) Begin(alone bool) { t.alone = alone }
+
 // Apply carries out effects: an effects header, which the engine has looked at, and effects. It is called by
-// the engine's goroutine. An error says that they do not follow package abi. It is the hot path: no allocation, no map,
+// whoever runs the engine. An error says that they do not follow package abi. It is the hot path: no allocation, no map,
 // no waiting; and a writer is woken only for as much as makes a full record of TLS, until Flush.
 func (t *Transport) Apply(effects []byte, memory Memory) error {
 	err := t.applyAll(effects, memory, *t.table.slots.Load())
+	if t.alone {
+		return err
+	}
 	left := t.dirty[:0]
 	for _, c := range t.dirty {
 		if !c.wakeWriter(recordSize) {
@@ -28,11 +34,14 @@ func (t *Transport) Apply(effects []byte, memory Memory) error {
 // recordSize is the size of the largest record of TLS (RFC 8446, 5.1).
 const recordSize = 16 << 10
 
-// Flush wakes the writers of all connections that something has been written to.
+// Flush wakes the writers of all connections that something has been written to, or does without them.
 func (t *Transport) Flush() {
+	atOnce := t.alone && len(t.dirty) <= fewConnections
 	for i, c := range t.dirty {
 		c.dirty = false
-		c.wakeWriter(0)
+		if !atOnce || !c.writeAtOnce() {
+			c.wakeWriter(0)
+		}
 		t.dirty[i] = nil
 	}
 	t.dirty = t.dirty[:0]
@@ -164,7 +173,7 @@ func (t *Transport) applyStats(data []byte) error {
 	return nil
 }
 
-// Reset ends the connections of a core that has failed. It is called by the engine's goroutine.
+// Reset ends the connections of a core that has failed.
 func (t *Transport) Reset() {
 	clear(t.dirty)
 	t.dirty = t.dirty[:0]

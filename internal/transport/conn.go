@@ -49,7 +49,11 @@ type conn struct {
 
 	figures incoming
 
-	// These belong to the engine's goroutine.
+	// layers is held by the pump while it reads through TLS, which may write then, and by who writes at once, see atonce.go. It
+	// guards inlet.patient, too.
+	layers sync.Mutex
+
+	// These belong to the goroutine that runs the engine.
 	dirty       bool
 	slowestMost int // backlog of slowest when it was stored
 

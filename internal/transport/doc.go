@@ -3,8 +3,24 @@
 //
 //	net.Conn ── pump ── events ──> engine ── effects ──> Apply ── pending ── writer ── net.Conn
 //
+// Effects are applied by one goroutine at a time, which runs the engine: mostly the engine's own.
+//
 // A connection costs one goroutine, its pump. A writer is a goroutine that exists while there is something to
 // write. Buffers grow with the traffic and go back to a pool when a connection is idle.
+//
+// # One goroutine for a message that comes alone
+//
+// A pump that has read one PUBLISH, and no more, runs an engine that rests by itself, and then writes what the step has left for a few
+// connections, as far as their sockets take it at once. So the message is delivered by the goroutine that read it, and nobody else wakes
+// up. That never waits for a peer (atonce.go):
+//
+//   - It writes to a connection only if no writer runs, if it can lock what lies between MQTT and the socket, which the pump of that
+//     connection holds while it reads through TLS (which may have to write then), and if this is known to end in the inlet.
+//
+//   - The inlet gives the socket what that takes without waiting, and keeps the rest of the records. A writer is started
+//     for the rest, and until it has ended nobody else writes.
+//
+// Clients of WebSockets, and those that are still logging in, have writers always.
 //
 // The pump looks for runs among the packets, of alike messages at QoS 1 and 2 and of acknowledgements, see abi.NextPortion:
 // each is one event then, which costs the core as much as a few packets do.

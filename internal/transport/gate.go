@@ -12,7 +12,7 @@ import (
 
 // gate holds back what a client sends until the core knows who it is: one packet passes at a time, each when the
 // core asks for it. Meanwhile the pump goes on reading, up to a bound, to see the client's end; so what it has read is
-// handed over by the pump, or by the engine's goroutine while the pump waits for more.
+// handed over by the pump, or by whoever runs the engine while the pump waits for more.
 type gate struct {
 	mu     sync.Mutex
 	in     *buffer         // what was read; only the pump moves it
@@ -90,7 +90,7 @@ func (c *conn) handOver() bool {
 	}
 }
 
-// proceed lets one packet pass, or all. The engine's goroutine calls it, so it must not wait.
+// proceed lets one packet pass, or all. Whoever runs the engine calls it, so it must not wait.
 func (c *conn) proceed(all bool) {
 	if c.auth == nil {
 		return

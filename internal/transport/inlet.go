@@ -18,6 +18,7 @@ type inlet struct {
 	net.Conn                       // the socket
 	raw      syscall.RawConn       // nil if one cannot wait for the socket in this way
 	receive  func(fd uintptr) bool // takeFrom, made once
+	send     func(fd uintptr) bool // giveTo, made once
 
 	patient bool    // Read returns errNothing rather than wait
 	in      *buffer // what has come; nil if there is nothing
@@ -25,6 +26,8 @@ type inlet struct {
 	size    int     // bytes of the next buffer
 	most    int     // bytes to take from the socket at a time
 	err     error   // what to tell once after what has come
+
+	outlet
 }
 
 // nothing is a temporary net.Error: crypto/tls keeps other errors for ever.
@@ -48,7 +51,7 @@ func (i *inlet) over(socket net.Conn) net.Conn {
 	if err != nil {
 		return socket
 	}
-	i.raw, i.receive = raw, i.takeFrom
+	i.raw, i.receive, i.send = raw, i.takeFrom, i.giveTo
 	return i
 }
 

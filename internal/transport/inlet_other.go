@@ -9,4 +9,6 @@ const canReadNow = false
 
 func readNow(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
 
+func writeNow(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
+
 func isNothing(error) bool { return false }

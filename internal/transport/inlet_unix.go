@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !linux
 
 package transport
 
@@ -11,6 +11,16 @@ const canReadNow = true
 func readNow(fd uintptr, b []byte) (int, error) {
 	for {
 		n, err := syscall.Read(int(fd), b)
+		if err != syscall.EINTR {
+			return n, err
+		}
+	}
+}
+
+// writeNow writes to a socket that does not block. An error that isNothing says that it takes nothing.
+func writeNow(fd uintptr, b []byte) (int, error) {
+	for {
+		n, err := syscall.Write(int(fd), b)
 		if err != syscall.EINTR {
 			return n, err
 		}

@@ -68,7 +68,7 @@ func (c *conn) closeLogin() {
 	}
 }
 
-// authenticate runs one step of the login. data is an abi.AuthRequest. The engine's goroutine calls it.
+// authenticate runs one step of the login. data is an abi.AuthRequest. Whoever runs the engine calls it.
 func (c *conn) authenticate(data []byte) error {
 	request := new(abi.AuthRequest)
 	if err := abi.ReadAuthRequest(data, request); err != nil {

@@ -32,7 +32,9 @@ func (c *conn) pump() {
 // read reads and posts runs of whole packets. It returns the buffer that it used last, nil if it has none. While nothing comes
 // it has no buffer, and little stack, since it waits here: see inlet.
 func (c *conn) read(in *buffer) (*buffer, error) {
+	c.layers.Lock()
 	patient := c.inlet.bePatient(c.stream)
+	c.layers.Unlock()
 	direct := c.stream == net.Conn(&c.inlet)
 	for size, wait := smallBuffer, false; ; {
 		if patient && in != nil && len(in.b) == 0 {
@@ -47,7 +49,9 @@ func (c *conn) read(in *buffer) (*buffer, error) {
 		if direct {
 			in, n, err = c.inlet.awaitMore(in, size)
 		} else {
+			c.layers.Lock()
 			in, n, err = c.readAll(in, size)
+			c.layers.Unlock()
 		}
 		filled := in != nil && len(in.b) == cap(in.b)
 		if n > 0 {
@@ -159,6 +163,9 @@ func (c *conn) post(packets []byte, count int) bool {
 	if !c.awaitTargets() {
 		return false
 	}
+	if count == 1 && mqtt.TypeOf(packets) == mqtt.PUBLISH {
+		return c.transport.engine.PostAndStep(abi.EventPackets, c.id, c.epoch.Load(), 1, packets)
+	}
 	for p := (abi.Portion{}); len(packets) > 0; {
 		packets, count = abi.NextPortion(packets, count, abi.ShortestRun, &p)
 		if !c.postIncoming(p.Kind, p.Arg, p.Data) {
@@ -179,7 +186,9 @@ func (c *conn) refuse(reason mqtt.ReasonCode) error {
 
 // discard reads until the connection ends.
 func (c *conn) discard() error {
+	c.layers.Lock()
 	c.inlet.patient = false
+	c.layers.Unlock()
 	_, err := io.Copy(io.Discard, c.stream)
 	return err
 }

@@ -67,6 +67,9 @@ type Engine interface {
 	// Post queues an event and waits while the queue is full. It returns false if the connection is to be
 	// closed, because the engine is, or because the core that knew the connection has failed.
 	Post(kind abi.EventKind, conn abi.Conn, epoch, arg uint32, data []byte) bool
+	// PostAndStep is Post by a goroutine that has nothing more to tell for now and holds no locks. If the engine is at rest, that
+	// goroutine runs it, and applies the effects.
+	PostAndStep(kind abi.EventKind, conn abi.Conn, epoch, arg uint32, data []byte) bool
 	// PostNow is Post without waiting, for events that are few and small.
 	PostNow(kind abi.EventKind, conn abi.Conn, epoch, arg uint32, data []byte) bool
 }
@@ -78,7 +81,7 @@ type Memory = interface {
 
 // Config says how a transport works. The zero value is usable.
 //
-// The engine's goroutine calls Stats, Answer and Notes, which must not wait, and must copy the data that they keep.
+// Whoever runs the engine calls Stats, Answer and Notes, which must not wait, and must copy the data that they keep.
 // Each may be nil.
 type Config struct {
 	Limits Limits
@@ -116,7 +119,8 @@ type Transport struct {
 	listeners []*Listener
 	closed    bool
 
-	// The rest belongs to the engine's goroutine.
+	// The rest belongs to the goroutine that runs the engine.
+	alone   bool    // the batch is one event of an engine at rest
 	dirty   []*conn // what has to be written after this Apply
 	deliver abi.Deliver
 }

@@ -657,6 +657,7 @@ func (m boundedMemory) Range(r abi.Ref) ([]byte, error) {
 
 type deafEngine struct{}
 
-func (deafEngine) Open(abi.Conn, []byte) (uint32, bool)                         { return 1, true }
-func (deafEngine) Post(abi.EventKind, abi.Conn, uint32, uint32, []byte) bool    { return true }
-func (deafEngine) PostNow(abi.EventKind, abi.Conn, uint32, uint32, []byte) bool { return true }
+func (deafEngine) Open(abi.Conn, []byte) (uint32, bool)                             { return 1, true }
+func (deafEngine) Post(abi.EventKind, abi.Conn, uint32, uint32, []byte) bool        { return true }
+func (deafEngine) PostAndStep(abi.EventKind, abi.Conn, uint32, uint32, []byte) bool { return true }
+func (deafEngine) PostNow(abi.EventKind, abi.Conn, uint32, uint32, []byte) bool     { return true }

@@ -23,9 +23,14 @@ func (c *conn) wakeWriter(least int) bool {
 	if !c.closing && len(c.pending.b) < least {
 		return false
 	}
+	c.startWriter()
+	return true
+}
+
+// startWriter starts the writer. c.mu is held.
+func (c *conn) startWriter() {
 	c.writing = true
 	c.transport.tasks.Go(c.write)
-	return true
 }
 
 // write is the writer: it writes until nothing is left.
