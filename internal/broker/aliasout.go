@@ -135,7 +135,7 @@ func (c *Core) setAliasOut(rt *route, id uint32, s *session) {
 	a.topic = c.store.keep(rt.name)
 	s.firstAlias = n
 	c.byAliasOut.insert(a.hash, n)
-	c.routes.quickOf(rt.number).generation = 0
+	c.routes.quickOf(rt.number).made = 0
 }
 
 // dropAliasesOut forgets what a client knows aliases for: its connection has ended [MQTT-3.3.2-7].

@@ -197,8 +197,9 @@ func TestAliasesGoTheShortWay(t *testing.T) {
 	}
 	send()
 	send()
-	if q := b.core.routes.quickOf(1); q.room == 0 || q.groups != 1 || q.targets != 20 {
-		t.Errorf("room %d, %d groups, %d targets", q.room, q.groups, q.targets)
+	r := &b.core.routes
+	if q := r.quickOf(1); q.room == 0 || countEffects(r, q) != 1 || r.receiversOf(q).targets != 20 {
+		t.Errorf("room %d, %d effects, %d targets", q.room, countEffects(r, q), r.receiversOf(q).targets)
 	}
 	if n := testing.AllocsPerRun(1000, send); n != 0 {
 		t.Errorf("a message allocates %v times", n)

@@ -36,6 +36,8 @@ type connection struct {
 	pausedBy   uint32   // the session that has paused it, see pace.go
 	pausedNext abi.Conn // the next connection that the same session has paused
 	recent     [numRecent]recent
+	route      uint32 // of the topic that it published to last, 0 is none that is remembered
+	inOrder    bool   // that topic had come behind the one before it the last time, too
 }
 
 // recent remembers that a connection may publish to the topic of a route.

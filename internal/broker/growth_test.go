@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"testing"
 
@@ -100,9 +101,20 @@ func TestReadyEffectsTakeAllLengths(t *testing.T) {
 	if !bytes.Equal(got[0], got[1]) || len(got[0]) < 60_000 {
 		t.Errorf("the short way wrote %d bytes, which are not the %d bytes of the long way", len(got[0]), len(got[1]))
 	}
-	if q := short.routes.quickOf(1); q.groups != 2 || q.room == 0 {
-		t.Errorf("%d effects are ready: the test does not test", q.groups)
+	if q := short.routes.quickOf(1); countEffects(&short.routes, q) != 2 || q.room == 0 {
+		t.Errorf("%d effects are ready: the test does not test", countEffects(&short.routes, q))
 	}
+}
+
+// countEffects counts the effects that a route has ready made.
+func countEffects(r *routes, q *quick) (n int) {
+	if q.effects == 0 {
+		return 0
+	}
+	for rest := r.effectsOf(q); len(rest) > 0; n++ {
+		rest = rest[abi.EffectHeaderSize+binary.LittleEndian.Uint32(rest[quickData:]):]
+	}
+	return n
 }
 
 // TestPermitsAreShared lets clients come that may do the same and such that may not: a topic is judged once for all that

@@ -20,35 +20,87 @@ import (
 // function needs to know of it stands in memory, in plainRun, and functions are small and without many branches.
 // What is not recognised is left to the long way, which does the same for all packets.
 
-// quick is what the short way needs to know of a route. It is a cache line: with ten thousand topics, what a message costs
-// is for the most part how many lines of memory it touches.
+// quick is what the short way needs to know of a route. It is a cache line, and all that a message to a topic with a name of
+// moderate length and one receiver needs: with ten thousand topics, what a message costs is for the most part how many lines of
+// memory it touches.
 type quick struct {
-	generation uint32 // of the subscriptions and
-	presence   uint32 // of the connections when this was made
-	serial     uint32 // tells apart the topics that had this number; 0 is none
-	name       uint32 // size of the topic
-	judged     uint64 // the judgement by which a connection may publish to it, the last that was asked; 0 is none
-	record     block  // the topic, and behind it
-	effects    uint32 // so many bytes of effects, ready but for the numbers
-	room       uint32 // payloads must be smaller: all receivers take them, and the packet's length takes two bytes
-	groups     uint32 // effects
-	targets    uint32 // in all effects
-	missing    uint32 // receivers that take nothing now
-	_          [8]byte
+	judged  uint64   // the judgement by which a connection may publish to it, the last that was asked; 0 is none
+	made    uint32   // what Core.readiness was when this was made; 0 is never
+	serial  uint32   // tells apart the topics that had this number; 0 is none
+	only    abi.Conn // the receiver, if there is one, who gets neither identifiers nor an alias: its effect needs no record
+	chunk   uint32   // of the record, see recordOf; 0 is none
+	at      uint32   // in the chunk
+	effects uint32   // so many bytes of effects in the record
+	room    uint16   // payloads must be smaller: all receivers take them, and the packet's length takes two bytes
+	size    uint16   // of the topic
+	next    uint16   // the route of the topic that the same connection published to behind this one last
+	behind  uint8    // bytes behind the topic in the head for the only receiver: the length of no properties, in MQTT 5
+	name    [quickName]byte
 }
 
-// quickSize is how many bytes a quick takes in memory.
-const quickSize = 64
+const (
+	quickSize = 64 // bytes that a quick takes in memory
+	quickName = 25 // bytes of a topic that are in it; if it has more, they are in the record
+)
+
+// readiness tells apart the states of subscriptions and connections that make a difference to what is ready made: both numbers
+// only grow.
+func (c *Core) readiness() uint32 { return c.generation + c.presence }
+
+// A record has all that is too much for the line of a route: who its effects are for, the topic if it is long, and the
+// effects, ready but for the numbers.
+const (
+	recordMissing = 4 // behind the number of targets
+	recordTopic   = 8
+)
+
+// recordOf returns the record of a route, no bytes if there is none.
+func (r *routes) recordOf(q *quick) block {
+	if q.chunk == 0 {
+		return block{}
+	}
+	return block{q.chunk, q.at, q.effectsAt() + q.effects}
+}
+
+// effectsAt returns where in the record the effects begin.
+func (q *quick) effectsAt() uint32 {
+	if q.size <= quickName {
+		return recordTopic
+	}
+	return recordTopic + uint32(q.size)
+}
 
 // nameOf returns the topic of a route.
 func (r *routes) nameOf(q *quick) []byte {
-	return r.ready.chunks[q.record.chunk-1][q.record.at : q.record.at+q.name]
+	if q.size <= quickName {
+		return q.name[:q.size]
+	}
+	at := q.at + recordTopic
+	return r.ready.chunks[q.chunk-1][at : at+uint32(q.size)]
 }
 
-// effectsOf returns the effects of a route.
+// effectsOf returns the effects of a route that has some.
 func (r *routes) effectsOf(q *quick) []byte {
-	at := q.record.at + q.name
-	return r.ready.chunks[q.record.chunk-1][at : at+q.effects]
+	at := q.at + q.effectsAt()
+	return r.ready.chunks[q.chunk-1][at : at+q.effects]
+}
+
+// receivers are those of the effects of a route.
+type receivers struct {
+	targets uint32 // in all effects
+	missing uint32 // those that take nothing now
+}
+
+// receiversOf returns the receivers of a route.
+func (r *routes) receiversOf(q *quick) receivers {
+	if q.only != 0 {
+		return receivers{targets: 1}
+	}
+	if q.chunk == 0 {
+		return receivers{}
+	}
+	record := r.ready.chunks[q.chunk-1][q.at:]
+	return receivers{binary.LittleEndian.Uint32(record), binary.LittleEndian.Uint32(record[recordMissing:])}
 }
 
 // Offsets in an effect of the numbers that are filled in.
@@ -60,6 +112,7 @@ const (
 	quickStride  = abi.EffectHeaderSize + 12
 	quickCount   = abi.EffectHeaderSize + 16
 	quickHeadLen = abi.EffectHeaderSize + 20
+	quickTargets = abi.EffectHeaderSize + 24
 	quickHead    = abi.EffectHeaderSize + abi.DeliverHeaderSize
 	quickLength  = quickHead + 1 // of the packet, behind its first byte
 	publishPlain = byte(mqtt.PUBLISH) << 4
@@ -78,21 +131,28 @@ func (c *Core) quickRun(p *connection, at, end uint32) (next, handled uint32) {
 			break
 		}
 		q := c.routes.quickOf(id)
-		if q.generation != c.generation || q.presence != c.presence {
+		if q.made != c.readiness() {
 			c.fillQuick(id)
 		}
-		if r.size >= q.room {
+		if r.size >= uint32(q.room) {
 			break
 		}
-		if end-r.stop >= r.stride {
-			c.countPlain(q, end)
+		all := receivers{targets: 1}
+		if q.only == 0 {
+			all = c.routes.receiversOf(q)
 		}
-		if q.effects > 0 {
+		if end-r.stop >= r.stride {
+			c.countPlain(all.targets, end)
+		}
+		switch {
+		case q.only != 0:
+			c.appendOnly(p.conn, q)
+		case q.effects > 0:
 			c.appendReady(p.conn, q)
 		}
 		at += r.count * r.stride
 		handled += r.count
-		c.account(q, r.count)
+		c.account(all, r.count)
 	}
 	if handled > 0 {
 		c.sendAt = 0
@@ -102,10 +162,10 @@ func (c *Core) quickRun(p *connection, at, end uint32) (next, handled uint32) {
 }
 
 // account counts n messages of the short way.
-func (c *Core) account(q *quick, n uint32) {
-	c.work += 1 + n*(1+q.targets)/quickly
-	c.stats.Sent += uint64(n) * uint64(q.targets)
-	c.stats.DroppedQoS0 += uint64(n) * uint64(q.missing)
+func (c *Core) account(all receivers, n uint32) {
+	c.work += 1 + n*(1+all.targets)/quickly
+	c.stats.Sent += uint64(n) * uint64(all.targets)
+	c.stats.DroppedQoS0 += uint64(n) * uint64(all.missing)
 }
 
 // plainRun is a run of PUBLISH packets in the batch that differ in their payloads only.
@@ -147,14 +207,14 @@ func (c *Core) readPlain(p *connection, at, end uint32) bool {
 }
 
 // countPlain counts the packets behind that in c.plain which have the same header and topic, byte for byte.
-func (c *Core) countPlain(q *quick, end uint32) {
+func (c *Core) countPlain(targets, end uint32) {
 	r, batch := &c.plain, c.batch[:end]
 	// A first look that costs little. All headers of batches and events are longer than eight bytes.
 	if binary.LittleEndian.Uint64(batch[r.payloadAt-8:]) != binary.LittleEndian.Uint64(batch[r.payloadAt-8+r.stride:]) {
 		return
 	}
 	limit := c.config.Limits.StepWork
-	fit := 1 + (limit-min(c.work, limit))*quickly/(q.targets+1)
+	fit := 1 + (limit-min(c.work, limit))*quickly/(targets+1)
 	header := batch[r.start:r.payloadAt]
 	for at := r.stop; r.count < fit && end-at >= r.stride && sameStart(batch[at:], header); at += r.stride {
 		r.count++
@@ -163,6 +223,35 @@ func (c *Core) countPlain(q *quick, end uint32) {
 
 // quickly is how many deliveries of the short way are one unit of work.
 const quickly = 8
+
+// appendOnly appends the effect of a route with one receiver for the packets in c.plain. All that it needs besides the route's
+// line is in the batch: the topic is copied from there.
+func (c *Core) appendOnly(source abi.Conn, q *quick) {
+	r, start := &c.plain, len(c.out)
+	remaining := r.topicEnd - r.topicAt + 2 + uint32(q.behind) + r.size
+	lengths := lengthOf(remaining)
+	head := 1 + lengths + remaining - r.size
+	end := start + quickHead + int(head) + abi.TargetSize
+	c.out = slices.Grow(c.out, end-start)[:end]
+	out := c.out[start:]
+	h := (*[quickHead]byte)(out)
+	binary.LittleEndian.PutUint64(h[:], uint64(abi.EffectDeliver)|uint64(source)<<32)
+	binary.LittleEndian.PutUint64(h[quickData:], uint64(abi.DeliverHeaderSize+head+abi.TargetSize))
+	binary.LittleEndian.PutUint64(h[abi.EffectHeaderSize:], uint64(r.payloadAt)<<32)
+	binary.LittleEndian.PutUint64(h[quickPayload:], uint64(r.size)|uint64(r.stride)<<32)
+	binary.LittleEndian.PutUint64(h[quickCount:], uint64(r.count)|uint64(head)<<32)
+	binary.LittleEndian.PutUint32(h[quickTargets:], 1)
+	b := out[quickHead:]
+	b[0], b[1] = publishPlain, byte(remaining)
+	if lengths == 2 {
+		b[1], b[2] = byte(remaining)|0x80, byte(remaining>>7)
+	}
+	copy(b[1+lengths:], c.batch[r.topicAt-2:r.topicEnd])
+	if q.behind != 0 {
+		b[head-1] = 0
+	}
+	binary.LittleEndian.PutUint64(b[head:], uint64(q.only))
+}
 
 // appendReady appends the effects of a route for the packets in c.plain.
 func (c *Core) appendReady(source abi.Conn, q *quick) {
@@ -230,22 +319,38 @@ const quickGroupSize = 40
 func (c *Core) fillQuick(id uint32) {
 	rt, q := c.routes.at(id), c.routes.quickOf(id)
 	c.refresh(rt)
-	q.generation, q.presence = c.generation, c.presence
-	q.targets, q.missing = 0, 0
+	q.made, q.only = c.readiness(), 0
 	c.routes.making = c.routes.making[:0]
-	room := c.makeGroups(rt, q)
+	room, all := c.makeGroups(rt)
 	if room == 0 {
-		q.targets, q.missing, c.routes.making = 0, 0, c.routes.making[:0]
+		all, c.routes.making = receivers{}, c.routes.making[:0]
 	}
-	q.room = room
-	c.keepGroups(rt, q)
+	q.room = uint16(room)
+	if all == (receivers{targets: 1}) {
+		c.chooseOnly(rt, q)
+	}
+	c.keepGroups(q, all)
+}
+
+// chooseOnly makes the one receiver of a route its only one, if it gets neither identifiers nor an alias.
+func (c *Core) chooseOnly(rt *route, q *quick) {
+	g := &c.routes.making[0]
+	m := &rt.matches[g.sample]
+	if m.count != 0 || g.alias != 0 {
+		return
+	}
+	q.only, q.behind = c.sessions.at(m.session).conn, 0
+	if m.form&formV5 != 0 {
+		q.behind = 1
+	}
+	c.routes.making = c.routes.making[:0]
 }
 
 // makeGroups makes the effects of a route, and returns how large payloads must not be: 0 if who gets a message, or what,
 // is to be found out for each.
-func (c *Core) makeGroups(rt *route, q *quick) (room uint32) {
+func (c *Core) makeGroups(rt *route) (room uint32, all receivers) {
 	if len(rt.groups) > 0 {
-		return 0
+		return 0, all
 	}
 	c.work += uint32(len(rt.matches))
 	room = maxRemaining + 1
@@ -255,11 +360,11 @@ func (c *Core) makeGroups(rt *route, q *quick) (room uint32) {
 		s := c.sessions.at(m.session)
 		switch {
 		case m.whose != everybodys: // who gets it depends on who sends it
-			return 0
+			return 0, all
 		case s.conn == 0:
 			continue
 		case s.blocked:
-			q.missing++
+			all.missing++
 			c.noteDropped(s)
 			continue
 		}
@@ -267,7 +372,7 @@ func (c *Core) makeGroups(rt *route, q *quick) (room uint32) {
 		if m.form&formAlias != 0 {
 			var free bool
 			if alias, free = c.aliasIn(rt, m.session, s); free { // the next message sets it
-				return 0
+				return 0, all
 			}
 		}
 		if group < 0 || c.routes.making[group].alias != alias || !rt.sameBytes(m, c.routes.making[group].sample) {
@@ -275,43 +380,67 @@ func (c *Core) makeGroups(rt *route, q *quick) (room uint32) {
 		}
 		g := &c.routes.making[group]
 		if g.fixed > maxRemaining || s.maxPacket < g.fixed+3 { // not even an empty payload
-			return 0
+			return 0, all
 		}
 		g.effect = abi.AppendTarget(g.effect, s.conn, 0)
-		q.targets++
+		all.targets++
 		room = min(room, maxRemaining-g.fixed+1, s.maxPacket-g.fixed-2)
 	}
-	return room
+	return room, all
 }
 
-// keepGroups makes the record of a route of its topic and of the effects that were made.
-func (c *Core) keepGroups(rt *route, q *quick) {
+// keepGroups makes the record of a route of its receivers, its topic and the effects that were made, if it needs one.
+func (c *Core) keepGroups(q *quick, all receivers) {
 	r := &c.routes
-	r.record = append(r.record[:0], rt.name...)
+	r.beginRecord(q, all)
 	for i := range r.making {
 		abi.EndDeliver(r.making[i].effect, 0)
 		r.record = append(r.record, r.making[i].effect...)
 	}
-	q.groups = uint32(len(r.making))
-	c.keepRecord(q)
+	if len(r.record) == recordTopic && (q.only != 0 || all == receivers{}) {
+		r.record = r.record[:0]
+	}
+	r.keepRecord(q)
 }
 
-// keepRecord replaces the record of a route by what is in c.routes.record.
-func (c *Core) keepRecord(q *quick) {
-	r := &c.routes
-	if uint32(len(r.record)) != q.record.size {
-		r.ready.release(q.record)
-		q.record = r.ready.alloc(uint32(len(r.record)))
+// beginRecord begins the record of a route.
+func (r *routes) beginRecord(q *quick, all receivers) {
+	r.record = binary.LittleEndian.AppendUint32(r.record[:0], all.targets)
+	r.record = binary.LittleEndian.AppendUint32(r.record, all.missing)
+	if q.size > quickName {
+		r.record = append(r.record, r.nameOf(q)...)
 	}
-	copy(r.ready.bytes(q.record), r.record)
-	q.effects = uint32(len(r.record)) - q.name
+}
+
+// keepRecord replaces the record of a route by what is in r.record.
+func (r *routes) keepRecord(q *quick) {
+	b := r.recordOf(q)
+	if size := uint32(len(r.record)); size != b.size {
+		r.ready.release(b)
+		b = r.ready.alloc(size)
+	}
+	copy(r.ready.bytes(b), r.record)
+	q.chunk, q.at, q.effects = b.chunk, b.at, 0
+	if b.size > 0 {
+		q.effects = b.size - q.effectsAt()
+	}
+}
+
+// nameQuick gives a route that has no record its topic.
+func (r *routes) nameQuick(q *quick, topic []byte) {
+	if q.size = uint16(len(topic)); q.size <= quickName {
+		copy(q.name[:], topic)
+		return
+	}
+	r.record = append(append(r.record[:0], make([]byte, recordTopic)...), topic...)
+	r.keepRecord(q)
 }
 
 // reshape makes each effect of a route have as many bytes for the remaining length of the packet as it takes with a
 // payload of so many bytes.
 func (c *Core) reshape(q *quick, size uint32) {
 	r := &c.routes
-	r.record = append(r.record[:0], r.nameOf(q)...)
+	r.beginRecord(q, r.receiversOf(q))
 	for rest := r.effectsOf(q); len(rest) > 0; {
 		n := abi.EffectHeaderSize + binary.LittleEndian.Uint32(rest[quickData:])
 		e := rest[:n]
@@ -329,7 +458,7 @@ func (c *Core) reshape(q *quick, size uint32) {
 		binary.LittleEndian.PutUint32(r.record[at+quickHeadLen:], 1+wanted+fixed)
 		abi.EndDeliver(r.record, at)
 	}
-	c.keepRecord(q)
+	r.keepRecord(q)
 }
 
 // lengthOf returns how many bytes a remaining length takes, which is not more than maxRemaining.
