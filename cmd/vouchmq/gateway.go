@@ -12,13 +12,11 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/local"
 	"github.com/vouchmq/vouchmq/internal/gateway"
@@ -160,12 +158,8 @@ func (f *gatewayFlags) serve(ctx context.Context, asked <-chan os.Signal, broker
 	}, listeners...)
 }
 
-// gatewayBroker is the broker of a bundle, which may be read anew.
-type gatewayBroker struct {
-	path    string
-	bundle  atomic.Pointer[client.Bundle]
-	options client.Options
-}
+// gatewayBroker is the broker that a gateway carries its clients to.
+type gatewayBroker struct{ *attestedBroker }
 
 func (f *gatewayFlags) broker() (*gatewayBroker, error) {
 	if f.bundle == "" {
@@ -177,16 +171,12 @@ func (f *gatewayFlags) broker() (*gatewayBroker, error) {
 	if f.watch < 0 || f.watch > 0 && f.watch < time.Second {
 		return nil, fmt.Errorf("--watch %v: it must be a second at least, or 0", f.watch)
 	}
-	bundle, err := client.ReadBundle(f.bundle)
+	b, err := openAttestedBroker(f.bundle)
 	if err != nil {
-		return nil, withHint(err, bundleHint)
-	}
-	b := &gatewayBroker{path: f.bundle, options: client.Options{Address: f.address}}
-	b.bundle.Store(bundle)
-	if err = f.asking.apply(&b.options); err != nil {
 		return nil, err
 	}
-	if err = bundle.CheckTime(time.Now()); err != nil {
+	b.options.Address = f.address
+	if err = f.asking.apply(&b.options); err != nil {
 		return nil, err
 	}
 	if f.attest != "" {
@@ -195,7 +185,7 @@ func (f *gatewayFlags) broker() (*gatewayBroker, error) {
 			return nil, err
 		}
 	}
-	return b, nil
+	return &gatewayBroker{b}, nil
 }
 
 // dial does what gateway.Config.Dial asks for.
@@ -205,11 +195,6 @@ func (b *gatewayBroker) dial(ctx context.Context) (net.Conn, *client.Verdict, er
 		return nil, verdict, err // conn would be an interface that is not nil
 	}
 	return conn, verdict, nil
-}
-
-// reappraise does what gateway.Config.Reappraise asks for.
-func (b *gatewayBroker) reappraise(conn *atls.Conn) *client.Verdict {
-	return b.bundle.Load().Reappraise(conn, b.options)
 }
 
 // reloadWhenAsked reloads until ctx ends, and tells the service manager, and on renewed that there is another bundle.
@@ -233,22 +218,13 @@ func (b *gatewayBroker) reloadWhenAsked(ctx context.Context, asked <-chan os.Sig
 	}
 }
 
-// reload reads the bundle anew. One that may not take the place of the one before, by the rules of vouchmq bundle update, is left
-// where it is: whoever means it starts another gateway.
+// reload reads the bundle anew, and reports whether there is another.
 func (b *gatewayBroker) reload(log *slog.Logger) bool {
-	fresh, err := client.ReadBundle(b.path)
-	if err == nil {
-		err = fresh.Succeeds(b.bundle.Load())
-	}
-	if err == nil {
-		err = fresh.CheckTime(time.Now())
-	}
-	if err != nil {
+	if err := b.attestedBroker.reload(); err != nil {
 		log.Error("the bundle is not taken over; the one before stays in force", "file", b.path, "reason", err)
 		return false
 	}
-	b.bundle.Store(fresh)
-	log.Info("bundle read anew", "file", b.path, "number", fresh.Serial)
+	log.Info("bundle read anew", "file", b.path, "number", b.bundle.Load().Serial)
 	return true
 }
 
