@@ -4,23 +4,19 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vouchmq/vouchmq/attest"
-	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/pubsub"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/show"
-	"github.com/vouchmq/vouchmq/internal/server"
 )
 
 // openAttested connects to the broker of a bundle, which is verified each time. A command that lasts goes by the bundle as it is in the
 // file.
 func (f *connectFlags) openAttested(ctx context.Context, c *cobra.Command, o pubsub.Options) (pubsub.Client, error) {
-	b, err := f.attestedBroker()
+	b, err := f.attestedBroker(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +24,7 @@ func (f *connectFlags) openAttested(ctx context.Context, c *cobra.Command, o pub
 		Dial:      func(ctx context.Context) (net.Conn, error) { return f.dialAttested(ctx, c, b, o) },
 		Reconnect: f.lasts && !f.noReconnect,
 	}
-	if f.attest != "" {
+	if f.attest.wanted() {
 		link.Every = f.renewEvery
 	}
 	if f.lasts {
@@ -40,7 +36,7 @@ func (f *connectFlags) openAttested(ctx context.Context, c *cobra.Command, o pub
 }
 
 // attestedBroker is the broker that the flags name by its bundle.
-func (f *connectFlags) attestedBroker() (*attestedBroker, error) {
+func (f *connectFlags) attestedBroker(ctx context.Context, o pubsub.Options) (*attestedBroker, error) {
 	if f.cafile != "" || f.osCerts || f.insecure {
 		return nil, fmt.Errorf("--cafile, --insecure and --tls-use-os-certs do not go with --bundle, which says whom to trust")
 	}
@@ -51,10 +47,8 @@ func (f *connectFlags) attestedBroker() (*attestedBroker, error) {
 	if err := f.asking.apply(&b.options); err != nil {
 		return nil, err
 	}
-	if f.attest != "" {
-		if b.options.Attester, b.options.Identity, err = f.attester(); err != nil {
-			return nil, err
-		}
+	if err := f.attest.apply(ctx, &b.options, f.clientID(), f.asking.collateral, noticing(o)); err != nil {
+		return nil, err
 	}
 	return b, nil
 }
@@ -98,24 +92,4 @@ func (f *connectFlags) bundleAddress(b *client.Bundle) string {
 		port = strconv.Itoa(f.port)
 	}
 	return net.JoinHostPort(host, port)
-}
-
-// attester is this program's own, for a broker that wants to know its clients. A program outside of a module claims
-// the digest of its own executable.
-func (f *connectFlags) attester() (attest.Attester, attest.Identity, error) {
-	var identity attest.Identity
-	pem, err := os.ReadFile(f.attest)
-	if err != nil {
-		return nil, identity, fmt.Errorf("--attest: %w", err)
-	}
-	key, err := sim.ParseKey(pem)
-	if err != nil {
-		return nil, identity, fmt.Errorf("--attest %s: %w", f.attest, err)
-	}
-	self, err := server.RuntimeDigest()
-	if err != nil {
-		return nil, identity, err
-	}
-	identity = attest.Identity{Module: self, Runtime: self, Instance: f.clientID()}
-	return sim.NewAttester(key, self), identity, nil
 }

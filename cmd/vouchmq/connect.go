@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -33,7 +34,8 @@ type connectFlags struct {
 	sessionExpiry                string
 	cafile                       string
 	insecure, osCerts            bool
-	bundle, attest               string
+	bundle                       string
+	attest                       attestFlags
 	renewEvery                   time.Duration
 	noReconnect                  bool
 	asking                       askFlags
@@ -52,7 +54,7 @@ func (f *connectFlags) register(c *cobra.Command) {
 	fs := c.Flags()
 	fs.SortFlags = false
 	fs.StringVar(&f.bundle, "bundle", "", "connect to the broker of this bundle, and verify it by attestation")
-	fs.StringVar(&f.attest, "attest", "", "attest to the broker, too: key file of a simulated TEE")
+	f.attest.register(fs)
 	fs.DurationVar(&f.renewEvery, "renew-every", 12*time.Minute, "with --attest and -V mqttv311 or mqttv31: time after which to connect anew, before the broker finds the evidence too old")
 	fs.BoolVar(&f.noReconnect, "no-reconnect", false, "end, with status 2, when the connection is lost; else connect anew")
 	fs.BoolVar(&f.verdict, "verdict", false, "print what was verified about the broker")
@@ -119,14 +121,14 @@ func (f *connectFlags) options(c *cobra.Command) (pubsub.Options, error) {
 	return o, f.addSessionExpiry(&o)
 }
 
-func (f *connectFlags) clientID() string {
-	switch {
-	case f.id != "":
-		return f.id
-	case f.idPrefix != "":
-		return f.idPrefix + strconv.Itoa(os.Getpid())
+func (f *connectFlags) clientID() string { return nameOr(f.id, f.idPrefix) }
+
+// nameOr is the name that is given, else one that the number of the process makes the only one of its kind.
+func nameOr(name, prefix string) string {
+	if name != "" {
+		return name
 	}
-	return "vouchmq-" + strconv.Itoa(os.Getpid())
+	return cmp.Or(prefix, "vouchmq-") + strconv.Itoa(os.Getpid())
 }
 
 // readPassword takes the password from where it was said to be. Of several places the flag counts, then the file.
@@ -231,7 +233,7 @@ func (f *connectFlags) open(ctx context.Context, c *cobra.Command, o pubsub.Opti
 // client's evidence tells nobody but its log.
 func (f *connectFlags) noAnswerHint() string {
 	switch {
-	case f.attest != "":
+	case f.attest.wanted():
 		return "the broker may not accept this client's evidence: its log says why"
 	case f.bundle != "":
 		return "the broker may want evidence of its clients: try --attest; its log says why"
@@ -253,7 +255,7 @@ func (f *connectFlags) dialPlain(ctx context.Context, log func(string)) (net.Con
 // checkTransport says which flags do not fit each other.
 func (f *connectFlags) checkTransport() error {
 	switch {
-	case f.bundle == "" && (f.verdict || f.attest != "" || f.asking.carrier != "" || f.asking.collateral != ""):
+	case f.bundle == "" && (f.verdict || f.attest.wanted() || f.asking.carrier != "" || f.asking.collateral != ""):
 		return errors.New("--verdict, --attest, --carrier and --collateral need a bundle: --bundle FILE")
 	case f.bundle != "" && (f.unix != "" || f.webSocket):
 		return errors.New("attested TLS goes over TCP alone: leave out --unix and --ws, or --bundle")

@@ -26,14 +26,15 @@ import (
 )
 
 type gatewayFlags struct {
-	bundle, address, attest, instance string
-	listen                            []string
-	insecure                          bool
-	connections                       int
-	watch                             time.Duration
-	asking                            askFlags
-	log                               settings.Log
-	readyFile                         string
+	bundle, address, instance string
+	attest                    attestFlags
+	listen                    []string
+	insecure                  bool
+	connections               int
+	watch                     time.Duration
+	asking                    askFlags
+	log                       settings.Log
+	readyFile                 string
 }
 
 func newGateway() *cobra.Command {
@@ -58,7 +59,8 @@ those that stand.
 Exit status: 0 after a signal; 1 otherwise.`,
 		Example: `  vouchmq gateway --bundle plant.bundle
   vouchmq gateway --bundle plant.bundle --listen 127.0.0.1:1884 --listen unix:/run/vouchmq/gateway.sock
-  vouchmq gateway --bundle plant.bundle --attest tee.key --id gateway-7
+  vouchmq gateway --bundle plant.bundle --attest auto --id gateway-7
+  vouchmq gateway --bundle plant.bundle --attest tpm:certificate=ak.pem --attest-measure --id gateway-7
   vouchmq gateway --bundle plant.bundle --cert gateway-7.pem --key gateway-7.key`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
@@ -69,7 +71,7 @@ Exit status: 0 after a signal; 1 otherwise.`,
 	fs.StringVar(&f.bundle, "bundle", "", "bundle of the broker; required")
 	fs.StringArrayVar(&f.listen, "listen", []string{"127.0.0.1:1883"}, "where clients connect: HOST:PORT or unix:PATH; may be repeated")
 	fs.StringVar(&f.address, "address", "", "host:port of the broker (default: those of the bundle)")
-	fs.StringVar(&f.attest, "attest", "", "attest to the broker, too: key file of a simulated TEE")
+	f.attest.register(fs)
 	f.asking.register(fs)
 	fs.StringVar(&f.instance, "id", "", "instance that its evidence names (default: vouchmq-PROCESS)")
 	fs.BoolVar(&f.insecure, "insecure", false, "listen beyond this machine, too, where anybody may read along and speak through the gateway")
@@ -86,7 +88,7 @@ func (f *gatewayFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	broker, err := f.broker()
+	broker, err := f.broker(c.Context(), log)
 	if err != nil {
 		return err
 	}
@@ -161,7 +163,7 @@ func (f *gatewayFlags) serve(ctx context.Context, asked <-chan os.Signal, broker
 // gatewayBroker is the broker that a gateway carries its clients to.
 type gatewayBroker struct{ *attestedBroker }
 
-func (f *gatewayFlags) broker() (*gatewayBroker, error) {
+func (f *gatewayFlags) broker(ctx context.Context, log *slog.Logger) (*gatewayBroker, error) {
 	if f.bundle == "" {
 		return nil, withHint(errors.New("a gateway needs to know whom to trust: --bundle FILE"), bundleHint)
 	}
@@ -179,11 +181,8 @@ func (f *gatewayFlags) broker() (*gatewayBroker, error) {
 	if err = f.asking.apply(&b.options); err != nil {
 		return nil, err
 	}
-	if f.attest != "" {
-		own := connectFlags{attest: f.attest, id: f.instance}
-		if b.options.Attester, b.options.Identity, err = own.attester(); err != nil {
-			return nil, err
-		}
+	if err = f.attest.apply(ctx, &b.options, nameOr(f.instance, ""), f.asking.collateral, log); err != nil {
+		return nil, err
 	}
 	return &gatewayBroker{b}, nil
 }

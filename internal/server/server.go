@@ -16,6 +16,7 @@ import (
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/broker"
 	"github.com/vouchmq/vouchmq/internal/engine"
+	"github.com/vouchmq/vouchmq/internal/tee"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
 
@@ -82,7 +83,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if s.identity, err = s.config.Identity(); err != nil {
 		return err
 	}
-	if err := measure(ctx, s.config.Attester, s.identity.Module, s.log); err != nil {
+	if err := tee.Measure(ctx, s.config.Attester, s.identity.Module, s.log); err != nil {
 		return err
 	}
 	if err := s.prepareLogins(&s.config); err != nil { // before the core, which is told the methods
