@@ -313,7 +313,7 @@ func explainSettings(err error) error {
 // explainStart adds what to do about a port that is taken.
 func explainStart(err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return withHint(err, "end the other broker, or choose other ports: --listen 127.0.0.1:0 --listen-plain 127.0.0.1:0")
+		return withHint(err, "end the other broker, or choose other ports, in the configuration or by --listen 127.0.0.1:0 --listen-plain 127.0.0.1:0")
 	}
 	return err
 }
