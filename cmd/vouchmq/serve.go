@@ -271,7 +271,7 @@ func (f *serveFlags) run(c *cobra.Command) error {
 	}
 	writeBanner(c.ErrOrStderr(), ready, broker.Config(), opened.State)
 	asked := make(chan os.Signal, 4) // before anybody can know that there is a process to ask
-	signal.Notify(asked, syscall.SIGUSR1, syscall.SIGHUP)
+	signal.Notify(asked, local.StatsSignal, syscall.SIGHUP)
 	defer signal.Stop(asked)
 	if f.readyFile != "" {
 		if err := ready.WriteFile(f.readyFile); err != nil {
