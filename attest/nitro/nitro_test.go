@@ -74,7 +74,9 @@ func issue(t testing.TB, curve elliptic.Curve, name string, life time.Duration, 
 	return c, key
 }
 
-func (c *cloud) verifier() Verifier { return Verifier{root: sha256.Sum256(c.root), verified: c.verified} }
+func (c *cloud) verifier() Verifier {
+	return Verifier{root: sha256.Sum256(c.root), verified: c.verified}
+}
 
 // document is one of an enclave that is not in debug mode.
 func (c *cloud) document(userData []byte) document {
