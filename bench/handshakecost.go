@@ -8,7 +8,6 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"text/tabwriter"
 	"time"
 )
@@ -150,15 +149,6 @@ func (r reading) since(before reading, variant string) (HandshakeSample, error) 
 		Variant: variant, Rate: float64(n) / r.at.Sub(before.at).Seconds(),
 		Client: each(r.client - before.client), Broker: each(r.broker - before.broker),
 	}, nil
-}
-
-// ownProcessorTime is how long processors have worked for this process so far, in the kernel and outside.
-func ownProcessorTime() (time.Duration, error) {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0, fmt.Errorf("processor time of this process: %w", err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
 // of returns the samples of a variant, by round.

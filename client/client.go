@@ -102,6 +102,19 @@ func Dial(ctx context.Context, b *Bundle, o Options) (*atls.Conn, *Verdict, erro
 	return conn, conn.Peer().Verdict, nil
 }
 
+// Refused says whether an error of Dial, or of a round of re-attestation, means that a broker was reached and is not what it should
+// be. Others may pass: nobody was reached, or the connection broke, or it took too long.
+func Refused(err error) bool {
+	var certificate *tls.CertificateVerificationError
+	switch policy.KindOf(err) {
+	case 0, attest.ErrTimeout:
+		return false
+	case attest.ErrTLS:
+		return errors.As(err, &certificate)
+	}
+	return true
+}
+
 func (b *Bundle) config(o Options) *atls.ClientConfig {
 	config := &atls.ClientConfig{
 		Service: b.Service, Roots: b.Roots(), ECHConfigList: b.ECHConfigList,

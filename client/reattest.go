@@ -91,16 +91,36 @@ func (r *Reattester) Answer(ctx context.Context, challenge []byte) ([]byte, erro
 	return round.Answer(ctx, challenge)
 }
 
-// Keep has rounds run as often as the broker demands, until one fails or ctx ends. after is the ReattestProperty of CONNACK;
-// if it is "" nothing is demanded, and Keep returns nil. round sends data in AUTH 0x19, returns when AUTH 0x00 has come, and returns the
+// expiryMargin is how long before the broker's evidence expires the next round begins at the latest, but not sooner than leastWait.
+const (
+	expiryMargin = 30 * time.Second
+	leastWait    = time.Second
+)
+
+// wait is how long to wait before the next round, of which the broker says after how many seconds it wants it: no longer than its own
+// evidence is good.
+func (r *Reattester) wait(after string) (time.Duration, error) {
+	seconds, err := strconv.ParseUint(after, 10, 31)
+	if err != nil {
+		return 0, fmt.Errorf("the broker demands re-attestation after %q, which is no number of seconds", after)
+	}
+	wait := time.Duration(seconds) * time.Second
+	if v := r.conn.Peer().Verdict; v != nil && v.Facts != nil && !v.Facts.Expiry.IsZero() {
+		wait = min(wait, max(time.Until(v.Facts.Expiry)-expiryMargin, leastWait))
+	}
+	return wait, nil
+}
+
+// Keep has rounds run as often as the broker demands, and before the broker's evidence expires, until one fails or ctx ends. after is the
+// ReattestProperty of CONNACK; if it is "" nothing is demanded, and Keep returns nil. round sends data in AUTH 0x19, returns when AUTH 0x00 has come, and returns the
 // ReattestProperty of that.
 func (r *Reattester) Keep(ctx context.Context, after string, round func(ctx context.Context, data []byte) (after string, err error)) error {
 	for after != "" {
-		seconds, err := strconv.ParseUint(after, 10, 31)
+		wait, err := r.wait(after)
 		if err != nil {
-			return fmt.Errorf("the broker demands re-attestation after %q, which is no number of seconds", after)
+			return err
 		}
-		timer := time.NewTimer(time.Duration(seconds) * time.Second)
+		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-r.hurry:

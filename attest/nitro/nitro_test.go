@@ -22,6 +22,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/internal/flipped"
+	"github.com/vouchmq/vouchmq/attest/internal/links"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 	"github.com/vouchmq/vouchmq/internal/samples"
@@ -32,6 +33,7 @@ type cloud struct {
 	root, authority []byte // certificates
 	leaf            []byte
 	key             *ecdsa.PrivateKey
+	verified        *links.Memory // of all verifiers that trust it
 }
 
 // made is when everything of a cloud was made. Certificates of enclaves live three hours, as AWS's do.
@@ -39,7 +41,7 @@ var made = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 
 func newCloud(t testing.TB, curve elliptic.Curve) *cloud {
 	t.Helper()
-	c := &cloud{}
+	c := &cloud{verified: links.New()}
 	year := 365 * 24 * time.Hour
 	root, rootKey := issue(t, elliptic.P384(), "root", 20*year, nil, nil)
 	authority, authorityKey := issue(t, elliptic.P384(), "authority", year, root, rootKey)
@@ -72,7 +74,9 @@ func issue(t testing.TB, curve elliptic.Curve, name string, life time.Duration, 
 	return c, key
 }
 
-func (c *cloud) verifier() Verifier { return Verifier{root: sha256.Sum256(c.root)} }
+func (c *cloud) verifier() Verifier {
+	return Verifier{root: sha256.Sum256(c.root), verified: c.verified}
+}
 
 // document is one of an enclave that is not in debug mode.
 func (c *cloud) document(userData []byte) document {

@@ -15,6 +15,7 @@ import (
 	"github.com/veraison/go-cose"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/internal/links"
 )
 
 // rootG1 returns the SHA-256 digest of AWS's root certificate G1 (DER), as the user guide gives it. It is valid until 2049-10-28.
@@ -30,16 +31,16 @@ const maxSkew = 5 * time.Minute
 
 // Verifier verifies attestation documents. It needs nothing but the document: collateral there is none.
 type Verifier struct {
-	root [sha256.Size]byte // digest of the certificate
+	root     [sha256.Size]byte // digest of the certificate
+	verified *links.Memory     // what it has signed
 }
 
 // NewVerifier returns a verifier that trusts AWS's root G1.
-func NewVerifier() Verifier { return Verifier{root: rootG1()} }
+func NewVerifier() Verifier { return Verifier{root: rootG1(), verified: links.New()} }
 
 // WithRoot returns a verifier that trusts another root than AWS's. It serves tests that make documents of their own.
-func (v Verifier) WithRoot(root *x509.Certificate) Verifier {
-	v.root = sha256.Sum256(root.Raw)
-	return v
+func (Verifier) WithRoot(root *x509.Certificate) Verifier {
+	return Verifier{root: sha256.Sum256(root.Raw), verified: links.New()}
 }
 
 // Platform returns attest.Nitro.
@@ -72,28 +73,20 @@ func (v Verifier) chain(d *document, now time.Time) (leaf *x509.Certificate, exp
 	if sha256.Sum256(d.CABundle[0]) != v.root {
 		return nil, expiry, attest.Errorf(attest.ErrSignature, "attestation document: the root of its certificates is not that of AWS Nitro Enclaves")
 	}
-	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	given := make([]*x509.Certificate, 1+len(d.CABundle)) // the leaf first, the root last
 	for i, der := range d.CABundle {
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
+		if given[len(d.CABundle)-i], err = x509.ParseCertificate(der); err != nil {
 			return nil, expiry, attest.Errorf(attest.ErrFormat, "attestation document: certificate %d of cabundle: %w", i, err)
 		}
-		if i == 0 {
-			roots.AddCert(c)
-		} else {
-			between.AddCert(c)
-		}
 	}
-	if leaf, err = x509.ParseCertificate(d.Certificate); err != nil {
+	if given[0], err = x509.ParseCertificate(d.Certificate); err != nil {
 		return nil, expiry, attest.Errorf(attest.ErrFormat, "attestation document: certificate: %w", err)
 	}
-	chains, err := leaf.Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
+	chain, err := v.verified.Verify(given, now)
 	if err != nil {
 		return nil, expiry, chainError(err)
 	}
-	return leaf, attest.FirstExpiry(chains[0]), nil
+	return given[0], attest.FirstExpiry(chain), nil
 }
 
 func chainError(err error) error {

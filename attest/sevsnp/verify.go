@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/internal/links"
 )
 
 // The conditions that a policy must allow by name, see [attest.PlatformClaims].
@@ -24,12 +25,13 @@ const (
 
 // Verifier verifies reports. It needs nothing but the report and the certificate that comes with it.
 type Verifier struct {
-	lines map[string]func() (authorities, error)
+	lines    map[string]func() (authorities, error)
+	verified *links.Memory // what AMD's root has signed
 }
 
 // NewVerifier returns a verifier that trusts AMD's roots of Milan, Genoa and Turin.
 func NewVerifier() *Verifier {
-	v := &Verifier{lines: map[string]func() (authorities, error){}}
+	v := &Verifier{lines: map[string]func() (authorities, error){}, verified: links.New()}
 	for _, l := range lines() {
 		v.lines[l.name] = sync.OnceValues(func() (authorities, error) { return authoritiesOf(l.name) })
 	}
@@ -39,7 +41,7 @@ func NewVerifier() *Verifier {
 // WithAuthorities returns a verifier that trusts other certificates than AMD's for a line (Milan, Genoa, Turin): a root, and what it has signed
 // for VCEKs and for VLEKs. It serves tests that make reports of their own.
 func (v *Verifier) WithAuthorities(line string, root, vcekSigner, vlekSigner *x509.Certificate) *Verifier {
-	w := &Verifier{lines: maps.Clone(v.lines)}
+	w := &Verifier{lines: maps.Clone(v.lines), verified: links.New()}
 	w.lines[line] = func() (authorities, error) {
 		return authorities{root, map[signer]*x509.Certificate{vcek: vcekSigner, vlek: vlekSigner}}, nil
 	}
@@ -84,12 +86,7 @@ func (v *Verifier) checkChain(e *endorsement, now time.Time) (expiry time.Time, 
 	if err != nil {
 		return expiry, attest.Errorf(attest.ErrSignature, "certificates of AMD for %s: %w", e.line.name, err)
 	}
-	roots, between := x509.NewCertPool(), x509.NewCertPool()
-	roots.AddCert(a.root)
-	between.AddCert(a.signers[e.signer])
-	chains, err := e.certificate.Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
+	chain, err := v.verified.Verify([]*x509.Certificate{e.certificate, a.signers[e.signer], a.root}, now)
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
@@ -97,7 +94,7 @@ func (v *Verifier) checkChain(e *endorsement, now time.Time) (expiry time.Time, 
 	case err != nil:
 		return expiry, attest.Errorf(attest.ErrSignature, "SEV-SNP report: the certificate of its key is not signed by AMD for %s: %w", e.line.name, err)
 	}
-	return attest.FirstExpiry(chains[0]), nil
+	return attest.FirstExpiry(chain), nil
 }
 
 func (r *report) claims(e *endorsement, expiry time.Time) attest.PlatformClaims {

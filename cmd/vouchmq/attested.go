@@ -4,42 +4,65 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vouchmq/vouchmq/attest"
-	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/client"
+	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/pubsub"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/show"
-	"github.com/vouchmq/vouchmq/internal/server"
 )
 
-// bundleHint says where bundles come from.
-const bundleHint = "ask the owner of the broker for a bundle; vouchmq serve writes one for a broker of your own"
+// openAttested connects to the broker of a bundle, which is verified each time. A command that lasts goes by the bundle as it is in the
+// file.
+func (f *connectFlags) openAttested(ctx context.Context, c *cobra.Command, o pubsub.Options) (pubsub.Client, error) {
+	b, err := f.attestedBroker(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	link := pubsub.Link{
+		Dial:      func(ctx context.Context) (net.Conn, error) { return f.dialAttested(ctx, c, b, o) },
+		Reconnect: f.lasts && !f.noReconnect,
+	}
+	if f.attest.wanted() {
+		link.Every = f.renewEvery
+	}
+	if f.lasts {
+		renewed := make(chan struct{}, 1)
+		link.Renewed, link.Reappraise = renewed, b.reappraise
+		go b.watch(ctx, renewed, o.Notice)
+	}
+	return pubsub.Last(ctx, link, o)
+}
 
-// dialAttested connects to the broker of a bundle and verifies it. The connection is not returned unless the
-// bundle's policy accepts the broker.
-func (f *connectFlags) dialAttested(ctx context.Context, c *cobra.Command, log func(string)) (net.Conn, error) {
+// attestedBroker is the broker that the flags name by its bundle.
+func (f *connectFlags) attestedBroker(ctx context.Context, o pubsub.Options) (*attestedBroker, error) {
 	if f.cafile != "" || f.osCerts || f.insecure {
 		return nil, fmt.Errorf("--cafile, --insecure and --tls-use-os-certs do not go with --bundle, which says whom to trust")
 	}
-	bundle, err := client.ReadBundle(f.bundle)
+	b, err := openAttestedBroker(f.bundle)
 	if err != nil {
-		return nil, withHint(err, bundleHint)
-	}
-	options := client.Options{Address: f.bundleAddress(bundle)}
-	if err := f.asking.apply(&options); err != nil {
 		return nil, err
 	}
-	if f.attest != "" {
-		if options.Attester, options.Identity, err = f.attester(); err != nil {
-			return nil, err
-		}
+	if err := f.asking.apply(&b.options); err != nil {
+		return nil, err
 	}
-	if log != nil {
-		log("connecting to " + bundle.Service + ", and asking for evidence")
+	if err := f.attest.apply(ctx, &b.options, f.clientID(), f.asking.collateral, noticing(o)); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// dialAttested connects to a broker and verifies it. The connection is not returned unless the bundle's policy accepts
+// the broker.
+func (f *connectFlags) dialAttested(ctx context.Context, c *cobra.Command, b *attestedBroker, o pubsub.Options) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	b.refresh(o.Notice)
+	bundle, options := b.bundle.Load(), b.options
+	options.Address = f.bundleAddress(bundle)
+	if o.Log != nil {
+		o.Log("connecting to " + bundle.Service + ", and asking for evidence")
 	}
 	conn, verdict, err := client.Dial(ctx, bundle, options)
 	if verdict != nil && f.verdict {
@@ -69,24 +92,4 @@ func (f *connectFlags) bundleAddress(b *client.Bundle) string {
 		port = strconv.Itoa(f.port)
 	}
 	return net.JoinHostPort(host, port)
-}
-
-// attester is this program's own, for a broker that wants to know its clients. A program outside of a module claims
-// the digest of its own executable.
-func (f *connectFlags) attester() (attest.Attester, attest.Identity, error) {
-	var identity attest.Identity
-	pem, err := os.ReadFile(f.attest)
-	if err != nil {
-		return nil, identity, fmt.Errorf("--attest: %w", err)
-	}
-	key, err := sim.ParseKey(pem)
-	if err != nil {
-		return nil, identity, fmt.Errorf("--attest %s: %w", f.attest, err)
-	}
-	self, err := server.RuntimeDigest()
-	if err != nil {
-		return nil, identity, err
-	}
-	identity = attest.Identity{Module: self, Runtime: self, Instance: f.clientID()}
-	return sim.NewAttester(key, self), identity, nil
 }

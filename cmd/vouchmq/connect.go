@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -33,8 +34,10 @@ type connectFlags struct {
 	sessionExpiry                string
 	cafile                       string
 	insecure, osCerts            bool
-	bundle, attest               string
+	bundle                       string
+	attest                       attestFlags
 	renewEvery                   time.Duration
+	noReconnect                  bool
 	asking                       askFlags
 	verdict                      bool
 	debug, quiet                 bool
@@ -42,6 +45,7 @@ type connectFlags struct {
 	willQoS                      uint8
 	willRetain                   bool
 	properties                   propertyFlag
+	lasts                        bool // the command outlives a connection, set by the command
 }
 
 func (f *connectFlags) register(c *cobra.Command) {
@@ -50,8 +54,9 @@ func (f *connectFlags) register(c *cobra.Command) {
 	fs := c.Flags()
 	fs.SortFlags = false
 	fs.StringVar(&f.bundle, "bundle", "", "connect to the broker of this bundle, and verify it by attestation")
-	fs.StringVar(&f.attest, "attest", "", "attest to the broker, too: key file of a simulated TEE")
+	f.attest.register(fs)
 	fs.DurationVar(&f.renewEvery, "renew-every", 12*time.Minute, "with --attest and -V mqttv311 or mqttv31: time after which to connect anew, before the broker finds the evidence too old")
+	fs.BoolVar(&f.noReconnect, "no-reconnect", false, "end, with status 2, when the connection is lost; else connect anew")
 	fs.BoolVar(&f.verdict, "verdict", false, "print what was verified about the broker")
 	f.asking.register(fs)
 	fs.StringVarP(&f.host, "host", "h", "", "host of the broker (default: of the bundle, or localhost)")
@@ -88,6 +93,9 @@ func (f *connectFlags) options(c *cobra.Command) (pubsub.Options, error) {
 		User:       f.user,
 		Properties: f.properties["connect"],
 	}
+	if !f.quiet {
+		o.Notice = func(s string) { fmt.Fprintf(c.ErrOrStderr(), "%s: %s\n", c.CommandPath(), s) }
+	}
 	if f.debug {
 		o.Log = func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) }
 	}
@@ -113,14 +121,14 @@ func (f *connectFlags) options(c *cobra.Command) (pubsub.Options, error) {
 	return o, f.addSessionExpiry(&o)
 }
 
-func (f *connectFlags) clientID() string {
-	switch {
-	case f.id != "":
-		return f.id
-	case f.idPrefix != "":
-		return f.idPrefix + strconv.Itoa(os.Getpid())
+func (f *connectFlags) clientID() string { return nameOr(f.id, f.idPrefix) }
+
+// nameOr is the name that is given, else one that the number of the process makes the only one of its kind.
+func nameOr(name, prefix string) string {
+	if name != "" {
+		return name
 	}
-	return "vouchmq-" + strconv.Itoa(os.Getpid())
+	return cmp.Or(prefix, "vouchmq-") + strconv.Itoa(os.Getpid())
 }
 
 // readPassword takes the password from where it was said to be. Of several places the flag counts, then the file.
@@ -207,24 +215,25 @@ func (f *connectFlags) connect(ctx context.Context, c *cobra.Command, o pubsub.O
 	return client, err
 }
 
-// open connects, once, or as often as evidence must be shown by a client that has no AUTH.
+// open connects: once, or as often as needed by a command that lasts.
 func (f *connectFlags) open(ctx context.Context, c *cobra.Command, o pubsub.Options) (pubsub.Client, error) {
-	dial := func(ctx context.Context) (net.Conn, error) { return f.dial(ctx, c, o.Log) }
-	if f.attest != "" && o.Version != pubsub.V5 && f.renewEvery > 0 {
-		return pubsub.Renew(ctx, f.renewEvery, dial, o)
-	}
-	conn, err := dial(ctx)
-	if err != nil {
+	if err := f.checkTransport(); err != nil {
 		return nil, err
 	}
-	return pubsub.Connect(ctx, conn, o)
+	if f.bundle != "" {
+		return f.openAttested(ctx, c, o)
+	}
+	return pubsub.Last(ctx, pubsub.Link{
+		Dial:      func(ctx context.Context) (net.Conn, error) { return f.dialPlain(ctx, o.Log) },
+		Reconnect: f.lasts && !f.noReconnect,
+	}, o)
 }
 
 // noAnswerHint is what it mostly means if a broker ends a connection before CONNACK. One that does not accept a
 // client's evidence tells nobody but its log.
 func (f *connectFlags) noAnswerHint() string {
 	switch {
-	case f.attest != "":
+	case f.attest.wanted():
 		return "the broker may not accept this client's evidence: its log says why"
 	case f.bundle != "":
 		return "the broker may want evidence of its clients: try --attest; its log says why"
@@ -232,15 +241,10 @@ func (f *connectFlags) noAnswerHint() string {
 	return "is this an MQTT listener, and the right one of TLS and plain TCP? After failed logins an address is locked out for a while"
 }
 
-func (f *connectFlags) dial(ctx context.Context, c *cobra.Command, log func(string)) (net.Conn, error) {
+// dialPlain opens a connection without a bundle: by TCP, TLS, a Unix socket, or WebSocket over one of them.
+func (f *connectFlags) dialPlain(ctx context.Context, log func(string)) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
-	if err := f.checkTransport(); err != nil {
-		return nil, err
-	}
-	if f.bundle != "" {
-		return f.dialAttested(ctx, c, log)
-	}
 	conn, err := f.dialSocket(ctx, log)
 	if err == nil && f.webSocket {
 		return overWebSocket(ctx, conn)
@@ -251,7 +255,7 @@ func (f *connectFlags) dial(ctx context.Context, c *cobra.Command, log func(stri
 // checkTransport says which flags do not fit each other.
 func (f *connectFlags) checkTransport() error {
 	switch {
-	case f.bundle == "" && (f.verdict || f.attest != "" || f.asking.carrier != "" || f.asking.collateral != ""):
+	case f.bundle == "" && (f.verdict || f.attest.wanted() || f.asking.carrier != "" || f.asking.collateral != ""):
 		return errors.New("--verdict, --attest, --carrier and --collateral need a bundle: --bundle FILE")
 	case f.bundle != "" && (f.unix != "" || f.webSocket):
 		return errors.New("attested TLS goes over TCP alone: leave out --unix and --ws, or --bundle")

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"crypto/ecdsa"
 	"crypto/rand"
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -51,25 +48,4 @@ func (f *earFlags) write(r *examine.Result) error {
 		return fmt.Errorf("--ear: %s", err)
 	}
 	return os.WriteFile(f.out, data, 0o644)
-}
-
-// readECKey reads a private key: PEM of PKCS #8 or SEC 1.
-func readECKey(name string) (*ecdsa.PrivateKey, error) {
-	data, err := readInput(name)
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return nil, fmt.Errorf("%s is no PEM", name)
-	}
-	if key, err := x509.ParseECPrivateKey(block.Bytes); err == nil {
-		return key, nil
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	key, ok := parsed.(*ecdsa.PrivateKey)
-	if err != nil || !ok {
-		return nil, fmt.Errorf("%s is no private key for ECDSA", name)
-	}
-	return key, nil
 }

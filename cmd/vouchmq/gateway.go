@@ -12,13 +12,11 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/local"
 	"github.com/vouchmq/vouchmq/internal/gateway"
@@ -28,14 +26,15 @@ import (
 )
 
 type gatewayFlags struct {
-	bundle, address, attest, instance string
-	listen                            []string
-	insecure                          bool
-	connections                       int
-	watch                             time.Duration
-	asking                            askFlags
-	log                               settings.Log
-	readyFile                         string
+	bundle, address, instance string
+	attest                    attestFlags
+	listen                    []string
+	insecure                  bool
+	connections               int
+	watch                     time.Duration
+	asking                    askFlags
+	log                       settings.Log
+	readyFile                 string
 }
 
 func newGateway() *cobra.Command {
@@ -60,7 +59,8 @@ those that stand.
 Exit status: 0 after a signal; 1 otherwise.`,
 		Example: `  vouchmq gateway --bundle plant.bundle
   vouchmq gateway --bundle plant.bundle --listen 127.0.0.1:1884 --listen unix:/run/vouchmq/gateway.sock
-  vouchmq gateway --bundle plant.bundle --attest tee.key --id gateway-7
+  vouchmq gateway --bundle plant.bundle --attest auto --id gateway-7
+  vouchmq gateway --bundle plant.bundle --attest tpm:certificate=ak.pem --attest-measure --id gateway-7
   vouchmq gateway --bundle plant.bundle --cert gateway-7.pem --key gateway-7.key`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
@@ -71,7 +71,7 @@ Exit status: 0 after a signal; 1 otherwise.`,
 	fs.StringVar(&f.bundle, "bundle", "", "bundle of the broker; required")
 	fs.StringArrayVar(&f.listen, "listen", []string{"127.0.0.1:1883"}, "where clients connect: HOST:PORT or unix:PATH; may be repeated")
 	fs.StringVar(&f.address, "address", "", "host:port of the broker (default: those of the bundle)")
-	fs.StringVar(&f.attest, "attest", "", "attest to the broker, too: key file of a simulated TEE")
+	f.attest.register(fs)
 	f.asking.register(fs)
 	fs.StringVar(&f.instance, "id", "", "instance that its evidence names (default: vouchmq-PROCESS)")
 	fs.BoolVar(&f.insecure, "insecure", false, "listen beyond this machine, too, where anybody may read along and speak through the gateway")
@@ -88,7 +88,7 @@ func (f *gatewayFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	broker, err := f.broker()
+	broker, err := f.broker(c.Context(), log)
 	if err != nil {
 		return err
 	}
@@ -160,14 +160,10 @@ func (f *gatewayFlags) serve(ctx context.Context, asked <-chan os.Signal, broker
 	}, listeners...)
 }
 
-// gatewayBroker is the broker of a bundle, which may be read anew.
-type gatewayBroker struct {
-	path    string
-	bundle  atomic.Pointer[client.Bundle]
-	options client.Options
-}
+// gatewayBroker is the broker that a gateway carries its clients to.
+type gatewayBroker struct{ *attestedBroker }
 
-func (f *gatewayFlags) broker() (*gatewayBroker, error) {
+func (f *gatewayFlags) broker(ctx context.Context, log *slog.Logger) (*gatewayBroker, error) {
 	if f.bundle == "" {
 		return nil, withHint(errors.New("a gateway needs to know whom to trust: --bundle FILE"), bundleHint)
 	}
@@ -177,25 +173,18 @@ func (f *gatewayFlags) broker() (*gatewayBroker, error) {
 	if f.watch < 0 || f.watch > 0 && f.watch < time.Second {
 		return nil, fmt.Errorf("--watch %v: it must be a second at least, or 0", f.watch)
 	}
-	bundle, err := client.ReadBundle(f.bundle)
+	b, err := openAttestedBroker(f.bundle)
 	if err != nil {
-		return nil, withHint(err, bundleHint)
+		return nil, err
 	}
-	b := &gatewayBroker{path: f.bundle, options: client.Options{Address: f.address}}
-	b.bundle.Store(bundle)
+	b.options.Address = f.address
 	if err = f.asking.apply(&b.options); err != nil {
 		return nil, err
 	}
-	if err = bundle.CheckTime(time.Now()); err != nil {
+	if err = f.attest.apply(ctx, &b.options, nameOr(f.instance, ""), f.asking.collateral, log); err != nil {
 		return nil, err
 	}
-	if f.attest != "" {
-		own := connectFlags{attest: f.attest, id: f.instance}
-		if b.options.Attester, b.options.Identity, err = own.attester(); err != nil {
-			return nil, err
-		}
-	}
-	return b, nil
+	return &gatewayBroker{b}, nil
 }
 
 // dial does what gateway.Config.Dial asks for.
@@ -205,11 +194,6 @@ func (b *gatewayBroker) dial(ctx context.Context) (net.Conn, *client.Verdict, er
 		return nil, verdict, err // conn would be an interface that is not nil
 	}
 	return conn, verdict, nil
-}
-
-// reappraise does what gateway.Config.Reappraise asks for.
-func (b *gatewayBroker) reappraise(conn *atls.Conn) *client.Verdict {
-	return b.bundle.Load().Reappraise(conn, b.options)
 }
 
 // reloadWhenAsked reloads until ctx ends, and tells the service manager, and on renewed that there is another bundle.
@@ -233,22 +217,13 @@ func (b *gatewayBroker) reloadWhenAsked(ctx context.Context, asked <-chan os.Sig
 	}
 }
 
-// reload reads the bundle anew. One that may not take the place of the one before, by the rules of vouchmq bundle update, is left
-// where it is: whoever means it starts another gateway.
+// reload reads the bundle anew, and reports whether there is another.
 func (b *gatewayBroker) reload(log *slog.Logger) bool {
-	fresh, err := client.ReadBundle(b.path)
-	if err == nil {
-		err = fresh.Succeeds(b.bundle.Load())
-	}
-	if err == nil {
-		err = fresh.CheckTime(time.Now())
-	}
-	if err != nil {
+	if err := b.attestedBroker.reload(); err != nil {
 		log.Error("the bundle is not taken over; the one before stays in force", "file", b.path, "reason", err)
 		return false
 	}
-	b.bundle.Store(fresh)
-	log.Info("bundle read anew", "file", b.path, "number", fresh.Serial)
+	log.Info("bundle read anew", "file", b.path, "number", b.bundle.Load().Serial)
 	return true
 }
 

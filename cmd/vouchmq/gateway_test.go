@@ -28,7 +28,7 @@ func TestGatewayReload(t *testing.T) {
 		}
 	}
 	write(bundleOf(t, ca, "plant.example", 2))
-	b, err := (&gatewayFlags{bundle: path, connections: 1}).broker()
+	b, err := (&gatewayFlags{bundle: path, connections: 1}).broker(t.Context(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,11 +68,11 @@ func TestGatewayExpiredBundle(t *testing.T) {
 	}
 	write(expired)
 	f := &gatewayFlags{bundle: path, connections: 1}
-	if _, err := f.broker(); !errors.Is(err, client.ErrBundleExpired) || outcomeOf(err).status != exitAttestation {
+	if _, err := f.broker(t.Context(), slog.New(slog.DiscardHandler)); !errors.Is(err, client.ErrBundleExpired) || outcomeOf(err).status != exitAttestation {
 		t.Error(err)
 	}
 	write(bundleOf(t, ca, "plant.example", 1))
-	b, err := f.broker()
+	b, err := f.broker(t.Context(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"crypto/ecdsa"
 	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -99,27 +96,4 @@ func decodeCoRIM(file, keyFile string) (*policy.Policy, error) {
 	}
 	_, p, err := corim.Open(data, key)
 	return p, refused(err)
-}
-
-// readPublicECKey reads a public key, or that of a certificate.
-func readPublicECKey(name string) (*ecdsa.PublicKey, error) {
-	data, err := readInput(name)
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return nil, fmt.Errorf("%s is no PEM", name)
-	}
-	var public any
-	if c, err := x509.ParseCertificate(block.Bytes); err == nil {
-		public = c.PublicKey
-	} else if public, err = x509.ParsePKIXPublicKey(block.Bytes); err != nil {
-		return nil, fmt.Errorf("%s has neither a certificate nor a public key", name)
-	}
-	key, ok := public.(*ecdsa.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("%s is no key for ECDSA", name)
-	}
-	return key, nil
 }

@@ -38,6 +38,9 @@ func newPub() *cobra.Command {
 With --bundle the broker is verified first, by attestation: if it is not what the bundle says, nothing is sent and
 the exit status is 3.
 
+With -l or --repeat a lost connection is opened anew, as by vouchmq sub, and what is not known to have arrived is sent
+again, but for messages at QoS 2, which could arrive twice; --no-reconnect ends pub instead.
+
 Exit status: 0 sent, and acknowledged as the QoS demands; 1 wrong usage or another error; 2 no connection;
 3 attestation refused; 4 the broker refused.`,
 		Example: `  vouchmq pub --bundle plant.bundle -t sensors/1/temperature -m 21.5 -q 1
@@ -110,6 +113,7 @@ func (f *pubFlags) run(ctx context.Context, c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	f.lasts = f.lines || f.repeat > 1
 	client, err := f.connect(ctx, c, options)
 	if err != nil {
 		return err

@@ -271,7 +271,7 @@ func (f *serveFlags) run(c *cobra.Command) error {
 	}
 	writeBanner(c.ErrOrStderr(), ready, broker.Config(), opened.State)
 	asked := make(chan os.Signal, 4) // before anybody can know that there is a process to ask
-	signal.Notify(asked, syscall.SIGUSR1, syscall.SIGHUP)
+	signal.Notify(asked, local.StatsSignal, syscall.SIGHUP)
 	defer signal.Stop(asked)
 	if f.readyFile != "" {
 		if err := ready.WriteFile(f.readyFile); err != nil {
@@ -313,7 +313,7 @@ func explainSettings(err error) error {
 // explainStart adds what to do about a port that is taken.
 func explainStart(err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return withHint(err, "end the other broker, or choose other ports: --listen 127.0.0.1:0 --listen-plain 127.0.0.1:0")
+		return withHint(err, "end the other broker, or choose other ports, in the configuration or by --listen 127.0.0.1:0 --listen-plain 127.0.0.1:0")
 	}
 	return err
 }

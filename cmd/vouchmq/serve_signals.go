@@ -33,7 +33,7 @@ func serveUntilSignal(ctx context.Context, asked <-chan os.Signal, out io.Writer
 	if err := handleSignals(ctx, asked, out, broker, keeper, manager); err != nil {
 		return err
 	}
-	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1) // they would end the process in the middle of its farewell
+	signal.Ignore(syscall.SIGHUP, local.StatsSignal) // they would end the process in the middle of its farewell
 	manager.Stopping()
 	return errors.Join(printStats(out, broker), broker.Shutdown(context.WithoutCancel(ctx)))
 }

@@ -39,7 +39,13 @@ func newSub() *cobra.Command {
 With --bundle the broker is verified first, by attestation: if it is not what the bundle says, nothing is sent and
 the exit status is 3.
 
-Exit status: 0 after -C messages, -E, or a signal; 1 wrong usage or another error; 2 no connection, or it was lost;
+When the connection is lost, or the broker goes away, sub connects anew, after 1 second at first and 30 at last, and
+subscribes again where the broker has no session of it; --no-reconnect ends it instead. With --bundle the broker is
+verified anew each time, by the bundle as it is in the file then, and on a connection that stands as soon as the
+broker attests another configuration or the file is another; one that is not what the bundle says is left at once.
+What happens is said on standard error, unless with --quiet.
+
+Exit status: 0 after -C messages, -E, or a signal; 1 wrong usage or another error; 2 no connection, or it was lost with --no-reconnect;
 3 attestation refused; 4 the broker refused the connection or a subscription; 27 the time of -W is up.
 
 Letters of -F: %t topic, %p payload, %x %X payload in hexadecimal, %q QoS, %r retain, %d duplicate, %l length,
@@ -108,7 +114,7 @@ func (f *subFlags) run(ctx context.Context, c *cobra.Command) error {
 		ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(f.timeout)*time.Second, errTimeout)
 		defer cancel()
 	}
-	options.Receive = p.print
+	options.Receive, f.lasts = p.print, !f.exitAfterSub
 	client, err := f.connect(ctx, c, options)
 	if err != nil {
 		return causeOr(ctx, err)

@@ -32,14 +32,29 @@ var ErrSocketInUse = errors.New("another broker listens there")
 
 // Server listens for administration.
 type Server struct {
-	http *httpd.Server
-	path string
-	made os.FileInfo
+	socket *Socket
+	http   *httpd.Server
 }
 
 // Listen makes the socket, with mode 0600, and serves it until Close. A socket that nobody listens to any more is
 // replaced; anything else in its place is an error.
 func Listen(ctx context.Context, path string, o Options) (*Server, error) {
+	socket, err := Open(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	return socket.Serve(o), nil
+}
+
+// Socket is a socket at which nobody is answered yet.
+type Socket struct {
+	listener net.Listener
+	path     string
+	made     os.FileInfo
+}
+
+// Open makes the socket, as Listen does.
+func Open(ctx context.Context, path string) (*Socket, error) {
 	if len(path) > MaxSocketPath {
 		return nil, fmt.Errorf("admin.socket %s: the path of a socket has at most %d bytes, this one has %d: choose a shorter one",
 			path, MaxSocketPath, len(path))
@@ -51,10 +66,25 @@ func Listen(ctx context.Context, path string, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin.socket %s: %w", path, err)
 	}
-	guarded := &guarded{Listener: l, log: o.Log}
-	s := &Server{path: path, made: made}
-	s.http = httpd.Serve(guarded, NewHandler(o), httpd.Options{WriteTimeout: writeTimeout, Log: o.Log, ConnContext: withUID})
-	return s, nil
+	return &Socket{l, path, made}, nil
+}
+
+// Serve answers at the socket until the server is closed.
+func (s *Socket) Serve(o Options) *Server {
+	guarded := &guarded{Listener: s.listener, log: o.Log}
+	return &Server{s, httpd.Serve(guarded, NewHandler(o), httpd.Options{WriteTimeout: writeTimeout, Log: o.Log, ConnContext: withUID})}
+}
+
+// Close closes and removes a socket that is not served.
+func (s *Socket) Close() error { return errors.Join(s.listener.Close(), s.remove()) }
+
+// remove removes the socket, unless it is gone, or another broker's by now.
+func (s *Socket) remove() error {
+	now, err := os.Lstat(s.path)
+	if err != nil || !os.SameFile(now, s.made) {
+		return nil
+	}
+	return os.Remove(s.path)
 }
 
 // listenPrivately gives the socket its mode before it gets its name: there is no moment in which others could use it.
@@ -110,14 +140,9 @@ func removeStale(ctx context.Context, path string) error {
 }
 
 // Path returns the path of the socket.
-func (s *Server) Path() string { return s.path }
+func (s *Server) Path() string { return s.socket.path }
 
 // Close ends the server, when what is being answered has been answered or ctx ends, and removes the socket.
 func (s *Server) Close(ctx context.Context) error {
-	err := s.http.Close(ctx)
-	now, statErr := os.Lstat(s.path)
-	if statErr != nil || !os.SameFile(now, s.made) {
-		return err // it is gone, or another broker's by now
-	}
-	return errors.Join(err, os.Remove(s.path))
+	return errors.Join(s.http.Close(ctx), s.socket.remove())
 }

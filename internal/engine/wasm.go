@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"crypto/sha512"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,14 +26,6 @@ const (
 	initializeEntry = "_initialize"
 )
 
-// Digest is the SHA-384 of a module's bytes: its name in evidence and policies.
-type Digest [sha512.Size384]byte
-
-// DigestOf computes the digest of a module's bytes.
-func DigestOf(module []byte) Digest { return sha512.Sum384(module) }
-
-func (d Digest) String() string { return fmt.Sprintf("sha384:%x", d[:]) }
-
 // ModuleConfig says how the instances of a module run. The zero value is usable.
 type ModuleConfig struct {
 	// MemoryLimit bounds the memory of an instance in bytes; 0 is 1 GiB, at most 4 GiB. The address space is
@@ -49,7 +40,6 @@ type ModuleConfig struct {
 // Module is a compiled WebAssembly module that follows the contract of package abi. It makes instances.
 type Module struct {
 	config   ModuleConfig
-	digest   Digest
 	cache    wazero.CompilationCache // in memory; shared by the runtimes of the instances
 	compiler wazero.Runtime          // keeps the compiled code in the cache
 	runtime  wazero.RuntimeConfig
@@ -63,7 +53,7 @@ func Compile(ctx context.Context, module []byte, config ModuleConfig) (*Module, 
 	if len(module) > maxModuleSize {
 		return nil, fmt.Errorf("%w: %d bytes are more than %d", ErrModuleRefused, len(module), maxModuleSize)
 	}
-	m := &Module{config: withDefaults(config), digest: DigestOf(module), bytes: module, cache: wazero.NewCompilationCache()}
+	m := &Module{config: withDefaults(config), bytes: module, cache: wazero.NewCompilationCache()}
 	m.runtime = runtimeConfig(m.config.MemoryLimit).WithCompilationCache(m.cache)
 	m.compiler = wazero.NewRuntimeWithConfig(ctx, m.runtime)
 	m.instance = wazero.NewModuleConfig().WithName("").WithStartFunctions()
@@ -118,9 +108,6 @@ func (m *Module) check(ctx context.Context) error {
 
 // Kind returns "wasm-compiler".
 func (m *Module) Kind() string { return "wasm-compiler" }
-
-// Digest returns the SHA-384 of the bytes that were compiled.
-func (m *Module) Digest() Digest { return m.digest }
 
 // Close frees the compiled code. The instances must have been closed.
 func (m *Module) Close() error {

@@ -92,9 +92,6 @@ func TestModuleRuns(t *testing.T) {
 	if b, err := core.Chunk(1); err != nil || b != nil {
 		t.Fatalf("chunk 1 is %q, error %v", b, err)
 	}
-	if m.Digest() != DigestOf(echoModule(t)) {
-		t.Fatal("digest is not the one of the bytes")
-	}
 }
 
 // Views of the module's memory must not move when it grows: the applier holds them while the core runs on.

@@ -196,7 +196,7 @@ func (g *gateway) logFailure(err error) {
 	if g.Explain != nil {
 		log = log.With("hint", g.Explain(err))
 	}
-	if isRefusal(err) {
+	if client.Refused(err) {
 		log.Error("broker REFUSED: nothing is sent to it", "verdict", "REFUSED", "reason", err)
 		return
 	}

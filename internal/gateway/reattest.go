@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"time"
 
@@ -16,9 +15,6 @@ import (
 
 // roundTime bounds a round of re-attestation. The slowest devices take half a minute for evidence, on either side.
 const roundTime = 90 * time.Second
-
-// expiryMargin is how long before the broker's evidence expires the next round begins at the latest.
-const expiryMargin = 30 * time.Second
 
 // auth is an AUTH of the broker.
 type auth struct {
@@ -56,32 +52,11 @@ func (p *passage) keep(ctx context.Context, after string) {
 	}
 	p.watch.join(p)
 	defer p.watch.leave(p)
-	err := p.again.Keep(ctx, p.due(after), p.round)
+	err := p.again.Keep(ctx, after, p.round)
 	// An error without a kind is that of a connection which has ended otherwise.
 	if policy.KindOf(err) != 0 && !errors.Is(err, context.Canceled) {
 		p.end(err)
 	}
-}
-
-// due is when the next round begins: when the broker wants it, or before its evidence expires.
-func (p *passage) due(after string) string {
-	seconds, err := strconv.ParseUint(after, 10, 31)
-	if err != nil {
-		return after // for Keep to refuse
-	}
-	if left, bounded := p.left(); bounded {
-		seconds = min(seconds, uint64(max(left-expiryMargin, time.Second)/time.Second))
-	}
-	return strconv.FormatUint(seconds, 10)
-}
-
-// left is for how long the broker's evidence is good.
-func (p *passage) left() (time.Duration, bool) {
-	v := p.conn.Peer().Verdict
-	if v == nil || v.Facts == nil || v.Facts.Expiry.IsZero() {
-		return 0, false
-	}
-	return time.Until(v.Facts.Expiry), true
 }
 
 // round is one round: it does what client.Reattester.Keep asks for.
@@ -108,7 +83,7 @@ func (p *passage) round(ctx context.Context, request []byte) (after string, err 
 	}
 	p.log.Debug("gateway and broker have attested again")
 	p.watch.seen(p)
-	return p.due(done.after), nil
+	return done.after, nil
 }
 
 // await waits for an AUTH of the broker.

@@ -36,7 +36,7 @@ func (g *gateway) endBy(p *passage) {
 	p.end = func(err error) {
 		g.logRefused(err)
 		reason := mqtt.UnspecifiedError
-		if isRefusal(err) {
+		if client.Refused(err) {
 			reason = mqtt.NotAuthorized
 		}
 		p.tell(reason)

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -10,8 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vouchmq/vouchmq/attest"
-	"github.com/vouchmq/vouchmq/attest/policy"
+	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
@@ -99,18 +97,6 @@ func (g *gateway) inTime(ctx context.Context, local net.Conn, part func() error)
 	return ctx.Err() // likewise
 }
 
-// isRefusal reports whether the broker was reached and is not what it should be.
-func isRefusal(err error) bool {
-	var certificate *tls.CertificateVerificationError
-	switch policy.KindOf(err) {
-	case 0, attest.ErrTimeout:
-		return false
-	case attest.ErrTLS:
-		return errors.As(err, &certificate)
-	}
-	return true
-}
-
 // Bounds of the farewell to a client that is refused.
 const (
 	farewellTime  = time.Second
@@ -121,7 +107,7 @@ const (
 // unread bytes would take the answer back.
 func refuse(local net.Conn, version mqtt.Version, err error) {
 	answer := mqtt.Connack{Reason: mqtt.ServerUnavailable}
-	if version >= mqtt.V5 && isRefusal(err) {
+	if version >= mqtt.V5 && client.Refused(err) {
 		answer.Reason = mqtt.NotAuthorized
 	}
 	_ = local.SetDeadline(time.Now().Add(farewellTime))

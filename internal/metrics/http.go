@@ -61,14 +61,28 @@ const (
 
 // Listen opens the address and answers GET and HEAD of /metrics, /healthz and /readyz, until the server is closed.
 func Listen(ctx context.Context, o Options) (*httpd.Server, error) {
-	if err := o.Check(); err != nil {
+	socket, err := o.Open(ctx)
+	if err != nil {
 		return nil, err
 	}
-	socket, err := new(net.ListenConfig).Listen(ctx, "tcp", o.Address)
+	return Serve(socket, o), nil
+}
+
+// Open opens the address, at which nobody is answered until Serve.
+func (c Config) Open(ctx context.Context) (net.Listener, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	socket, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Address)
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w (is another program there?)", err)
 	}
-	return httpd.Serve(socket, Handler(o), httpd.Options{WriteTimeout: writeTimeout, Log: o.Log}), nil
+	return socket, nil
+}
+
+// Serve is Listen for an address that is open.
+func Serve(socket net.Listener, o Options) *httpd.Server {
+	return httpd.Serve(socket, Handler(o), httpd.Options{WriteTimeout: writeTimeout, Log: o.Log})
 }
 
 // Handler returns what answers.

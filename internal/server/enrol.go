@@ -14,6 +14,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/internal/server/enrolment"
 	"github.com/vouchmq/vouchmq/internal/server/settings"
+	"github.com/vouchmq/vouchmq/internal/tee"
 )
 
 // ErrNotEnrolled says that a broker has no certificate of its owner yet.
@@ -180,7 +181,7 @@ func PrepareEnrolment(s *settings.Settings, o Opening) (*Enrolling, error) {
 // Request makes a request that answers a nonce of the owner's. Its evidence is what that of the running broker will be, so the platform measures the
 // module now, where it can: what a policy demands of the register, the owner demands, too.
 func (e *Enrolling) Request(ctx context.Context, nonce owner.Nonce) (*owner.Request, error) {
-	if err := measure(ctx, e.attester, e.Identity.Module, e.log); err != nil {
+	if err := tee.Measure(ctx, e.attester, e.Identity.Module, e.log); err != nil {
 		return nil, err
 	}
 	return e.Folder.Request(ctx, e.attester, e.Identity, nonce, e.now)

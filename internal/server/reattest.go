@@ -91,7 +91,7 @@ func (x *standing) attach(client transport.Client, listener transport.Login) tra
 	t := x.gate.now.Load()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.next = t.attestation.draw()
+	x.next = x.draw(t)
 	if x.conn.Peer().Attested {
 		x.demand(t)
 	}
@@ -99,13 +99,40 @@ func (x *standing) attach(client transport.Client, listener transport.Login) tra
 	return x
 }
 
-// draw returns the time until the next round: whole seconds, since the client is told so.
-func (a *Attestation) draw() time.Duration {
-	d := time.Duration(float64(a.Reattest) * (1 + reattestJitter*(2*rand.Float64()-1)))
-	if a.Reattest > 0 {
-		d = max(d.Truncate(time.Second), time.Second)
+// draw returns the time until the next round, which is to be over before the client's evidence expires: whole seconds, since the client is
+// told so, and 0 where none is demanded.
+func (x *standing) draw(t *terms) time.Duration {
+	d := t.attestation.draw()
+	expiry := x.expiry()
+	if d == 0 || expiry.IsZero() {
+		return d
 	}
-	return d
+	return inSeconds(min(d, t.attestation.before(expiry.Sub(t.clock()))))
+}
+
+// draw returns the time until a round that nothing hurries.
+func (a *Attestation) draw() time.Duration {
+	if a.Reattest == 0 {
+		return 0
+	}
+	return inSeconds(time.Duration(float64(a.Reattest) * (1 + reattestJitter*(2*rand.Float64()-1))))
+}
+
+// before returns when, of the time that is left to something, a round begins that is to be over in time: one to two graces before the end,
+// since what expires is mostly the same for many clients, or at the half if it is near.
+func (a *Attestation) before(left time.Duration) time.Duration {
+	return max(left-time.Duration(float64(a.Grace)*(1+rand.Float64())), left/2)
+}
+
+// inSeconds cuts off fractions; the least is one second.
+func inSeconds(d time.Duration) time.Duration { return max(d.Truncate(time.Second), time.Second) }
+
+// expiry is when the client's latest evidence, or what it was verified with, expires; the zero time is never.
+func (x *standing) expiry() (at time.Time) {
+	if v := x.conn.Peer().Verdict; v != nil && v.Facts != nil {
+		at = v.Facts.Expiry
+	}
+	return at
 }
 
 // demand sets when the next round must be over. x.mu is held.
@@ -118,8 +145,8 @@ func (x *standing) demand(t *terms) {
 // arm has the watch look at x when something is due next. x.mu is held.
 func (x *standing) arm() {
 	at := x.due
-	if v := x.conn.Peer().Verdict; v != nil && v.Facts != nil && !v.Facts.Expiry.IsZero() && (at.IsZero() || v.Facts.Expiry.Before(at)) {
-		at = v.Facts.Expiry
+	if expiry := x.expiry(); !expiry.IsZero() && (at.IsZero() || expiry.Before(at)) {
+		at = expiry
 	}
 	if !x.closed {
 		x.gate.watch.set(x, at)
@@ -307,7 +334,7 @@ func (x *standing) renew() {
 	t := x.gate.now.Load()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.claimed, x.next = x.offer, t.attestation.draw()
+	x.claimed, x.next = x.offer, x.draw(t)
 	x.demand(t)
 }
 

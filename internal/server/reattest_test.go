@@ -670,6 +670,45 @@ func TestReappraisalOfConnections(t *testing.T) {
 	}
 }
 
+// A client whose evidence expires before its next round would be due is asked for one in time, again and again, and stays.
+func TestReattestationBeforeEvidenceExpires(t *testing.T) {
+	const life = 4 * time.Minute // of evidence; every is longer
+	r := startStanding(t, nil)
+	dial := func() *atls.Conn {
+		r.expiry = r.now().Add(life).Truncate(time.Second)
+		return r.dial(r.anyConfig(), true)
+	}
+	conn := dial()
+	c, re := &raw{t, conn}, client.NewReattester(conn)
+	props, _ := c.connect("short-lived", client.ReattestMethod, nil)
+	next, left := seconds(t, props), life
+	for range 4 { // its evidence says the same each time: what it comes from is not renewed
+		if next >= left || next < left/2-2*time.Second || left > 2*grace && next > left-grace {
+			t.Errorf("%v before its evidence expires it is to begin the next round in %v", left, next)
+		}
+		r.advance(next)
+		left -= next
+		next = c.round(re)
+	}
+
+	c = &raw{t, dial()}
+	props, _ = c.connect("late", client.ReattestMethod, nil)
+	r.advance(seconds(t, props))
+	c.send(&packets.Pingreq{})
+	if c.receive().Type != packets.PINGRESP {
+		t.Error("it is gone before its evidence has expired")
+	}
+	r.advance(life)
+	c.disconnected(0x87)
+
+	r.config.Attestation.Reattest = 0
+	r.reload(r.config.Policy)
+	c = &raw{t, dial()}
+	if props, _ := c.connect("undisturbed", client.ReattestMethod, nil); len(props.User) != 0 {
+		t.Errorf("a round is demanded where there are none: %v", props.User)
+	}
+}
+
 // Paho's library keeps a connection attested, and other packets flow meanwhile.
 func TestReattestationWithPaho(t *testing.T) {
 	r := startStanding(t, func(c *server.Config) { c.Attestation.Reattest = time.Second })

@@ -128,31 +128,46 @@ func (s *Server) prepare(ctx context.Context, config *Config, identity attest.Id
 
 func (s *Server) prepareListeners(ctx context.Context, config *Config, identity attest.Identity) (*change, error) {
 	c := &change{identity: identity, terms: map[string]*terms{}}
-	for i := range config.Listeners {
-		if err := s.prepareListener(ctx, config, &config.Listeners[i], c); err != nil {
-			c.abandon()
-			return nil, fmt.Errorf("listener %s: %w", config.Listeners[i].Name, err)
-		}
+	err := c.addTerms(ctx, config)
+	if err == nil {
+		err = s.openSockets(ctx, config, c)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return c, nil
 }
 
-func (s *Server) prepareListener(ctx context.Context, config *Config, l *Listener, c *change) error {
-	if !l.plain() {
+// addTerms makes what the listeners let in by.
+func (c *change) addTerms(ctx context.Context, config *Config) error {
+	for i := range config.Listeners {
+		l := &config.Listeners[i]
+		if l.plain() {
+			continue
+		}
 		t, err := config.terms(ctx, l, c.identity)
 		if err != nil {
-			return err
+			return fmt.Errorf("listener %s: %w", l.Name, err)
 		}
 		c.terms[l.Name] = t
 	}
-	if s.isOpen(l) {
-		return nil
+	return nil
+}
+
+// openSockets opens the sockets of listeners that are not open yet. Nobody is let in there before the change is in force.
+func (s *Server) openSockets(ctx context.Context, config *Config, c *change) error {
+	for i := range config.Listeners {
+		l := &config.Listeners[i]
+		if s.isOpen(l) {
+			continue
+		}
+		socket, err := l.open(ctx, config.Sockets)
+		if err != nil {
+			c.abandon()
+			return fmt.Errorf("listener %s: %w", l.Name, err)
+		}
+		c.sockets = append(c.sockets, opened{l, socket})
 	}
-	socket, err := l.open(ctx, config.Sockets)
-	if err != nil {
-		return err
-	}
-	c.sockets = append(c.sockets, opened{l, socket})
 	return nil
 }
 

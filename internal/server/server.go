@@ -16,6 +16,7 @@ import (
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/broker"
 	"github.com/vouchmq/vouchmq/internal/engine"
+	"github.com/vouchmq/vouchmq/internal/tee"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
 
@@ -61,8 +62,8 @@ type Stats struct {
 	Transport transport.Stats
 }
 
-// Start starts a broker: it compiles the module, starts the core, and opens the listeners. When it returns
-// without an error, all listeners accept connections. ctx bounds the start only.
+// Start starts a broker: it opens the sockets, so that one that is taken is found before all else, compiles the module, starts the core,
+// and lets connections in. When it returns without an error, all listeners accept connections. ctx bounds the start only.
 func Start(ctx context.Context, config Config) (*Server, error) {
 	config = config.withDefaults()
 	if err := config.check(); err != nil {
@@ -82,7 +83,12 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if s.identity, err = s.config.Identity(); err != nil {
 		return err
 	}
-	if err := measure(ctx, s.config.Attester, s.identity.Module, s.log); err != nil {
+	places, err := s.bind(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, places.abandon()) }()
+	if err := tee.Measure(ctx, s.config.Attester, s.identity.Module, s.log); err != nil {
 		return err
 	}
 	if err := s.prepareLogins(&s.config); err != nil { // before the core, which is told the methods
@@ -103,17 +109,17 @@ func (s *Server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.transport.Start(s.engine)
-	change, err := s.prepareListeners(ctx, &s.config, s.identity)
-	if err != nil {
+	if err := places.clients.addTerms(ctx, &s.config); err != nil {
 		return err
 	}
 	s.logCertificates(nil, &s.config)
 	s.warnInClear(nil, &s.config)
-	if err := s.open(&s.config, change); err != nil {
+	if err := s.open(&s.config, places.takeClients()); err != nil {
 		return err
 	}
 	s.keepCollateral()
-	return s.startSight(ctx)
+	s.startSight(places)
+	return nil
 }
 
 // cores returns what makes the core.

@@ -51,26 +51,19 @@ type farewell struct {
 	reference string // server reference
 }
 
-// startSight opens what the configuration asks for. The listeners are open by then.
-func (s *Server) startSight(ctx context.Context) (err error) {
+// startSight answers operators, and publishes what they may read. Clients are let in by then.
+func (s *Server) startSight(p *places) {
 	config := s.Config()
 	c, log := &config.Sight, config.Log
-	if c.Metrics.Address != "" {
-		options := metrics.Options{Config: c.Metrics, Source: s, Ready: s.ready, Now: time.Now, Log: log}
-		if s.sight.metrics, err = metrics.Listen(ctx, options); err != nil {
-			return err
-		}
+	if socket := p.takeMetrics(); socket != nil {
+		s.sight.metrics = metrics.Serve(socket, metrics.Options{Config: c.Metrics, Source: s, Ready: s.ready, Now: time.Now, Log: log})
 		log.Info("metrics", "address", s.sight.metrics.Addr().String(), "paths", "/metrics /healthz /readyz")
 	}
-	if c.Admin.Socket != "" {
-		options := admin.Options{Broker: administered{s}, Level: c.Level, Redact: c.Redact, Log: log}
-		if s.sight.admin, err = admin.Listen(ctx, c.Admin.Socket, options); err != nil {
-			return err
-		}
+	if socket := p.takeAdmin(); socket != nil {
+		s.sight.admin = socket.Serve(admin.Options{Broker: administered{s}, Level: c.Level, Redact: c.Redact, Log: log})
 		log.Info("administration", "socket", s.sight.admin.Path())
 	}
 	s.startSys(c.Sys.Interval, log)
-	return nil
 }
 
 // startSys publishes below $SYS, if that is wanted.

@@ -2,13 +2,11 @@ package server
 
 import (
 	"errors"
-	"fmt"
-	"os"
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/cca"
 	"github.com/vouchmq/vouchmq/attest/sevsnp"
-	"github.com/vouchmq/vouchmq/attest/tpm"
+	"github.com/vouchmq/vouchmq/internal/tee"
 )
 
 // checkTEE reads the files that a TEE attests with. It asks no device: the broker may be meant for another machine.
@@ -17,7 +15,7 @@ func (o *opener) checkTEE() {
 		key, file string
 		check     func(file string) error
 	}{
-		{"tpm.certificate", o.settings.TPM.Certificate, func(file string) error { _, err := readAKCertificates(file); return err }},
+		{"tpm.certificate", o.settings.TPM.Certificate, func(file string) error { _, err := tee.ReadAKCertificates(file); return err }},
 		{"sevsnp.certificate", o.settings.SEVSNP.Certificate, sevsnp.CheckCertificate},
 		{"cca.platform_key", o.settings.CCA.PlatformKey, cca.CheckPlatformKey},
 	} {
@@ -31,16 +29,4 @@ func (o *opener) checkTEE() {
 	if o.settings.TEE == string(attest.CCA) && o.settings.CCA.PlatformKey == "" {
 		o.wrong("tee", errors.New("cca.platform_key is missing: the platform's attestation key (CPAK) does not come with tokens"))
 	}
-}
-
-// readAKCertificates reads what vouchmq tpm certify has made.
-func readAKCertificates(file string) (der []byte, err error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	if der, err = tpm.DecodeCertificates(text); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return der, nil
 }

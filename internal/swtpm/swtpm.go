@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
-	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 )
 
 // ErrMissing says that swtpm is not installed.
@@ -119,7 +118,7 @@ type Event struct {
 
 // Measure extends PCRs, in all banks, as what boots does before it hands over (TPM2_PCR_Event). The machine is on.
 func (m *Machine) Measure(events ...Event) error {
-	tpm, err := linuxudstpm.Open(m.Socket)
+	tpm, err := open(m.Socket)
 	if err != nil {
 		return err
 	}

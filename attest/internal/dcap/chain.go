@@ -96,7 +96,11 @@ func (c chain) checkSignatures(root Root) error {
 		if !bytes.Equal(child.RawIssuer, parent.RawSubject) {
 			return fail(FaultChain, "certificate %q names another issuer than %q", child.Subject.CommonName, parent.Subject.CommonName)
 		}
-		if err := child.CheckSignatureFrom(parent); err != nil {
+		check := root.verified.CheckSignatureFrom
+		if i == 0 && len(c) > 1 { // that which signs something else than certificates
+			check = (*x509.Certificate).CheckSignatureFrom
+		}
+		if err := check(child, parent); err != nil {
 			return fail(FaultChain, "certificate %q is not signed by %q: %w", child.Subject.CommonName, parent.Subject.CommonName, err)
 		}
 	}

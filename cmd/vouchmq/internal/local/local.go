@@ -15,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/vouchmq/vouchmq/bench"
@@ -189,7 +188,7 @@ func (b *Broker) HostPort(listener string) (host, port string) {
 
 // Stats asks the broker for its statistics.
 func (b *Broker) Stats(ctx context.Context) (Stats, error) {
-	if err := b.Signal(syscall.SIGUSR1); err != nil {
+	if err := b.Signal(StatsSignal); err != nil {
 		return Stats{}, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, errors.New("the broker printed no statistics"))

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +26,8 @@ var program = attest.Sum([]byte("program"))
 type plant struct {
 	*server.Server
 	config server.Config
-	bundle *client.Bundle
+	state  *server.State
+	bundle atomic.Pointer[client.Bundle]
 	key    *sim.Key
 }
 
@@ -37,9 +39,9 @@ func startPlant(t *testing.T) *plant {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &plant{key: state.Sim}
+	p := &plant{key: state.Sim, state: state}
 	config.Attestation = server.Attestation{Reattest: time.Second, Grace: time.Second}
-	config.Policy = p.policy(t, "program")
+	config.Policy, config.Listeners = p.policy(t, "program"), fixedPorts(t, config.Listeners)
 	p.config = config
 	if p.Server, err = server.Start(context.Background(), config); err != nil {
 		t.Fatal(err)
@@ -49,14 +51,50 @@ func startPlant(t *testing.T) *plant {
 			t.Error(err)
 		}
 	})
-	path, _, err := state.WriteBundle(p.Server, time.Now())
+	p.writeBundle(t)
+	return p
+}
+
+// fixedPorts gives listeners addresses that they have again when the broker starts again.
+func fixedPorts(t *testing.T, listeners []server.Listener) []server.Listener {
+	t.Helper()
+	for i := range listeners {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // when all are chosen
+		listeners[i].Address = l.Addr().String()
+	}
+	return listeners
+}
+
+// writeBundle has clients go by a bundle for the broker as it is now.
+func (p *plant) writeBundle(t *testing.T) {
+	t.Helper()
+	path, _, err := p.state.WriteBundle(p.Server, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.bundle, err = client.ReadBundle(filepath.Clean(path)); err != nil {
+	bundle, err := client.ReadBundle(filepath.Clean(path))
+	if err != nil {
 		t.Fatal(err)
 	}
-	return p
+	p.bundle.Store(bundle)
+}
+
+// change gives the broker another policy, and so another configuration, which the bundle does not accept.
+func (p *plant) change(t *testing.T) {
+	t.Helper()
+	id := p.config.Policy.Identities()
+	rules := append(p.config.Policy.Rules(), policy.Rule{Who: []policy.Who{{User: "new"}}, Publish: []string{"x"}})
+	var err error
+	if p.config.Policy, err = policy.New(id, rules); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Reload(context.Background(), p.config); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // policy lets everybody do everything; name is what it calls the program.
@@ -64,7 +102,7 @@ func (p *plant) policy(t *testing.T, name string) *policy.Policy {
 	t.Helper()
 	id := policy.Simulated(name, program, attest.Digest{}, p.key.Digest())
 	made, err := policy.New([]policy.Identity{id}, []policy.Rule{{
-		Who: []policy.Who{{Identity: name}, {Anonymous: true}}, Publish: []string{"#"}, Subscribe: []string{"#"},
+		Who: []policy.Who{{Identity: name}, {Anonymous: true}}, Publish: []string{"#"}, Subscribe: []string{"#", "$SYS/#"},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +111,7 @@ func (p *plant) policy(t *testing.T, name string) *policy.Policy {
 }
 
 func (p *plant) dial(ctx context.Context) (net.Conn, error) {
-	conn, _, err := client.Dial(ctx, p.bundle, client.Options{
+	conn, _, err := client.Dial(ctx, p.bundle.Load(), client.Options{
 		Attester: sim.NewAttester(p.key, program), Identity: attest.Identity{Module: program},
 	})
 	if err != nil {
@@ -92,7 +130,8 @@ type record struct {
 func (r *record) options(v Version, id string, clean bool) Options {
 	return Options{
 		Version: v, ClientID: id, CleanStart: clean, KeepAlive: 30,
-		Log: func(s string) { r.mu.Lock(); defer r.mu.Unlock(); r.said = append(r.said, s) },
+		Log:    func(s string) { r.mu.Lock(); defer r.mu.Unlock(); r.said = append(r.said, s) },
+		Notice: func(s string) { r.mu.Lock(); defer r.mu.Unlock(); r.said = append(r.said, s) },
 		Receive: func(m *Message) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -147,16 +186,7 @@ func TestClientReattests(t *testing.T) {
 	if err := c.Publish(context.Background(), &Message{Topic: "t", QoS: 1}); err != nil {
 		t.Error(err)
 	}
-	// Another policy is another configuration, which the bundle does not accept. The broker gives a second to find out.
-	changed := p.config
-	id := changed.Policy.Identities()
-	changed.Policy, err = policy.New(id, append(changed.Policy.Rules(), policy.Rule{Who: []policy.Who{{User: "new"}}, Publish: []string{"x"}}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Reload(context.Background(), changed); err != nil {
-		t.Fatal(err)
-	}
+	p.change(t) // the broker gives a second to find out
 	select {
 	case <-c.Done():
 	case <-time.After(patience):
@@ -170,7 +200,7 @@ func TestClientRenewsItsConnection(t *testing.T) {
 	for _, clean := range []bool{true, false} {
 		t.Run(fmt.Sprint("clean ", clean), func(t *testing.T) {
 			p, r := startPlant(t), new(record)
-			c, err := Renew(context.Background(), 300*time.Millisecond, p.dial, r.options(V311, "three", clean))
+			c, err := Last(context.Background(), Link{Dial: p.dial, Every: 300 * time.Millisecond}, r.options(V311, "three", clean))
 			if err != nil {
 				t.Fatal(err)
 			}

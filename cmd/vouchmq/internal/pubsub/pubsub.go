@@ -1,7 +1,7 @@
 // Package pubsub is an MQTT client as the commands pub and sub need it: versions 3.1, 3.1.1 and 5.0 behind one
 // interface, over a connection that somebody else has opened, be it plain, TLS or attested.
 //
-// [Connect] sends CONNECT and waits for CONNACK. What comes for subscriptions is handed to Options.Receive, one
+// [Connect] sends CONNECT and waits for CONNACK; [Last] does so again and again, as one connection takes the place of another. What comes for subscriptions is handed to Options.Receive, one
 // message at a time and in order; a message at QoS 1 or 2 is acknowledged when Receive has returned.
 //
 // The protocol itself is Eclipse Paho's: two libraries, one for each generation of MQTT.
@@ -12,7 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
+
+	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
 // Version is the protocol level of CONNECT.
@@ -50,6 +53,23 @@ type Options struct {
 	Properties Properties
 	Receive    func(*Message) // nil if there are no subscriptions
 	Log        func(string)   // what goes on; nil for silence
+	Notice     func(string)   // what a person should know that goes on; nil for silence
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = func(string) {}
+	}
+	if o.Notice == nil {
+		o.Notice = func(string) {}
+	}
+	return o
+}
+
+// cleanAgain says whether a connection that takes the place of another begins a session anew: not if the session outlives its connections.
+func (o *Options) cleanAgain() bool {
+	outlives := o.Version == V5 && slices.ContainsFunc(o.Properties, func(p Property) bool { return p.Name == "session-expiry-interval" && p.Value != "0" })
+	return o.CleanStart && !outlives
 }
 
 // Message is an application message, to be sent or received.
@@ -85,6 +105,14 @@ type Client interface {
 	Err() error
 }
 
+// connection is a Client over one connection.
+type connection interface {
+	Client
+	present() bool     // the broker has had a session for the client
+	attestAgain() bool // has both sides attest again on the connection; false if that is not possible
+	abandon(error)     // closes the connection at once, for a reason
+}
+
 // How a connection ends without a reason given by the broker.
 var (
 	ErrLost      = errors.New("the connection was lost")
@@ -107,16 +135,32 @@ func (r *Refusal) Error() string {
 	return s
 }
 
+// passes says whether a client that was refused so may well be let in a little later.
+func (r *Refusal) passes() bool {
+	const serverUnavailable3 = 3 // return code of MQTT 3
+	switch r.Reason {
+	case serverUnavailable3, byte(mqtt.UnspecifiedError), byte(mqtt.ServerUnavailable), byte(mqtt.ServerBusy), byte(mqtt.ServerShuttingDown),
+		byte(mqtt.KeepAliveTimeout), byte(mqtt.QuotaExceeded), byte(mqtt.ConnectionRateExceeded), byte(mqtt.MaximumConnectTime):
+		return true
+	}
+	return false
+}
+
 // packetTime is how long a client waits for the answer to a packet.
 const packetTime = 30 * time.Second
 
 // Connect sends CONNECT on conn and waits for CONNACK. It closes conn if it fails.
 func Connect(ctx context.Context, conn net.Conn, o Options) (Client, error) {
+	c, err := connect(ctx, conn, o.withDefaults())
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func connect(ctx context.Context, conn net.Conn, o Options) (connection, error) {
 	ctx, cancel := context.WithTimeout(ctx, packetTime)
 	defer cancel()
-	if o.Log == nil {
-		o.Log = func(string) {}
-	}
 	if o.Version == V5 {
 		return connectV5(ctx, conn, &o)
 	}

@@ -14,15 +14,17 @@ import (
 // clientV3 is a client over Paho's library for MQTT 3.1 and 3.1.1.
 type clientV3 struct {
 	paho mqtt.Client
+	conn net.Conn
 	end  *ending
+	kept bool // the broker has had a session
 }
 
-func connectV3(ctx context.Context, conn net.Conn, o *Options) (Client, error) {
-	c := &clientV3{end: newEnding()}
+func connectV3(ctx context.Context, conn net.Conn, o *Options) (connection, error) {
+	c := &clientV3{conn: conn, end: newEnding()}
 	c.paho = mqtt.NewClient(c.options(conn, o))
 	o.Log(fmt.Sprintf("sending CONNECT, client id %q", o.ClientID))
 	token := c.paho.Connect().(*mqtt.ConnectToken)
-	if err := wait(ctx, token); err != nil {
+	if err := c.wait(ctx, token); err != nil {
 		conn.Close()
 		if code := token.ReturnCode(); code > 0 && int(code) <= len(returnCodeNames) {
 			return nil, &Refusal{What: "the connection", Reason: code, Name: returnCodeName(code)}
@@ -30,6 +32,7 @@ func connectV3(ctx context.Context, conn net.Conn, o *Options) (Client, error) {
 		return nil, noConnack(err)
 	}
 	o.Log(fmt.Sprintf("received CONNACK, session present: %v", token.SessionPresent()))
+	c.kept = token.SessionPresent()
 	return c, nil
 }
 
@@ -73,18 +76,21 @@ func (c *clientV3) lost(err error) {
 	c.end.set(fmt.Errorf("%w: %w", ErrLost, err))
 }
 
-// wait waits for a token, for the end of ctx, whichever is first.
-func wait(ctx context.Context, t mqtt.Token) error {
+// wait waits for a token, for the end of the connection, after which the library may leave a token as it is, and for the end of
+// ctx, whichever is first.
+func (c *clientV3) wait(ctx context.Context, t mqtt.Token) error {
 	select {
 	case <-t.Done():
 		return t.Error()
+	case <-c.end.known:
+		return c.end.get()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
 func (c *clientV3) Publish(ctx context.Context, m *Message) error {
-	return c.explain(wait(ctx, c.paho.Publish(m.Topic, m.QoS, m.Retain, m.Payload)))
+	return c.explain(c.wait(ctx, c.paho.Publish(m.Topic, m.QoS, m.Retain, m.Payload)))
 }
 
 func (c *clientV3) Subscribe(ctx context.Context, s []Subscription, _ Properties) ([]byte, error) {
@@ -93,7 +99,7 @@ func (c *clientV3) Subscribe(ctx context.Context, s []Subscription, _ Properties
 		filters[x.Filter] = x.QoS
 	}
 	token := c.paho.SubscribeMultiple(filters, nil).(*mqtt.SubscribeToken)
-	if err := wait(ctx, token); err != nil && token.Result() == nil {
+	if err := c.wait(ctx, token); err != nil && token.Result() == nil {
 		return nil, c.explain(err)
 	}
 	var granted []byte
@@ -109,7 +115,7 @@ func (c *clientV3) Subscribe(ctx context.Context, s []Subscription, _ Properties
 }
 
 func (c *clientV3) Unsubscribe(ctx context.Context, filters []string, _ Properties) error {
-	return c.explain(wait(ctx, c.paho.Unsubscribe(filters...)))
+	return c.explain(c.wait(ctx, c.paho.Unsubscribe(filters...)))
 }
 
 // quiesce is how long Disconnect waits for what is still to be written, in milliseconds.
@@ -119,6 +125,15 @@ func (c *clientV3) Disconnect(Properties) error {
 	c.paho.Disconnect(quiesce)
 	c.end.set(ErrLost)
 	return nil
+}
+
+func (c *clientV3) present() bool { return c.kept }
+
+func (c *clientV3) attestAgain() bool { return false }
+
+func (c *clientV3) abandon(err error) {
+	c.end.set(err)
+	_ = c.conn.Close()
 }
 
 func (c *clientV3) Done() <-chan struct{} { return c.end.known }

@@ -17,12 +17,15 @@ import (
 
 // clientV5 is a client over Paho's library for MQTT 5.
 type clientV5 struct {
-	paho *paho.Client
-	end  *ending
+	paho   *paho.Client
+	conn   net.Conn
+	end    *ending
+	rounds *reattestation // nil if there are none
+	kept   bool           // the broker has had a session
 }
 
-func connectV5(ctx context.Context, conn net.Conn, o *Options) (Client, error) {
-	c := &clientV5{end: newEnding()}
+func connectV5(ctx context.Context, conn net.Conn, o *Options) (connection, error) {
+	c := &clientV5{conn: conn, end: newEnding()}
 	config := paho.ClientConfig{
 		ClientID:           o.ClientID,
 		Conn:               packets.NewThreadSafeConn(conn),
@@ -39,7 +42,7 @@ func connectV5(ctx context.Context, conn net.Conn, o *Options) (Client, error) {
 	request := connectPacketV5(o)
 	attested := reattestationOf(conn, o, c.end)
 	if attested != nil {
-		config.AuthHandler = attested
+		config.AuthHandler, c.rounds = attested, attested
 		request.Properties.AuthMethod = client.ReattestMethod
 	}
 	c.paho = paho.NewClient(config)
@@ -53,6 +56,7 @@ func connectV5(ctx context.Context, conn net.Conn, o *Options) (Client, error) {
 		return nil, noConnack(err)
 	}
 	o.Log(fmt.Sprintf("received CONNACK, session present: %v", answer.SessionPresent))
+	c.kept = answer.SessionPresent
 	if attested != nil {
 		go attested.keep(c.paho, answer.Properties.User.Get(client.ReattestProperty))
 	}
@@ -171,6 +175,21 @@ func (c *clientV5) Disconnect(p Properties) error {
 	err := c.paho.Disconnect(d)
 	c.end.set(ErrLost)
 	return err
+}
+
+func (c *clientV5) present() bool { return c.kept }
+
+func (c *clientV5) attestAgain() bool {
+	if c.rounds == nil {
+		return false
+	}
+	c.rounds.Hurry()
+	return true
+}
+
+func (c *clientV5) abandon(err error) {
+	c.end.set(err)
+	_ = c.conn.Close()
 }
 
 // Done is not that of the library, which tells why a connection ended only after it has closed its own.
