@@ -347,7 +347,7 @@ func isTimeout(err error) bool {
 	return ok && e.Timeout()
 }
 
-const patienceOfTests = 20 * time.Second
+const patienceOfTests = time.Minute
 
 func await(t testing.TB, what string, condition func() bool) {
 	t.Helper()
