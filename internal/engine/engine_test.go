@@ -15,16 +15,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/leaktest"
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(hangVariable) != "" {
 		hang()
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // fakeCore echoes packets, and does as told by functions of a test.

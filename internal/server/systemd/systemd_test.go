@@ -14,8 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/vouchmq/vouchmq/internal/leaktest"
 	"github.com/vouchmq/vouchmq/internal/server/systemd"
 )
 
@@ -26,7 +25,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(child) != "" {
 		os.Exit(passedSockets())
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // passedSockets takes over the sockets and greets whoever connects to the one named mqtt.
