@@ -173,7 +173,7 @@ func TestStalledSubscriber(t *testing.T) {
 		for _, over := range []string{"plain", "attested"} {
 			t.Run(string(kind)+"/"+over, func(t *testing.T) {
 				r := start(t, kind, func(o *server.DevelopmentOptions) {
-					o.Limits.Transport.StallAfter = 500 * time.Millisecond
+					o.Limits.Transport.StallAfter = 2 * time.Second // the other may have to wait for a processor
 				})
 				stalled, reader, pub := dial[over](t, r), dial[over](t, r), dial[over](t, r)
 				defer stalled.Close()

@@ -25,7 +25,7 @@ import (
 )
 
 // patience is how long a test waits for what must come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // await waits until a condition holds.
 func await(t testing.TB, what string, condition func() bool) {

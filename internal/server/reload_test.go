@@ -575,9 +575,9 @@ func TestReloadOfThePolicyJudgesAnew(t *testing.T) {
 	if c, err := r.attested(r.readBundle()); err == nil {
 		end(t, c)
 	}
-	if !strings.Contains(r.log.String(), "would not be let in any more") || !strings.Contains(r.log.String(), "ended=2") {
-		t.Error("the log does not say so")
-	}
+	await(t, "the log to say so", func() bool {
+		return strings.Contains(r.log.String(), "would not be let in any more") && strings.Contains(r.log.String(), "ended=2")
+	})
 	works(t, r.rig, "plain")
 }
 

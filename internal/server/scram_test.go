@@ -149,9 +149,7 @@ func TestSCRAMAgainAsSomebodyElse(t *testing.T) {
 		}
 		<-c.Done()
 	}
-	if !strings.Contains(r.log.String(), "user name is not that of SCRAM") {
-		t.Error("the log does not say so")
-	}
+	await(t, "the log to say so", func() bool { return strings.Contains(r.log.String(), "user name is not that of SCRAM") })
 }
 
 // The method goes with the password file, and comes with it.
