@@ -17,7 +17,7 @@ import (
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // patience is for what must come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // eventually waits until something holds.
 func eventually(t testing.TB, what string, holds func() bool) {

@@ -201,7 +201,7 @@ func TestClosingEndsAWrite(t *testing.T) {
 	}()
 	<-network.entered
 	go func() { closed <- l.below.CloseOver(l.tls) }()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for range 2 {
 		select {
 		case err := <-wrote:
