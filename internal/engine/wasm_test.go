@@ -44,6 +44,24 @@ func compiledEcho(t testing.TB) *Module {
 	return m
 }
 
+// sharedBroker is what compiledBroker returns.
+var sharedBroker struct {
+	once   sync.Once
+	module *Module
+	err    error
+}
+
+// compiledBroker is the broker's module, compiled once with the default configuration: it takes the race detector long. Nobody closes it.
+func compiledBroker(t testing.TB) *Module {
+	t.Helper()
+	b := moduletest.Broker(t)
+	sharedBroker.once.Do(func() { sharedBroker.module, sharedBroker.err = Compile(context.Background(), b, ModuleConfig{}) })
+	if sharedBroker.err != nil {
+		t.Fatal(sharedBroker.err)
+	}
+	return sharedBroker.module
+}
+
 func compileEcho(t testing.TB, config ModuleConfig) *Module {
 	t.Helper()
 	m, err := Compile(context.Background(), echoModule(t), config)

@@ -198,7 +198,7 @@ func (c *client3) close() { c.Client.Disconnect(100) }
 
 // Every QoS, retained messages and wills, between clients of both versions, over every kind of listener.
 func TestPahoClients(t *testing.T) {
-	for _, kind := range engines {
+	for _, kind := range engines() {
 		r := start(t, kind, nil)
 		for over := range dial {
 			for subscriber := range connect {

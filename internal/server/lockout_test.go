@@ -63,7 +63,7 @@ func failureLine(t testing.TB) *regexp.Regexp {
 }
 
 func TestLockOutBehindAProxy(t *testing.T) {
-	for _, kind := range engines {
+	for _, kind := range engines() {
 		t.Run(string(kind), func(t *testing.T) {
 			r := startLogins(t, kind, withLockout, map[string]string{"users": hashed(t, "alice", "a")})
 			guesses, right := entrant{"guesser", "alice", "wrong"}, entrant{"c", "alice", "a"}

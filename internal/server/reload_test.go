@@ -204,7 +204,7 @@ func (r *keptRig) shown() string {
 
 // Certificates, policy, limits and log level change under a stream at QoS 1, and nobody notices.
 func TestReloadDisturbsNobody(t *testing.T) {
-	for _, kind := range engines {
+	for _, kind := range engines() {
 		t.Run(string(kind), func(t *testing.T) {
 			r := startKept(t, kind, nil)
 			conn, err := r.tls(r.pki.client("one", r.pki.ca))

@@ -43,8 +43,25 @@ type rig struct {
 	log    *testLog
 }
 
-// engines are what a test of behaviour runs with.
-var engines = []server.Engine{server.Native, server.Wasm}
+// bothEngines are what the core runs in.
+var bothEngines = []server.Engine{server.Native, server.Wasm}
+
+// engines are what a test of behaviour runs with: both, but not under -short, which is for the race detector. It takes a slow machine half
+// a minute to compile the module, far longer than the tests; some have the module all the same, see bothEngines.
+func engines() []server.Engine {
+	if testing.Short() {
+		return []server.Engine{server.Native}
+	}
+	return bothEngines
+}
+
+// usual is the engine of a broker that is not told otherwise. It is the other one under -short, see engines.
+func usual() server.Engine {
+	if testing.Short() {
+		return server.Native
+	}
+	return server.Wasm
+}
 
 // start starts a development broker on free ports.
 func start(t testing.TB, kind server.Engine, change func(*server.DevelopmentOptions)) *rig {
