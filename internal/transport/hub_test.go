@@ -325,6 +325,9 @@ func expect(t testing.TB, c net.Conn, n int) []byte {
 	if _, err := io.ReadFull(c, p); err != nil {
 		t.Fatal(err)
 	}
+	if err := c.SetReadDeadline(time.Time{}); err != nil { // of this packet alone
+		t.Fatal(err)
+	}
 	return p
 }
 

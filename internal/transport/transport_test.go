@@ -179,6 +179,7 @@ func TestFloodIsSlowedAtItsSource(t *testing.T) {
 func readAll(t *testing.T, c net.Conn, size, piece int) {
 	buffer := make([]byte, piece)
 	for got := 0; got < size; {
+		_ = c.SetReadDeadline(time.Now().Add(patienceOfTests))
 		n, err := c.Read(buffer)
 		if err != nil {
 			t.Errorf("after %d of %d bytes: %v", got, size, err)
@@ -236,6 +237,7 @@ func TestStalledSubscriberIsAlone(t *testing.T) {
 	}()
 	buffer := make([]byte, 1000*packetSize)
 	for n := range uint64(count / 1000) {
+		_ = reader.SetReadDeadline(time.Now().Add(patienceOfTests))
 		if _, err := io.ReadFull(reader, buffer); err != nil {
 			t.Fatal(err)
 		}
