@@ -167,6 +167,9 @@ func TestModuleFailures(t *testing.T) {
 }
 
 func TestModulesAreRefused(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles modules, which takes the race detector long, and runs nothing at the same time")
+	}
 	whole := echoModule(t)
 	wrongVersion := func(t *testing.T) []byte { return moduletest.Build(t, ".", "./testdata/version") }
 	for _, test := range []struct {
@@ -202,6 +205,9 @@ var foreignImport = []byte("\x00asm\x01\x00\x00\x00" +
 
 // Randomness that the Go runtime in the module gets must not show in the effects.
 func TestEffectsDoNotDependOnSeed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles modules, which takes the race detector long, and runs nothing at the same time")
+	}
 	var effects [2]string
 	for i := range effects {
 		core, err := compileEcho(t, ModuleConfig{Seed: [32]byte{byte(i)}}).NewCore()
