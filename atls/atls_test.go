@@ -7,10 +7,10 @@ import (
 	"testing"
 
 	"github.com/vouchmq/vouchmq/atls"
-	"go.uber.org/goleak"
+	"github.com/vouchmq/vouchmq/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // ping sends a message each way.
 func ping(t *testing.T, client, server io.ReadWriter) {

@@ -42,7 +42,7 @@ func TestListenerSlowPeer(t *testing.T) {
 // TestListenerIsBounded: with one place the second peer waits until the first is done with.
 func TestListenerIsBounded(t *testing.T) {
 	r := newRig(t)
-	r.server.HandshakeTimeout = time.Second
+	r.server.HandshakeTimeout = 3 * time.Second // which the second must keep to, on a loaded machine
 	failed := make(chan error, 1)
 	l := r.listen(t, atls.ListenerOptions{MaxHandshakes: 1, Failed: func(_ net.Addr, err error) { failed <- err }})
 	defer must(net.Dial("tcp", l.Addr().String()))(t).Close()

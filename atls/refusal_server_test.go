@@ -39,8 +39,8 @@ func TestServerRefusesClient(t *testing.T) {
 		{"no evidence", func(r *rig) { r.client.Attester = nil }, attest.ErrMissing},
 		{"no evidence asked of the server", func(r *rig) { r.client.Unattested = true }, attest.ErrMissing},
 		{"late evidence", func(r *rig) {
-			r.server.EvidenceTimeout = 30 * time.Millisecond
-			faults(sim.Faults{Delay: time.Second})(r)
+			r.server.EvidenceTimeout = quoteTime
+			faults(sim.Faults{Delay: patience})(r)
 		}, attest.ErrTimeout},
 	}
 	for _, test := range tests {
@@ -135,12 +135,15 @@ func TestServerRefusesRogueClient(t *testing.T) {
 	}
 }
 
+// quoteTime is for a peer that will not use it, and enough for the server's own evidence.
+const quoteTime = 500 * time.Millisecond
+
 // refusesRogueClient connects an attacker that sends a frame of its own. Kind 0 is the control.
 func refusesRogueClient(t *testing.T, carrier string, kind attest.Kind, frame func(*testing.T, *rig, *rogueClient, *tls.ConnectionState) []byte) {
 	t.Helper()
 	r := newRig(t).mutual(t)
 	if kind == attest.ErrTimeout {
-		r.server.EvidenceTimeout = 50 * time.Millisecond
+		r.server.EvidenceTimeout = quoteTime
 	}
 	addr, outcomes := start(t, r.server)
 	c, err := r.dialRogue(t, addr, label([32]byte{2})+"."+carrier+"."+service, nil)

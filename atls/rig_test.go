@@ -20,7 +20,7 @@ import (
 const (
 	service    = "plant.example"
 	publicName = "public.example"
-	patience   = 20 * time.Second // of tests that wait for something that must come
+	patience   = time.Minute // of tests that wait for something that must come
 )
 
 var (

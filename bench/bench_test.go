@@ -16,12 +16,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/vouchmq/vouchmq/internal/leaktest"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // mosquitto starts a Mosquitto, or skips the test where there is none; with CI=true that is a failure.
 func mosquitto(t *testing.T) *Mosquitto {

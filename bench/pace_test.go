@@ -33,17 +33,18 @@ func TestPaceCountsEachDelivery(t *testing.T) {
 	}
 }
 
-// stalling is a connection on which one Write takes long.
+// stalling is a connection on which one Write takes long: the first after so many bytes.
 type stalling struct {
 	net.Conn
-	writes int
-	stall  time.Duration
+	after int
+	stall time.Duration
 }
 
 func (c *stalling) Write(b []byte) (int, error) {
-	if c.writes++; c.writes == 50 {
+	if c.after > 0 && c.after <= len(b) {
 		time.Sleep(c.stall)
 	}
+	c.after -= len(b)
 	return c.Conn.Write(b)
 }
 
@@ -56,7 +57,7 @@ func TestPaceChargesForWaitingMessages(t *testing.T) {
 	dial := func(ctx context.Context) (net.Conn, error) {
 		conn, err := m.Plain(ctx)
 		if opened++; opened == 2 && err == nil { // the subscriber comes first
-			return &stalling{Conn: conn, stall: stall}, nil
+			return &stalling{Conn: conn, after: 50 * 64, stall: stall}, nil // 50 messages, in however many writes
 		}
 		return conn, err
 	}

@@ -152,13 +152,13 @@ func TestPublishersHeedReceiveMaximum(t *testing.T) {
 	})
 	t.Run("steady stream", func(t *testing.T) {
 		s := startStingy(t, takes, false)
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
 		x := &stream{topic: "t", qos: 2, size: 8, dial: DialTCP(s.addr), burst: Window, every: time.Millisecond}
-		out, err := openSession(ctx, x.dial, "out", 0)
+		out, err := openSession(t.Context(), x.dial, "out", 0)
 		if err != nil {
 			t.Fatal(err)
 		}
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
 		if err := x.publish(ctx, out); err != nil {
 			t.Error(err)
 		}

@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/attest"
@@ -25,10 +23,11 @@ import (
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
 	"github.com/vouchmq/vouchmq/internal/fuzzbound"
+	"github.com/vouchmq/vouchmq/internal/leaktest"
 	"github.com/vouchmq/vouchmq/internal/sign1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func must[T any](v T, err error) func(testing.TB) T {
 	return func(t testing.TB) T {

@@ -405,7 +405,7 @@ func TestKeeper(t *testing.T) {
 	early := w.Documents(Collateral{TCBInfo: Set("tcbEvaluationDataNumber", 20)}).TCBInfo
 	service.answers[tcbPath+earlySuffix] = answer{header: "TCB-Info-Issuer-Chain", chain: string(early.Chain), body: early.JoinTCBInfo()}
 	service.serve(w, Collateral{})
-	ctx, cancel = context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	k.Now = func() time.Time { defer cancel(); return Now }
 	k.Client = &collateral.Client{HTTP: detached{service.Client()}, PCS: client.PCS, RootCRL: client.RootCRL}

@@ -47,7 +47,7 @@ func cmdAwaitLine(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	want, err := regexp.Compile(args[1])
 	ts.Check(err)
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		text, _ := os.ReadFile(ts.MkAbs(args[0])) // it may not be there yet
 		if want.Match(text) {
 			return

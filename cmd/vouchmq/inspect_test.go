@@ -28,7 +28,7 @@ func TestInspectInterrupted(t *testing.T) {
 		cancel(interrupted{syscall.SIGINT})
 		if err == nil {
 			defer conn.Close()
-			_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			_ = conn.SetReadDeadline(time.Now().Add(patience))
 			_, _ = conn.Read(make([]byte, 1<<16))
 			_, _ = conn.Read(make([]byte, 1))
 		}

@@ -24,6 +24,9 @@ import (
 	"github.com/vouchmq/vouchmq/internal/server"
 )
 
+// patience is how long a test waits for what must come.
+const patience = time.Minute
+
 // programFolder holds the program that the scripts run, built as `make` builds it.
 var programFolder string
 
@@ -240,7 +243,7 @@ func cmdListen(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func awaitSubscribed(ts *testscript.TestScript, name string, c *clientProcess) {
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	for {
 		text, err := os.ReadFile(ts.MkAbs(name + ".log"))
 		ts.Check(err)
@@ -264,7 +267,7 @@ func cmdHeard(ts *testscript.TestScript, neg bool, args []string) {
 	c := processesOf(ts).clients[args[0]]
 	select {
 	case <-c.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		ts.Fatalf("%s does not end; it printed:\n%s", args[0], ts.ReadFile(args[0]+".out"))
 	}
 	if got := strconv.Itoa(c.cmd.ProcessState.ExitCode()); got != args[1] {
@@ -333,7 +336,7 @@ func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: await FILE")
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
 			return
 		}
@@ -343,14 +346,16 @@ func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdPort sets a variable to a port on which nothing listens.
+// cmdPort sets a variable to a port on which nothing listens, nor will until the script ends: it is that of the near end of a connection.
 func cmdPort(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: port VARIABLE")
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
-	ts.Check(l.Close())
-	_, port, _ := net.SplitHostPort(l.Addr().String())
+	conn, err := net.Dial("tcp", l.Addr().String())
+	ts.Check(err)
+	ts.Defer(func() { conn.Close(); l.Close() })
+	_, port, _ := net.SplitHostPort(conn.LocalAddr().String())
 	ts.Setenv(args[0], port)
 }

@@ -53,7 +53,7 @@ func TestAskSecretlyHidesWhatIsTyped(t *testing.T) {
 		line, err := askSecretly(terminal, &prompt, "Password: ")
 		answer <- fmt.Sprintf("%s %v", line, err)
 	}()
-	for deadline := time.Now().Add(10 * time.Second); echoes(t, terminal); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); echoes(t, terminal); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the terminal goes on to show what is typed")
 		}

@@ -134,7 +134,7 @@ func (s *shell) servesWith(m *tpmtest.Machine) {
 	if err := c.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := os.Stat(filepath.Join(s.dir, "ready")); err == nil {
 			break
 		}

@@ -75,6 +75,7 @@ var rooms = map[string][]string{
 	"attest/tpm/tpmtest":      {"internal/swtpm"},                // for tests
 	"internal/samples":        {},                                // for tests
 	"internal/fuzzbound":      {},                                // for tests
+	"internal/leaktest":       {},                                // for tests
 	"internal/brokertest":     {"internal/abi", "internal/mqtt"}, // for tests
 	"internal/mqtt/mqtttest":  {},                                // for tests
 }

@@ -147,7 +147,7 @@ func TestHTTPIsBounded(t *testing.T) {
 		now.Add(-1)
 		io.WriteString(w, `{"result":"allow"}`)
 	}))
-	a := ask(t, HTTP{URL: url, MaxRequests: 2, Timeout: 10 * time.Second})
+	a := ask(t, HTTP{URL: url, MaxRequests: 2, Timeout: time.Minute})
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() { expect(t, a, Client{}, connect("alice", []byte("x")), mqtt.Success, "alice") })

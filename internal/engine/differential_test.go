@@ -2,7 +2,6 @@ package engine
 
 import (
 	"bytes"
-	"context"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/broker"
-	"github.com/vouchmq/vouchmq/internal/module/moduletest"
 )
 
 // pair runs the broker's core natively and as WebAssembly, side by side.
@@ -97,11 +95,7 @@ func (k *effectKinds) add(more effectKinds) {
 
 // The same core natively and as WebAssembly must do the same, byte for byte. VOUCHMQ_SEED repeats a failure.
 func TestNativeAndWasmAgree(t *testing.T) {
-	module, err := Compile(context.Background(), moduletest.Broker(t), ModuleConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer module.Close()
+	module := compiledBroker(t)
 	seeds := []uint64{1, 2, 3, rand.Uint64(), rand.Uint64()}
 	if s, err := strconv.ParseUint(os.Getenv("VOUCHMQ_SEED"), 10, 64); err == nil {
 		seeds = []uint64{s}

@@ -13,6 +13,9 @@ import (
 // TestModuleAsksTheHostForLittle lets messages through and counts what the module calls of the host: each call leaves compiled code
 // and comes back. Go's scheduler reads the clock when the module yields, every 64 steps, and when it collects.
 func TestModuleAsksTheHostForLittle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles modules, which takes the race detector long, and runs nothing at the same time")
+	}
 	calls := map[string]int{}
 	usual := slices.Clone(wasiFunctions)
 	defer copy(wasiFunctions, usual)

@@ -1,12 +1,10 @@
 package engine
 
 import (
-	"context"
 	"testing"
 
 	"github.com/vouchmq/vouchmq/internal/broker"
 	"github.com/vouchmq/vouchmq/internal/brokertest"
-	"github.com/vouchmq/vouchmq/internal/module/moduletest"
 )
 
 // modelCore lets a [brokertest.Rig] drive a core of either engine. An error of the core, which is then of no further
@@ -34,11 +32,7 @@ func TestAgainstModel(t *testing.T) {
 	if testing.Short() {
 		rounds = 3
 	}
-	module, err := Compile(context.Background(), moduletest.Broker(t), ModuleConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer module.Close()
+	module := compiledBroker(t)
 	for _, factory := range []Factory{NativeFactory(func() GoCore { return broker.New() }), module} {
 		t.Run(factory.Kind(), func(t *testing.T) {
 			for _, seed := range brokertest.ModelSeeds(rounds) {

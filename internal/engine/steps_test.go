@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
-	"github.com/vouchmq/vouchmq/internal/module/moduletest"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
@@ -24,11 +23,7 @@ func TestLongestStep(t *testing.T) {
 		sessions = 2000
 		most     = 5 * time.Millisecond
 	)
-	module, err := Compile(t.Context(), moduletest.Broker(t), ModuleConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer module.Close()
+	module := compiledBroker(t)
 	var least []time.Duration
 	for range plays {
 		took := timeSteps(t, module, sessions)

@@ -44,6 +44,24 @@ func compiledEcho(t testing.TB) *Module {
 	return m
 }
 
+// sharedBroker is what compiledBroker returns.
+var sharedBroker struct {
+	once   sync.Once
+	module *Module
+	err    error
+}
+
+// compiledBroker is the broker's module, compiled once with the default configuration: it takes the race detector long. Nobody closes it.
+func compiledBroker(t testing.TB) *Module {
+	t.Helper()
+	b := moduletest.Broker(t)
+	sharedBroker.once.Do(func() { sharedBroker.module, sharedBroker.err = Compile(context.Background(), b, ModuleConfig{}) })
+	if sharedBroker.err != nil {
+		t.Fatal(sharedBroker.err)
+	}
+	return sharedBroker.module
+}
+
 func compileEcho(t testing.TB, config ModuleConfig) *Module {
 	t.Helper()
 	m, err := Compile(context.Background(), echoModule(t), config)
@@ -146,6 +164,9 @@ func TestModuleFailures(t *testing.T) {
 }
 
 func TestModulesAreRefused(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles modules, which takes the race detector long, and runs nothing at the same time")
+	}
 	whole := echoModule(t)
 	wrongVersion := func(t *testing.T) []byte { return moduletest.Build(t, ".", "./testdata/version") }
 	for _, test := range []struct {
@@ -181,6 +202,9 @@ var foreignImport = []byte("\x00asm\x01\x00\x00\x00" +
 
 // Randomness that the Go runtime in the module gets must not show in the effects.
 func TestEffectsDoNotDependOnSeed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles modules, which takes the race detector long, and runs nothing at the same time")
+	}
 	var effects [2]string
 	for i := range effects {
 		core, err := compileEcho(t, ModuleConfig{Seed: [32]byte{byte(i)}}).NewCore()

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/eclipse/paho.golang/packets"
 	paho5 "github.com/eclipse/paho.golang/paho"
@@ -93,7 +92,7 @@ func TestPaho5(t *testing.T) {
 	defer cancel()
 	got := make(chan string, 10)
 	c := paho5.NewClient(paho5.ClientConfig{
-		Conn: packets.NewThreadSafeConn(must(net.DialTimeout("tcp", g.addr, time.Second))(t)), PacketTimeout: patience,
+		Conn: packets.NewThreadSafeConn(must(net.DialTimeout("tcp", g.addr, patience))(t)), PacketTimeout: patience,
 		OnPublishReceived: []func(paho5.PublishReceived) (bool, error){func(p paho5.PublishReceived) (bool, error) {
 			got <- p.Packet.Topic + "=" + string(p.Packet.Payload)
 			return true, nil

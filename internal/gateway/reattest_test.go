@@ -124,7 +124,10 @@ func everybody(t testing.TB, topic string, identities ...policy.Identity) *polic
 
 // attesting dials by a bundle that is for any configuration, with evidence of a device.
 func attesting(t testing.TB, b *client.Bundle, key *sim.Key) func(context.Context) (net.Conn, *client.Verdict, error) {
-	o := client.Options{Attester: sim.NewAttester(key, attest.Digest{7}), Identity: attest.Identity{Module: attest.Digest{7}}}
+	o := client.Options{
+		Attester: sim.NewAttester(key, attest.Digest{7}), Identity: attest.Identity{Module: attest.Digest{7}},
+		HandshakeTimeout: patience, EvidenceTimeout: patience,
+	}
 	return func(ctx context.Context) (net.Conn, *client.Verdict, error) {
 		conn, verdict, err := client.Dial(ctx, b, o)
 		if err != nil {
@@ -199,10 +202,11 @@ func TestOverdue(t *testing.T) {
 	connect := &mqtt.Connect{Version: mqtt.V5, CleanStart: true, ClientID: []byte("c")}
 	connect.Props.Has = connect.Props.Has.With(mqtt.PropMaximumPacketSize) // too small for evidence
 	connect.Props.MaximumPacketSize = 1000
-	c, _ := talk(t, g.addr, connect)
-	c.subscribe("plant/1")
-	c.works("plant/1")
-	c.expectDisconnect(mqtt.NotAuthorized)
+	c, ack := talk(t, g.addr, connect)
+	if ack.Reason != mqtt.Success {
+		t.Fatal(ack.Reason)
+	}
+	c.expectDisconnect(mqtt.NotAuthorized) // so soon that there may be no time for anything else
 }
 
 func (c *talker) expectDisconnect(want mqtt.ReasonCode) {
@@ -253,8 +257,8 @@ func TestNewConfiguration(t *testing.T) {
 		c.subscribe(fmt.Sprint("plant/", i))
 		clients = append(clients, c)
 	}
+	before := len(g.log.String()) // now, for a round may be over before the reload is
 	b.reload(t, everybody(t, "another/#"))
-	before := len(g.log.String())
 	for i, c := range clients {
 		again := fmt.Sprintf("%s\" client=%s", attestedAgain, c.LocalAddr())
 		await(t, "a round of each", func() bool { return strings.Contains(g.log.String()[before:], again) })
@@ -289,9 +293,9 @@ func TestTurnsBad(t *testing.T) {
 	b.reload(t, everybody(t, "another/#"))
 	c.expectDisconnect(mqtt.NotAuthorized)
 	old.expectDisconnect(mqtt.NotAuthorized)
-	if log := g.log.String(); !strings.Contains(log, "broker REFUSED") || !strings.Contains(log, "on a connection that stood") {
-		t.Error("the log does not say so")
-	}
+	await(t, "the log to say so", func() bool {
+		return strings.Contains(g.log.String(), "broker REFUSED") && strings.Contains(g.log.String(), "on a connection that stood")
+	})
 }
 
 // TestRenewedBundle: connections that stand are judged by a renewed bundle, at once.
@@ -320,7 +324,7 @@ func TestRenewedBundle(t *testing.T) {
 // TestKeepAliveOfTheBroker: a client of 3.1.1 cannot be told that the broker wants to hear from it, and stays.
 func TestKeepAliveOfTheBroker(t *testing.T) {
 	t.Parallel()
-	b := startChanged(t, server.DevelopmentOptions{}, func(c *server.Config) { c.Limits.Core.MaxKeepAlive = 2 })
+	b := startChanged(t, server.DevelopmentOptions{}, func(c *server.Config) { c.Limits.Core.MaxKeepAlive = 4 })
 	g := run(t, gateway.Config{Dial: to(b.bundle)})
 	c, _ := talk(t, g.addr, &mqtt.Connect{Version: mqtt.V311, CleanStart: true, ClientID: []byte("c")})
 	silent, _ := talk(t, g.addr, &mqtt.Connect{Version: mqtt.V5, CleanStart: true, ClientID: []byte("d")})

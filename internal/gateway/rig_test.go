@@ -10,18 +10,17 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/gateway"
+	"github.com/vouchmq/vouchmq/internal/leaktest"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 	"github.com/vouchmq/vouchmq/internal/server"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // patience is how long a test waits for what must come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func must[T any](v T, err error) func(testing.TB) T {
 	return func(t testing.TB) T {
@@ -85,6 +84,12 @@ func run(t testing.TB, config gateway.Config, listeners ...net.Listener) *runnin
 	}
 	g := &running{addr: listeners[0].Addr().String(), log: &testLog{}, done: make(chan error, 1)}
 	config.Log = g.log.logger()
+	if config.DialTimeout == 0 {
+		config.DialTimeout = patience
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = patience
+	}
 	var ctx context.Context
 	ctx, g.stop = context.WithCancel(context.Background())
 	looked := make(chan struct{}, 1) // the gateway's own look at the broker comes before any client's
@@ -123,6 +128,15 @@ func (g *running) ended(t testing.TB) {
 	}
 }
 
+// nobody is an address at which nobody listens, nor will until the test ends: it is that of the near end of a connection.
+func nobody(t testing.TB) string {
+	t.Helper()
+	l := listen(t)
+	c := must(net.Dial("tcp", l.Addr().String()))(t)
+	t.Cleanup(func() { c.Close(); l.Close() })
+	return c.LocalAddr().String()
+}
+
 // broker is a development broker until the end of the test.
 type broker struct {
 	*server.Server
@@ -152,6 +166,7 @@ func startChanged(t testing.TB, o server.DevelopmentOptions, change func(*server
 	if err != nil {
 		t.Fatal(err)
 	}
+	config.Limits.Transport.HandshakeTimeout = patience
 	change(&config)
 	b.config = config
 	b.Server = must(server.Start(context.Background(), config))(t)
@@ -162,7 +177,6 @@ func startChanged(t testing.TB, o server.DevelopmentOptions, change func(*server
 	}
 	b.bundle = must(client.ReadBundle(path))(t)
 	b.options = o
-	b.options.Attested = b.Addr(server.AttestedListener).String()
 	return b
 }
 
@@ -172,10 +186,16 @@ func (b *broker) connections(t testing.TB) int {
 	return s.Transport.Connections
 }
 
-// to dials the broker of a bundle.
+// to dials the broker of a bundle, with as much time as a loaded machine may need.
 func to(b *client.Bundle) func(context.Context) (net.Conn, *client.Verdict, error) {
+	return at(b, func() string { return "" })
+}
+
+// at is to, but for the address; "" is the bundle's.
+func at(b *client.Bundle, address func() string) func(context.Context) (net.Conn, *client.Verdict, error) {
 	return func(ctx context.Context) (net.Conn, *client.Verdict, error) {
-		conn, verdict, err := client.Dial(ctx, b, client.Options{})
+		o := client.Options{HandshakeTimeout: patience, EvidenceTimeout: patience, Address: address()}
+		conn, verdict, err := client.Dial(ctx, b, o)
 		if err != nil {
 			return nil, verdict, err
 		}

@@ -15,10 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/vouchmq/vouchmq/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // counted is a network that counts what is written to it, and fails when it is told to.
 type counted struct {
@@ -201,7 +201,7 @@ func TestClosingEndsAWrite(t *testing.T) {
 	}()
 	<-network.entered
 	go func() { closed <- l.below.CloseOver(l.tls) }()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for range 2 {
 		select {
 		case err := <-wrote:

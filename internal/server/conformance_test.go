@@ -20,7 +20,7 @@ func TestBadPacketsOverTCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := start(t, server.Wasm, func(o *server.DevelopmentOptions) { o.Limits.Core.TopicAliasMaximum = 10 })
+	r := start(t, usual(), func(o *server.DevelopmentOptions) { o.Limits.Core.TopicAliasMaximum = 10 })
 	for _, b := range list {
 		t.Run(fmt.Sprintf("line %d v%d %s", b.Line, b.Version, b.Why), func(t *testing.T) {
 			good := mqtt.AppendConnect(nil, &mqtt.Connect{Version: mqtt.Version(b.Version), CleanStart: true, ClientID: []byte("c")})

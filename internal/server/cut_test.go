@@ -22,7 +22,7 @@ const (
 // TestCutConnections lets publishers send at QoS 2 to a subscriber while connections are cut wherever they happen to be:
 // each message comes exactly once, and those of a publisher in order [MQTT-4.3.3-10], [MQTT-4.6.0-6].
 func TestCutConnections(t *testing.T) {
-	for _, kind := range engines {
+	for _, kind := range engines() {
 		t.Run(fmt.Sprint(kind), func(t *testing.T) {
 			seed := rand.Uint64()
 			t.Logf("seed %d", seed)

@@ -20,6 +20,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/client"
+	"github.com/vouchmq/vouchmq/internal/atomicfile"
 	"github.com/vouchmq/vouchmq/internal/server"
 	"github.com/vouchmq/vouchmq/internal/server/enrolment"
 )
@@ -182,7 +183,7 @@ func TestRenewalDisturbsNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(r.state.Enrolment.Path(enrolment.CertificateFile), r.issue(q), 0o600); err != nil {
+	if err := atomicfile.Replace(r.state.Enrolment.Path(enrolment.CertificateFile), r.issue(q), 0o600); err != nil { // the keeper complains of a half
 		t.Fatal(err)
 	}
 	await(t, "the new certificate", func() bool { return strings.Contains(r.log.String(), "changed=[certificate]") })

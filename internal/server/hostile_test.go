@@ -58,8 +58,8 @@ func TestLoginOverWebSocket(t *testing.T) {
 // Who says nothing, half of something, or one byte after the other, before he is in, disturbs nobody: half-open TLS,
 // WebSocket, PROXY and CONNECT, and answers that nobody reads. Each is ended when its time is up.
 func TestHalfOpenLogins(t *testing.T) {
-	const config = withPasswords + "limits: { handshake_timeout: 1s, connect_timeout: 1s, max_connections: 200 }\n"
-	r := startLogins(t, server.Wasm, config, map[string]string{"users": hashed(t, "alice", "a")})
+	const config = withPasswords + "limits: { handshake_timeout: 4s, connect_timeout: 4s, max_connections: 200 }\n"
+	r := startLogins(t, usual(), config, map[string]string{"users": hashed(t, "alice", "a")})
 	connect := mqtt.AppendConnect(nil, &mqtt.Connect{Version: mqtt.V5, CleanStart: true, ClientID: []byte("slow"),
 		HasUsername: true, Username: []byte("alice"), HasPassword: true, Password: []byte("a")})
 	starts := map[string][]byte{
@@ -108,7 +108,7 @@ func trickle(address string, packet []byte, stop chan struct{}) {
 		select {
 		case <-stop:
 			return
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(400 * time.Millisecond):
 		}
 		if _, err := conn.Write([]byte{b}); err != nil {
 			return
@@ -119,7 +119,7 @@ func trickle(address string, packet []byte, stop chan struct{}) {
 // A client that sends much behind its CONNECT, without waiting, gets it judged after the login: all of it if it is let
 // in, nothing if it is not.
 func TestPipelinedBehindTheLogin(t *testing.T) {
-	for _, kind := range engines {
+	for _, kind := range engines() {
 		t.Run(string(kind), func(t *testing.T) {
 			r := startLogins(t, kind, withPasswords, map[string]string{"users": hashed(t, "alice", "a")})
 			_, watcher := enter5(t, r.dial("plain"), entrant{"watcher", "alice", "a"})

@@ -58,7 +58,7 @@ func publishPacket(topic string, number uint64, size int) []byte {
 // BenchmarkDeliveries is the quick look; `make bench` measures with care.
 func BenchmarkDeliveries(b *testing.B) {
 	for _, over := range []string{"plain", "attested"} {
-		for _, kind := range engines {
+		for _, kind := range engines() {
 			for _, shape := range []struct {
 				name                         string
 				publishers, subscribers, all int

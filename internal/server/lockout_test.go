@@ -63,7 +63,7 @@ func failureLine(t testing.TB) *regexp.Regexp {
 }
 
 func TestLockOutBehindAProxy(t *testing.T) {
-	for _, kind := range engines {
+	for _, kind := range engines() {
 		t.Run(string(kind), func(t *testing.T) {
 			r := startLogins(t, kind, withLockout, map[string]string{"users": hashed(t, "alice", "a")})
 			guesses, right := entrant{"guesser", "alice", "wrong"}, entrant{"c", "alice", "a"}
@@ -92,6 +92,8 @@ func TestLockOutBehindAProxy(t *testing.T) {
 			}
 			r.tries("plain", right, letIn) // the proxy itself has done nothing
 
+			await(t, "nine failures in the log", func() bool { return strings.Count(r.log.String(), "login failed") >= 9 })
+			await(t, "three addresses in the log", func() bool { return strings.Count(r.log.String(), "address locked out") >= 3 })
 			hosts := map[string]int{}
 			pattern := failureLine(t)
 			for _, match := range pattern.FindAllStringSubmatch(r.log.String(), -1) {

@@ -248,7 +248,7 @@ const bcryptLine = "dave:$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJK
 
 // Passwords as vouchmq, Mosquitto and htpasswd hash them, with both libraries, over TCP and TLS.
 func TestPasswordFile(t *testing.T) {
-	for _, kind := range engines {
+	for _, kind := range engines() {
 		t.Run(string(kind), func(t *testing.T) {
 			users := hashed(t, "alice", "correct horse") + theirs(t, "bob", "secret") + bcryptLine + verifier(t, "erin", "only scram") + hashed(t, "nobody", "x")
 			r := startLogins(t, kind, withPasswords, map[string]string{"users": users})

@@ -81,7 +81,7 @@ func sendStamped(t testing.TB, c *paho5.Client, topic, payload string, qos byte,
 
 // Subscribers learn from the broker who has published, and from nobody else, whatever clients try.
 func TestProvenance(t *testing.T) {
-	for _, kind := range engines {
+	for _, kind := range engines() {
 		t.Run(string(kind), func(t *testing.T) {
 			r := startStanding(t, func(c *server.Config) {
 				if c.Engine = kind; kind == server.Wasm {

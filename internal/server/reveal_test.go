@@ -87,9 +87,7 @@ func TestRevealComesToBeAuthenticated(t *testing.T) {
 	r.edit(secureListener, authenticated)
 	r.reload()
 	end(t, conn)
-	if !strings.Contains(r.log.String(), "listener secure") {
-		t.Error("the log does not say what has changed")
-	}
+	await(t, "the log to say what has changed", func() bool { return strings.Contains(r.log.String(), "listener secure") })
 }
 
 // A client without ECH is attested to only where the listener says so, which is warned of.

@@ -7,14 +7,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/vouchmq/vouchmq/internal/leaktest"
 	"github.com/vouchmq/vouchmq/internal/module/moduletest"
 	"github.com/vouchmq/vouchmq/internal/server"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // testLog shows a broker's log with the test that it belongs to.
@@ -44,8 +43,25 @@ type rig struct {
 	log    *testLog
 }
 
-// engines are what a test of behaviour runs with.
-var engines = []server.Engine{server.Native, server.Wasm}
+// bothEngines are what the core runs in.
+var bothEngines = []server.Engine{server.Native, server.Wasm}
+
+// engines are what a test of behaviour runs with: both, but not under -short, which is for the race detector. It takes a slow machine half
+// a minute to compile the module, far longer than the tests; some have the module all the same, see bothEngines.
+func engines() []server.Engine {
+	if testing.Short() {
+		return []server.Engine{server.Native}
+	}
+	return bothEngines
+}
+
+// usual is the engine of a broker that is not told otherwise. It is the other one under -short, see engines.
+func usual() server.Engine {
+	if testing.Short() {
+		return server.Native
+	}
+	return server.Wasm
+}
 
 // start starts a development broker on free ports.
 func start(t testing.TB, kind server.Engine, change func(*server.DevelopmentOptions)) *rig {

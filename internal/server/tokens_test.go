@@ -129,7 +129,7 @@ func TestHTTPService(t *testing.T) {
 	config := `
 authentication:
   sources:
-    - http: { url: "` + web.URL + `", timeout: 200ms }
+    - http: { url: "` + web.URL + `", timeout: 3s }
     - passwords: { file: users }
 guard: { exempt: [127.0.0.0/8] }
 `

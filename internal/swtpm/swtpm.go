@@ -99,7 +99,7 @@ func (m *Machine) SwitchOn() error {
 		m.process = nil
 		return fmt.Errorf("start swtpm: %w", err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if conn, err := net.Dial("unix", m.Socket); err == nil { // the socket is there before anybody listens on it
 			return conn.Close()
 		}

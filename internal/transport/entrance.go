@@ -38,9 +38,9 @@ func (e *entrance) admit(socket net.Conn) {
 		return
 	}
 	if !t.table.add(c) {
-		_ = socket.Close()
 		e.guests.leave(c.guest)
 		e.refused(&t.counters.refused, slog.LevelError, "too many connections: refusing more", "limit", t.table.most())
+		_ = socket.Close()
 		return
 	}
 	c.log = e.log.With("conn", uint32(c.id), "address", addressText(c.address))
@@ -213,8 +213,8 @@ func (e *entrance) failed(c *conn, err error) {
 // forget frees what a connection occupies besides its memory. It is the last thing that happens to it.
 func (c *conn) forget() {
 	c.closeLogin()
+	c.entrance.guests.leave(c.guest) // before it is no longer counted: who sees that it has gone may come in its place
 	c.transport.table.remove(c)
-	c.entrance.guests.leave(c.guest)
 }
 
 // addressOf returns the IP address and port of a, or none if it is of another kind.

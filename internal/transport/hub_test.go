@@ -10,14 +10,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/engine"
+	"github.com/vouchmq/vouchmq/internal/leaktest"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // hub is a core for tests of the transport. Whoever has sent SUBSCRIBE gets every PUBLISH as it is. PINGREQ is
 // answered, DISCONNECT ends the connection, AUTH makes the hub panic, SUBACK makes it pause the sender until
@@ -326,6 +325,9 @@ func expect(t testing.TB, c net.Conn, n int) []byte {
 	if _, err := io.ReadFull(c, p); err != nil {
 		t.Fatal(err)
 	}
+	if err := c.SetReadDeadline(time.Time{}); err != nil { // of this packet alone
+		t.Fatal(err)
+	}
 	return p
 }
 
@@ -347,7 +349,7 @@ func isTimeout(err error) bool {
 	return ok && e.Timeout()
 }
 
-const patienceOfTests = 20 * time.Second
+const patienceOfTests = time.Minute
 
 func await(t testing.TB, what string, condition func() bool) {
 	t.Helper()

@@ -14,8 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/vouchmq/vouchmq/internal/leaktest"
 	"github.com/vouchmq/vouchmq/internal/server/systemd"
 )
 
@@ -26,7 +25,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(child) != "" {
 		os.Exit(passedSockets())
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // passedSockets takes over the sockets and greets whoever connects to the one named mqtt.
@@ -72,7 +71,7 @@ func TestSocketsArePassed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(time.Minute))
 	if b, err := io.ReadAll(conn); string(b) != "hello" {
 		t.Errorf("got %q, error %v", b, err)
 	}
@@ -122,17 +121,17 @@ func TestManagerIsTold(t *testing.T) {
 	n.Reloading()
 	n.Stopping()
 	n.Status("x")
-	if s := told(t, conn, 20*time.Second); s != "READY=1" {
+	if s := told(t, conn, time.Minute); s != "READY=1" {
 		t.Errorf("told %q", s)
 	}
-	microseconds, ok := strings.CutPrefix(told(t, conn, 20*time.Second), "RELOADING=1\nMONOTONIC_USEC=")
+	microseconds, ok := strings.CutPrefix(told(t, conn, time.Minute), "RELOADING=1\nMONOTONIC_USEC=")
 	if n, err := strconv.ParseUint(strings.TrimSpace(microseconds), 10, 64); !ok || err != nil || n == 0 {
 		t.Errorf("reloading at %q", microseconds)
 	}
-	if s := told(t, conn, 20*time.Second); s != "STOPPING=1" {
+	if s := told(t, conn, time.Minute); s != "STOPPING=1" {
 		t.Errorf("told %q", s)
 	}
-	if s := told(t, conn, 20*time.Second); s != "STATUS=x" {
+	if s := told(t, conn, time.Minute); s != "STATUS=x" {
 		t.Errorf("told %q", s)
 	}
 }
@@ -151,7 +150,7 @@ func TestWatchdog(t *testing.T) {
 	}()
 	for range 3 {
 		answers <- nil
-		if s := told(t, conn, 20*time.Second); s != "WATCHDOG=1" {
+		if s := told(t, conn, time.Minute); s != "WATCHDOG=1" {
 			t.Fatalf("told %q", s)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/vouchmq/vouchmq/internal/server"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 var program = attest.Sum([]byte("program"))
 
@@ -40,7 +40,7 @@ func startPlant(t *testing.T) *plant {
 		t.Fatal(err)
 	}
 	p := &plant{key: state.Sim, state: state}
-	config.Attestation = server.Attestation{Reattest: time.Second, Grace: time.Second}
+	config.Attestation = server.Attestation{Reattest: time.Second, Grace: 3 * time.Second}
 	config.Policy, config.Listeners = p.policy(t, "program"), fixedPorts(t, config.Listeners)
 	p.config = config
 	if p.Server, err = server.Start(context.Background(), config); err != nil {
@@ -186,7 +186,7 @@ func TestClientReattests(t *testing.T) {
 	if err := c.Publish(context.Background(), &Message{Topic: "t", QoS: 1}); err != nil {
 		t.Error(err)
 	}
-	p.change(t) // the broker gives a second to find out
+	p.change(t) // the broker gives three seconds to find out
 	select {
 	case <-c.Done():
 	case <-time.After(patience):
@@ -218,7 +218,7 @@ func TestClientRenewsItsConnection(t *testing.T) {
 				t.Fatal(err)
 			}
 			sent := 0
-			for r.count("connected anew") < 10 { // three seconds: longer than the broker would leave a connection
+			for r.count("connected anew") < 15 { // four and a half seconds: longer than the broker would leave a connection
 				if err := publisher.Publish(ctx, &Message{Topic: "t", QoS: 1, Payload: fmt.Append(nil, sent)}); err != nil {
 					t.Fatal(err)
 				}
@@ -236,7 +236,7 @@ func TestClientRenewsItsConnection(t *testing.T) {
 				}
 			}
 			t.Logf("%d of %d messages missed", missed, sent)
-			if !clean && missed > 0 || missed > sent/4 {
+			if !clean && missed > 0 || missed > sent/2 { // what comes while it connects anew, which may take a while, is lost to one that begins clean
 				t.Errorf("%d of %d messages missed", missed, sent)
 			}
 			for _, x := range []Client{c, publisher} {
