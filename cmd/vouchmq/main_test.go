@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -96,7 +97,8 @@ func goCommand(args []string, env ...string) error {
 //	signal NAME FILE             send HUP or TERM to the broker that wrote the ready file
 //	address FILE LISTENER H P    set variables to host and port of a listener of that broker
 //	awaitline FILE REGEXP        wait until a line of a file matches
-//	port VARIABLE                set a variable to a port on which nothing listens
+//	port VARIABLE                set a variable to a port for a broker to listen on
+//	nobody VARIABLE              set a variable to a port on which nothing listens, nor will until the script ends
 //	setvar VARIABLE FILE         set a variable to what is in a file, such as stdout
 //	tamper FILE TO               copy a PEM file with one bit in its middle changed
 //	swapkey FILE TO              copy a certificate request with another key in place of its own
@@ -115,7 +117,7 @@ func runScripts(t *testing.T, folder string) {
 		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"broker": cmdBroker, "halt": cmdHalt, "listen": cmdListen, "heard": cmdHeard, "lose": cmdLose, "status": cmdStatus,
-			"port": cmdPort, "change": cmdChange, "expand": cmdExpand, "makekey": cmdMakeKey, "await": cmdAwait,
+			"port": cmdPort, "nobody": cmdNobody, "change": cmdChange, "expand": cmdExpand, "makekey": cmdMakeKey, "await": cmdAwait,
 			"signal": cmdSignal, "address": cmdAddress, "awaitline": cmdAwaitLine,
 			"setvar": cmdSetVar, "tamper": cmdTamper, "swapkey": cmdSwapKey, "csr": cmdCSR,
 		},
@@ -346,10 +348,27 @@ func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdPort sets a variable to a port on which nothing listens, nor will until the script ends: it is that of the near end of a connection.
+// cmdPort sets a variable to a port that is free. It is none of those that Linux gives to who does not name one, so that
+// nobody else gets it before the broker does.
 func cmdPort(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: port VARIABLE")
+	}
+	for range 100 {
+		port := strconv.Itoa(20_000 + rand.IntN(12_000))
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			ts.Check(l.Close())
+			ts.Setenv(args[0], port)
+			return
+		}
+	}
+	ts.Fatalf("no port is free")
+}
+
+// cmdNobody gives the port of the near end of a connection.
+func cmdNobody(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: nobody VARIABLE")
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
