@@ -285,8 +285,13 @@ func (c *Core) reviewQueue(p *connection) {
 // inReview says whether the rules have changed, and not all connections have been looked at since.
 func (c *Core) inReview() bool { return c.reviewed>>pageBits < uint32(len(c.connections)) }
 
-// runReview goes on with the review of all connections after the rules have changed, and says whether there is more.
+// runReview goes on with the review of all connections after the rules have changed, and says whether there is more. Until it ends, groups hand
+// out nothing: their members may be such that have not been looked at.
 func (c *Core) runReview() (more bool) {
+	if !c.inReview() {
+		return false
+	}
+	c.groups.closed = true
 	for ; c.inReview(); c.reviewed++ {
 		if c.busy() {
 			return true
@@ -301,6 +306,8 @@ func (c *Core) runReview() (more bool) {
 			c.review(p)
 		}
 	}
+	c.groups.closed = false
+	c.feedAll()
 	return false
 }
 
