@@ -183,6 +183,7 @@ func (c *Core) maySubscribe(p *connection, filter []byte) bool {
 	var allowed []byte
 	for b := c.filtersOf(p); len(b) > 0; {
 		kind, allowed, b = nextPermit(b)
+		c.work++
 		if kind == permitSubscribe && mqtt.Covers(allowed, filter) {
 			return true
 		}
@@ -201,6 +202,17 @@ func (c *Core) rejudge(p *connection) {
 	if p.rulesSerial != c.rulesSerial {
 		c.judge(p, c.store.bytes(c.sessions.at(p.session).clientID))
 	}
+}
+
+// judgeWork is how many units of work it is to judge a connection by few rules.
+const judgeWork = 4
+
+// permitsChange judges a connection by rules that have changed, and says whether it is allowed anything else than before.
+func (c *Core) permitsChange(p *connection) bool {
+	c.clientID = append(c.clientID[:0], c.filtersOf(p)...)
+	c.rejudge(p)
+	c.work += judgeWork + uint32(len(c.config.Rules))
+	return string(c.filtersOf(p)) != string(c.clientID)
 }
 
 // ownerOf returns what tells the peers apart that may not have each other's sessions: whose client id is the same,
@@ -302,8 +314,9 @@ func (c *Core) runReview() (more bool) {
 			continue
 		}
 		if p := &page[c.reviewed&(pageSize-1)]; p.session != 0 {
-			c.work++
-			c.review(p)
+			if c.permitsChange(p) {
+				c.review(p)
+			}
 		}
 	}
 	c.groups.closed = false
