@@ -76,14 +76,17 @@ func timeSteps(t *testing.T, f Factory, sessions int) (took []time.Duration) {
 }
 
 // timed runs the batch to its end and appends what each of its steps took.
-func (s *stepper) timed(took []time.Duration) []time.Duration {
+func (s *stepper) timed(took []time.Duration) []time.Duration { return s.timedUntil(took, false) }
+
+// timedUntil is timed, which goes on, if rest is set, until the core has nothing more to do.
+func (s *stepper) timedUntil(took []time.Duration, rest bool) []time.Duration {
 	room, err := s.core.Batch(uint32(len(s.batch)))
 	if err != nil {
 		s.b.Fatal(err)
 	}
 	copy(room, s.batch)
 	var h abi.EffectsHeader
-	for at, end := uint32(abi.BatchHeaderSize), uint32(len(s.batch)); at < end; at = h.Consumed {
+	for at, end := uint32(abi.BatchHeaderSize), uint32(len(s.batch)); at < end || rest && h.More; at = h.Consumed {
 		began := processorTime()
 		effects, err := s.core.Step(at, end)
 		took = append(took, processorTime()-began)
