@@ -279,6 +279,7 @@ func (c *Core) forget(p *connection) {
 	session := p.session
 	if session != 0 {
 		c.noteDisconnected(p)
+		c.keepWillPeer(p)
 	}
 	c.unpause(p)
 	c.timers.remove(p.timer)

@@ -150,7 +150,9 @@ func (c *Core) Step(start, end uint32) []byte {
 	if !more {
 		more = c.runScans()
 	}
-	c.endOverflowed()
+	if !c.inReview() { // it publishes wills
+		c.endOverflowed()
+	}
 	c.noteDrops()
 	c.noteLimits()
 	return c.finish(at, more)

@@ -183,6 +183,7 @@ func (c *Core) maySubscribe(p *connection, filter []byte) bool {
 	var allowed []byte
 	for b := c.filtersOf(p); len(b) > 0; {
 		kind, allowed, b = nextPermit(b)
+		c.work++
 		if kind == permitSubscribe && mqtt.Covers(allowed, filter) {
 			return true
 		}
@@ -201,6 +202,17 @@ func (c *Core) rejudge(p *connection) {
 	if p.rulesSerial != c.rulesSerial {
 		c.judge(p, c.store.bytes(c.sessions.at(p.session).clientID))
 	}
+}
+
+// judgeWork is how many units of work it is to judge a connection by few rules.
+const judgeWork = 4
+
+// permitsChange judges a connection by rules that have changed, and says whether it is allowed anything else than before.
+func (c *Core) permitsChange(p *connection) bool {
+	c.clientID = append(c.clientID[:0], c.filtersOf(p)...)
+	c.rejudge(p)
+	c.work += judgeWork + uint32(len(c.config.Rules))
+	return string(c.filtersOf(p)) != string(c.clientID)
 }
 
 // ownerOf returns what tells the peers apart that may not have each other's sessions: whose client id is the same,
@@ -285,8 +297,13 @@ func (c *Core) reviewQueue(p *connection) {
 // inReview says whether the rules have changed, and not all connections have been looked at since.
 func (c *Core) inReview() bool { return c.reviewed>>pageBits < uint32(len(c.connections)) }
 
-// runReview goes on with the review of all connections after the rules have changed, and says whether there is more.
+// runReview goes on with the review of all connections after the rules have changed, and says whether there is more. Until it ends, groups hand
+// out nothing: their members may be such that have not been looked at.
 func (c *Core) runReview() (more bool) {
+	if !c.inReview() {
+		return false
+	}
+	c.groups.closed = true
 	for ; c.inReview(); c.reviewed++ {
 		if c.busy() {
 			return true
@@ -297,10 +314,13 @@ func (c *Core) runReview() (more bool) {
 			continue
 		}
 		if p := &page[c.reviewed&(pageSize-1)]; p.session != 0 {
-			c.work++
-			c.review(p)
+			if c.permitsChange(p) {
+				c.review(p)
+			}
 		}
 	}
+	c.groups.closed = false
+	c.feedAll()
 	return false
 }
 

@@ -56,6 +56,7 @@ type session struct {
 	will      uint32 // message to publish when the connection is lost, 0 is none
 	willDelay uint32 // seconds
 	willAt    int64  // when it is due, while there is no connection; 0 is not
+	willPeer  block  // who has left it, while there is no connection
 }
 
 // findSession returns the session of a client id, or 0.

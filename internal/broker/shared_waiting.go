@@ -196,6 +196,17 @@ func (c *Core) feed(g *group) {
 	}
 }
 
+// feedAll is feed for all groups.
+func (c *Core) feedAll() {
+	if c.groups.waiting == 0 {
+		return
+	}
+	for id := uint32(1); id < c.groups.all.next; id++ {
+		c.feed(c.groups.all.at(id)) // nothing waits with one that is free
+	}
+	c.work += c.groups.all.next / chooseWork
+}
+
 // groupOf returns the group that a delivery can go back to, or nil.
 func (c *Core) groupOf(d *delivery) *group {
 	if d.group == 0 {

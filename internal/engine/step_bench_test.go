@@ -81,14 +81,16 @@ func benchPublishes(qos byte) (packets []byte) {
 	return packets
 }
 
+// stepLimits bound the cores that take steps.
+var stepLimits = abi.Limits{
+	MaxPacketSize: 1 << 20, MaxInflight: 1024, ReceiveMaximum: 1024, MaxQueued: 1 << 16, MaxQueuedBytes: 64 << 20,
+	MaxSessions: 1 << 17, MaxSubscriptions: 1 << 16, MaxTopicLevels: 8, MaxMemory: 512 << 20, ConnectTimeout: 10_000, StallTimeout: 1000, StepWork: 8192, MaxSessionExpiry: 1 << 20,
+}
+
 // setUp connects client 1, which publishes, and the subscribers from 2 on.
 func (s *stepper) setUp(qos byte, subscribers int) {
-	limits := abi.Limits{
-		MaxPacketSize: 1 << 20, MaxInflight: 1024, ReceiveMaximum: 1024, MaxQueued: 1 << 16, MaxQueuedBytes: 64 << 20,
-		MaxSessions: 1 << 17, MaxSubscriptions: 1 << 16, MaxTopicLevels: 8, MaxMemory: 512 << 20, ConnectTimeout: 10_000, StallTimeout: 1000, StepWork: 8192, MaxSessionExpiry: 1 << 20,
-	}
 	s.begin()
-	s.event(abi.EventConfigure, 0, 0, abi.AppendConfig(nil, &abi.Config{Limits: limits, Rules: []abi.Rule{{
+	s.event(abi.EventConfigure, 0, 0, abi.AppendConfig(nil, &abi.Config{Limits: stepLimits, Rules: []abi.Rule{{
 		Who: []abi.Condition{{Anonymous: true}}, Publish: []string{"#"}, Subscribe: []string{"#"},
 	}}}))
 	for i := 1; i <= subscribers+1; i++ {
