@@ -191,7 +191,7 @@ func (h *clientHandshake) run(ctx context.Context) (*Conn, error) {
 	h.serverKey = leafKey(cs.PeerCertificates)
 	c := &Conn{Conn: h.tls, below: h.below, session: h.session, peer: Peer{
 		Carrier: h.carrier, ServerName: h.service, Certificates: cs.PeerCertificates,
-		ALPN: cs.NegotiatedProtocol, TLSVersion: cs.Version,
+		ALPN: cs.NegotiatedProtocol, TLSVersion: cs.Version, CertificateAsked: h.asked,
 	}}
 	c.rounds.client = h.config
 	return c, h.attest(ctx, c, &cs)

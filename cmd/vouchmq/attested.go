@@ -50,6 +50,10 @@ func (f *connectFlags) dialAttested(ctx context.Context, c *cobra.Command, log f
 	if err != nil {
 		return nil, err
 	}
+	if !f.quiet && !f.noted { // also those who connect again and again are told once
+		f.asking.noteUnused(c.ErrOrStderr(), conn.Peer().CertificateAsked)
+		f.noted = true
+	}
 	return conn, nil
 }
 

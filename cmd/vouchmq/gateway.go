@@ -146,6 +146,7 @@ func gatewayReady(bundle string, listeners []net.Listener) local.Ready {
 // serve runs the gateway until ctx ends, reads the bundle anew when it is asked to, and keeps the service manager informed.
 func (f *gatewayFlags) serve(ctx context.Context, asked <-chan os.Signal, broker *gatewayBroker, log *slog.Logger, listeners []net.Listener) error {
 	manager := systemd.Notifier{Log: log}
+	broker.log = log
 	working, cancel := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
@@ -165,6 +166,8 @@ type gatewayBroker struct {
 	path    string
 	bundle  atomic.Pointer[client.Bundle]
 	options client.Options
+	log     *slog.Logger
+	noted   sync.Once // that a certificate is given in vain
 }
 
 func (f *gatewayFlags) broker() (*gatewayBroker, error) {
@@ -203,6 +206,9 @@ func (b *gatewayBroker) dial(ctx context.Context) (net.Conn, *client.Verdict, er
 	conn, verdict, err := client.Dial(ctx, b.bundle.Load(), b.options)
 	if err != nil {
 		return nil, verdict, err // conn would be an interface that is not nil
+	}
+	if b.options.Certificate != nil && !conn.Peer().CertificateAsked {
+		b.noted.Do(func() { b.log.Warn(notAsked) })
 	}
 	return conn, verdict, nil
 }

@@ -58,6 +58,9 @@ func inspect(c *cobra.Command, args []string, bundlePath string, asking *askFlag
 	if c.Context().Err() != nil { // there is no verdict of what was not waited for
 		return context.Cause(c.Context())
 	}
+	if report.Certificate != nil {
+		asking.noteUnused(c.ErrOrStderr(), report.CertificateAsked)
+	}
 	s := show.OfReport(report)
 	if asJSON {
 		err = printJSON(c.OutOrStdout(), s)
