@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -156,6 +157,8 @@ type Report struct {
 	// CertificateAsked says that the broker asked for the certificate of the client.
 	CertificateAsked bool
 
+	Evidence []byte // of the broker, as it came: a CMW collection; nil if none came
+
 	Verdict *Verdict // never nil; its Err tells why a broker was refused, or why there is nothing to judge
 }
 
@@ -167,6 +170,8 @@ func Inspect(ctx context.Context, b *Bundle, o Options) (*Report, error) {
 	}
 	o.Attester, o.Unattested = nil, false
 	report := &Report{Service: b.Service, Carrier: cmp.Or(o.Carrier, atls.N1)}
+	config := b.config(o)
+	config.Observe = func(evidence []byte) { report.Evidence = bytes.Clone(evidence) }
 	var unreachable error
 	conn, err := atls.Dial(ctx, func(ctx context.Context) (net.Conn, error) {
 		raw, err := o.connect(ctx, b)
@@ -176,7 +181,7 @@ func Inspect(ctx context.Context, b *Bundle, o Options) (*Report, error) {
 		}
 		report.Address = raw.RemoteAddr().String()
 		return raw, nil
-	}, b.config(o))
+	}, config)
 	if unreachable != nil {
 		return nil, unreachable
 	}
