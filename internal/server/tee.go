@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"errors"
@@ -54,11 +55,28 @@ func (o *opener) tee(state *State, c *Config) (err error) {
 	if running := o.opening.running; running != nil {
 		c.Attester = running.Config.Attester
 	} else if c.Attester, err = o.attester(state); err != nil {
-		return o.fail("tee", err)
+		return o.failTEE(err)
 	}
 	t := &c.Limits.Transport.HandshakeTimeout
 	*t = max(*t, c.Attester.Platform().Patience())
 	return nil
+}
+
+// teeFileError is an error about a file that a TEE attests with.
+type teeFileError struct {
+	key string // that names the file
+	error
+}
+
+func (e teeFileError) Unwrap() error { return e.error }
+
+// failTEE is fail, at the key that names the file that is wrong, where it is one.
+func (o *opener) failTEE(err error) error {
+	var file teeFileError
+	if errors.As(err, &file) {
+		return o.fail(file.key, err)
+	}
+	return o.fail("tee", err)
 }
 
 func (o *opener) attester(state *State) (attest.Attester, error) {
@@ -84,12 +102,17 @@ func (o *opener) find(ctx context.Context, state *State) (attest.Attester, error
 			continue
 		}
 		a, err := o.openTEE(ctx, &t, state)
-		if err == nil || t.absent == nil || !errors.Is(err, t.absent) {
+		if err == nil || !t.isAbsent(err) {
 			return a, err
 		}
 		looked = append(looked, fmt.Sprintf("%s: %v", t.platform, err))
 	}
 	return nil, fmt.Errorf("no TEE was found (%s); \"tee: sim\" is a simulated one, for development", strings.Join(looked, "; "))
+}
+
+// isAbsent reports whether an error of open says that there is none, and not that one is there and does not work.
+func (t *tee) isAbsent(err error) bool {
+	return t.absent != nil && errors.Is(err, t.absent) && !errors.As(err, new(teeFileError))
 }
 
 func (o *opener) openTEE(ctx context.Context, t *tee, state *State) (attest.Attester, error) {
@@ -144,7 +167,11 @@ func openSEVSNP(_ context.Context, o *opener, _ *State) (attest.Attester, error)
 	if _, err := os.Stat(deviceSEVSNP); err != nil {
 		return nil, fmt.Errorf("this is no SEV-SNP guest: %w", err)
 	}
-	a, err := sevsnp.NewAttester(o.path(o.settings.SEVSNP.Certificate))
+	file := o.path(o.settings.SEVSNP.Certificate)
+	if err := checkTEEFile(keySEVSNPCertificate, file, sevsnp.CheckCertificate); err != nil {
+		return nil, err
+	}
+	a, err := sevsnp.NewAttester(file)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +179,11 @@ func openSEVSNP(_ context.Context, o *opener, _ *State) (attest.Attester, error)
 }
 
 func openCCA(_ context.Context, o *opener, _ *State) (attest.Attester, error) {
-	a, err := cca.NewAttester(o.path(o.settings.CCA.PlatformKey))
+	file := o.path(o.settings.CCA.PlatformKey)
+	a, err := cca.NewAttester(file)
+	if err != nil && !errors.Is(err, cca.ErrNoRealm) {
+		return nil, cmp.Or(checkTEEFile(keyCCAPlatformKey, file, cca.CheckPlatformKey), err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -190,10 +221,13 @@ func openTPM(ctx context.Context, o *opener, _ *State) (attest.Attester, error) 
 	if told.Certificate != "" {
 		var err error
 		if options.Certificates, err = readAKCertificates(o.path(told.Certificate)); err != nil {
-			return nil, err
+			return nil, teeFileError{keyTPMCertificate, err}
 		}
 	}
 	a, err := tpm.NewAttester(ctx, options)
+	if errors.Is(err, tpm.ErrOtherKey) {
+		return nil, teeFileError{keyTPMCertificate, err}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -11,26 +11,41 @@ import (
 	"github.com/vouchmq/vouchmq/attest/tpm"
 )
 
+// Keys of files that a TEE attests with.
+const (
+	keyTPMCertificate    = "tpm.certificate"
+	keySEVSNPCertificate = "sevsnp.certificate"
+	keyCCAPlatformKey    = "cca.platform_key"
+)
+
 // checkTEE reads the files that a TEE attests with. It asks no device: the broker may be meant for another machine.
 func (o *opener) checkTEE() {
 	for _, f := range []struct {
 		key, file string
 		check     func(file string) error
 	}{
-		{"tpm.certificate", o.settings.TPM.Certificate, func(file string) error { _, err := readAKCertificates(file); return err }},
-		{"sevsnp.certificate", o.settings.SEVSNP.Certificate, sevsnp.CheckCertificate},
-		{"cca.platform_key", o.settings.CCA.PlatformKey, cca.CheckPlatformKey},
+		{keyTPMCertificate, o.settings.TPM.Certificate, func(file string) error { _, err := readAKCertificates(file); return err }},
+		{keySEVSNPCertificate, o.settings.SEVSNP.Certificate, sevsnp.CheckCertificate},
+		{keyCCAPlatformKey, o.settings.CCA.PlatformKey, cca.CheckPlatformKey},
 	} {
-		if f.file == "" {
-			continue
-		}
-		if err := f.check(o.path(f.file)); err != nil {
+		if err := checkTEEFile(f.key, o.path(f.file), f.check); err != nil {
 			o.wrong(f.key, err)
 		}
 	}
 	if o.settings.TEE == string(attest.CCA) && o.settings.CCA.PlatformKey == "" {
 		o.wrong("tee", errors.New("cca.platform_key is missing: the platform's attestation key (CPAK) does not come with tokens"))
 	}
+}
+
+// checkTEEFile says what is wrong with a file, if there is one, as a teeFileError.
+func checkTEEFile(key, file string, check func(file string) error) error {
+	if file == "" {
+		return nil
+	}
+	if err := check(file); err != nil {
+		return teeFileError{key, err}
+	}
+	return nil
 }
 
 // readAKCertificates reads what vouchmq tpm certify has made.
