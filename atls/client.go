@@ -35,6 +35,10 @@ type ClientConfig struct {
 	// Certificate is shown to a server that asks for one before it reveals its evidence; nil: none.
 	Certificate *tls.Certificate
 
+	// Observe is told the server's evidence as it came, before it is judged, for those who want to keep it; nil: nobody does.
+	// It must not keep the slice.
+	Observe func(evidence []byte)
+
 	// Attester makes this client's own evidence, sent only after the server was accepted; nil: none.
 	Attester attest.Attester
 	Identity attest.Identity // what this client's evidence claims
@@ -191,7 +195,7 @@ func (h *clientHandshake) run(ctx context.Context) (*Conn, error) {
 	h.serverKey = leafKey(cs.PeerCertificates)
 	c := &Conn{Conn: h.tls, below: h.below, session: h.session, peer: Peer{
 		Carrier: h.carrier, ServerName: h.service, Certificates: cs.PeerCertificates,
-		ALPN: cs.NegotiatedProtocol, TLSVersion: cs.Version,
+		ALPN: cs.NegotiatedProtocol, TLSVersion: cs.Version, CertificateAsked: h.asked,
 	}}
 	c.rounds.client = h.config
 	return c, h.attest(ctx, c, &cs)
@@ -223,6 +227,9 @@ func (h *clientHandshake) judgeServer(ctx context.Context, c *Conn, cs *tls.Conn
 	binding, err := h.binding(attest.RoleServer, h.connecting(), cs)
 	if err != nil {
 		return err
+	}
+	if h.config.Observe != nil {
+		h.config.Observe(evidence)
 	}
 	verdict := h.config.Server.Appraise(ctx, evidence, binding, h.config.Now())
 	c.peer.Verdict = verdict

@@ -34,6 +34,10 @@ type Peer struct {
 	Certificates []*x509.Certificate // of the peer, leaf first; verified
 	ALPN         string
 	TLSVersion   uint16
+
+	// CertificateAsked is for clients: the server has asked for a certificate. It does so with RevealAuthenticated alone, since asking
+	// takes a round trip, and shows the client's name to a server whose evidence nobody has seen.
+	CertificateAsked bool
 }
 
 // Conn is a TLS connection whose peer has been appraised.

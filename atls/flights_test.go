@@ -92,6 +92,9 @@ func TestRoundTrips(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if asked := conn.Peer().CertificateAsked; asked != test.authenticated {
+				t.Error("the client says of being asked for a certificate:", asked)
+			}
 			conn.Close()
 			for range test.needed {
 				wait(t, h.passed)

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -46,7 +47,8 @@ type Options struct {
 
 	// Carrier is how the broker's evidence travels: atls.N1, which "" means, or atls.P1, which takes a round trip more.
 	Carrier atls.Carrier
-	// Certificate is shown to a broker that reveals its evidence only to clients that have one.
+	// Certificate is shown to a broker that reveals its evidence only to clients that have one. Others do not ask for it: see
+	// CertificateAsked of atls.Peer.
 	Certificate *tls.Certificate
 
 	// Registry has the drivers to verify with; default: those of this build, see Drivers.
@@ -165,7 +167,12 @@ type Report struct {
 	Carrier     atls.Carrier      // that was asked for
 	Certificate *x509.Certificate // of the broker, verified; nil if TLS did not come that far
 	TLSVersion  uint16
-	Verdict     *Verdict // never nil; its Err tells why a broker was refused, or why there is nothing to judge
+	// CertificateAsked says that the broker asked for the certificate of the client.
+	CertificateAsked bool
+
+	Evidence []byte // of the broker, as it came: a CMW collection; nil if none came
+
+	Verdict *Verdict // never nil; its Err tells why a broker was refused, or why there is nothing to judge
 }
 
 // Inspect connects to see who is there. It sends no application data and no evidence of its own. The error
@@ -176,6 +183,8 @@ func Inspect(ctx context.Context, b *Bundle, o Options) (*Report, error) {
 	}
 	o.Attester, o.Unattested = nil, false
 	report := &Report{Service: b.Service, Carrier: cmp.Or(o.Carrier, atls.N1)}
+	config := b.config(o)
+	config.Observe = func(evidence []byte) { report.Evidence = bytes.Clone(evidence) }
 	var unreachable error
 	conn, err := atls.Dial(ctx, func(ctx context.Context) (net.Conn, error) {
 		raw, err := o.connect(ctx, b)
@@ -185,7 +194,7 @@ func Inspect(ctx context.Context, b *Bundle, o Options) (*Report, error) {
 		}
 		report.Address = raw.RemoteAddr().String()
 		return raw, nil
-	}, b.config(o))
+	}, config)
 	if unreachable != nil {
 		return nil, unreachable
 	}
@@ -199,7 +208,7 @@ func Inspect(ctx context.Context, b *Bundle, o Options) (*Report, error) {
 }
 
 func (r *Report) fill(p *atls.Peer) {
-	r.Verdict, r.TLSVersion = p.Verdict, p.TLSVersion
+	r.Verdict, r.TLSVersion, r.CertificateAsked = p.Verdict, p.TLSVersion, p.CertificateAsked
 	if len(p.Certificates) > 0 {
 		r.Certificate = p.Certificates[0]
 	}

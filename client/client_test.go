@@ -213,6 +213,9 @@ func TestInspect(t *testing.T) {
 			if v.Accepted != (test.kind == 0) || policy.KindOf(v.Err) != test.kind || (v.Facts != nil) != test.verified || report.Address != p.addr {
 				t.Errorf("%+v: %+v", report, v)
 			}
+			if kept, err := attest.DecodeEvidence(report.Evidence); (err == nil) != test.verified || test.verified && kept.Quote.Platform != attest.Sim {
+				t.Errorf("evidence of %d bytes: %v", len(report.Evidence), err)
+			}
 			if test.verified && (report.Certificate == nil || v.Facts.Instance != "broker-1") {
 				t.Errorf("%+v", report)
 			}

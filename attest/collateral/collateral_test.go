@@ -3,9 +3,11 @@ package collateral_test
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"io/fs"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -188,6 +190,45 @@ func TestRollback(t *testing.T) {
 	q.Endorsements = w.Endorsements(Collateral{})
 	if r := appraise(w, open(t, dir, w), q, Now); !errors.Is(r.Err, dcap.FaultRollback) || r.Origin != dcap.OriginEvidence {
 		t.Error(r.Err)
+	}
+}
+
+// TestRollbackOfRevocationLists: a list that was issued before one that has been seen is refused, though it is valid: it may name fewer.
+func TestRollbackOfRevocationLists(t *testing.T) {
+	newer := func(l *x509.RevocationList) { l.ThisUpdate = l.ThisUpdate.Add(time.Second) }
+	older := func(l *x509.RevocationList) { l.Number = big.NewInt(9) } // which counts for nothing
+	for name, lists := range map[string]struct {
+		file         string
+		newer, older Collateral
+	}{
+		"PCK":  {"pck-platform.crl", Collateral{PCKCRL: newer}, Collateral{PCKCRL: older}},
+		"root": {"root.crl", Collateral{RootCRL: newer}, Collateral{RootCRL: older}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, dir := New(t), t.TempDir()
+			service, client := newService(t, w, lists.newer)
+			s := open(t, dir, w)
+			fetch(t, s, client)
+			fetch(t, s, client) // the same again is none that is older
+			kept := content(t, filepath.Join(dir, lists.file))
+			service.serve(w, lists.older)
+			for _, s := range []*collateral.Store{s, open(t, dir, w)} {
+				if err := s.Fetch(context.Background(), client, need, Now); !errors.Is(err, dcap.FaultRollback) || !errors.Is(err, attest.ErrFreshness) {
+					t.Error(err)
+				}
+			}
+			if now := content(t, filepath.Join(dir, lists.file)); !bytes.Equal(now, kept) {
+				t.Error("the older list has replaced the newer one")
+			}
+			d := w.Documents(lists.older)
+			copied := map[string][]byte{"pck-platform.crl": d.PCKCRL, "root.crl": d.RootCRL}[lists.file]
+			if err := os.WriteFile(filepath.Join(dir, lists.file), copied, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if r := appraise(w, open(t, dir, w), attest.Quote{Data: w.Quote(Quote{Version: 4})}, Now); !errors.Is(r.Err, dcap.FaultRollback) {
+				t.Error("copied by hand:", r.Err)
+			}
+		})
 	}
 }
 
@@ -495,4 +536,14 @@ func TestIntelsStore(t *testing.T) {
 	if n, err := dcap.NeedOf(w.Quote(Quote{Version: 4}), w.Trust()); err != nil || n != need {
 		t.Error(n, err)
 	}
+}
+
+// content returns what is in a file.
+func content(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -2,6 +2,7 @@ package collateral
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -164,6 +165,23 @@ func (o *opened) evaluation() uint32 {
 		return o.qeIdentity.Evaluation
 	}
 	return 0
+}
+
+// edition returns the number by which an older document is told from a newer one of its name: of revocation lists it is the time of
+// issue, in seconds since 1970. Their own number (RFC 5280, 5.2.3) tells nothing: that of all Intel's lists is 1.
+func (o *opened) edition() uint32 {
+	if o.crl == nil {
+		return o.evaluation()
+	}
+	return uint32(min(max(o.crl.ThisUpdate().Unix(), 0), math.MaxUint32))
+}
+
+// edition puts the number of an edition into words.
+func (n Name) edition(number uint32) string {
+	if n.Kind == TCBInfo || n.Kind == QEIdentity {
+		return fmt.Sprintf("of evaluation %d", number)
+	}
+	return "of " + time.Unix(int64(number), 0).UTC().Format(time.RFC3339)
 }
 
 func (o *opened) validity() (from, to time.Time) {

@@ -30,7 +30,7 @@ type Store struct {
 
 	mu        sync.Mutex
 	cached    map[Name]cached
-	seen      map[string]uint32 // evaluation numbers by Name.String
+	seen      map[string]uint32 // editions by Name.String
 	seenStamp string            // of the file when it was read last
 }
 
@@ -132,7 +132,7 @@ func (s *Store) load(name Name) cached {
 		c.opened, c.err = c.raw.open(s.root)
 	}
 	if c.err == nil {
-		c.err = s.note(name, c.evaluation())
+		c.err = s.note(name, c.edition())
 	}
 	s.cached[name] = c
 	return c
@@ -174,9 +174,9 @@ func (s *Store) readFile(file string) ([]byte, error) {
 
 // see refuses a number below the one seen, and remembers a higher one.
 func (s *Store) see(name Name, number uint32) error {
-	if number < s.seen[name.String()] {
-		return attest.Errorf(attest.ErrFreshness, "collateral: %s is of evaluation %d, and %d has been seen: somebody offers older statements: %w",
-			name, number, s.seen[name.String()], dcap.FaultRollback)
+	if highest := s.seen[name.String()]; number < highest {
+		return attest.Errorf(attest.ErrFreshness, "collateral: %s is %s, and %s has been seen: somebody offers older statements: %w",
+			name, name.edition(number), name.edition(highest), dcap.FaultRollback)
 	}
 	if number > 0 {
 		s.seen[name.String()] = number
@@ -197,7 +197,7 @@ func (s *Store) note(name Name, number uint32) error {
 }
 
 // Put verifies a document and keeps it in place of the one of its name. It refuses one that is expired at the time now, or of
-// a lower evaluation number than has been seen.
+// an older edition than has been seen.
 func (s *Store) Put(d Document, now time.Time) error {
 	o, err := d.open(s.root)
 	if err != nil {
@@ -211,7 +211,7 @@ func (s *Store) Put(d Document, now time.Time) error {
 	if err := s.readSeen(); err != nil {
 		return err
 	}
-	if err := s.see(d.Name, o.evaluation()); err != nil {
+	if err := s.see(d.Name, o.edition()); err != nil {
 		return err
 	}
 	if err := s.writeSeen(); err != nil {
@@ -252,7 +252,7 @@ func (s *Store) readSeen() error {
 		err = json.Unmarshal(data, &numbers)
 	}
 	if err != nil {
-		return fmt.Errorf("collateral: %s, which remembers the highest evaluation numbers, cannot be read: %w", seenFile, err)
+		return fmt.Errorf("collateral: %s, which remembers what was the newest, cannot be read: %w", seenFile, err)
 	}
 	for name, number := range numbers {
 		s.seen[name] = max(s.seen[name], number)

@@ -83,6 +83,9 @@ func (a *Attester) look(tpm transport.TPM) ([]byte, error) {
 	return with(tpm, attestationKey, akTemplate(), func(ak *object) ([]byte, error) { return ak.public, nil })
 }
 
+// ErrOtherKey says that Options.Certificates is not of this machine.
+var ErrOtherKey = errors.New("the certificate is not of the attestation key of this TPM: enrol this machine again")
+
 // checkCertificates refuses certificates of another AK now, and not at each client.
 func (a *Attester) checkCertificates() error {
 	if a.options.Certificates == nil {
@@ -93,7 +96,7 @@ func (a *Attester) checkCertificates() error {
 		return err
 	}
 	if c.ak.Subject.CommonName != commonName(a.public) {
-		return errors.New("the certificate is not of the attestation key of this TPM: enrol this machine again")
+		return ErrOtherKey
 	}
 	return nil
 }

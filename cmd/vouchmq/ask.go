@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/pflag"
 
@@ -37,6 +38,16 @@ func (f *askFlags) apply(o *client.Options) (err error) {
 	}
 	o.Certificate, err = f.certificate()
 	return err
+}
+
+// notAsked is told who gives a certificate in vain.
+const notAsked = "the broker asked for no certificate, and --cert is not used: it asks clients with a bundle where the listener has \"reveal: authenticated\""
+
+// noteUnused tells on w that a certificate is given that the broker has not asked for.
+func (f *askFlags) noteUnused(w io.Writer, asked bool) {
+	if f.cert != "" && !asked {
+		fmt.Fprintln(w, "note: "+notAsked)
+	}
 }
 
 // certificate reads the certificate with its key, nil if none is given.

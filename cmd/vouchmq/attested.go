@@ -73,6 +73,10 @@ func (f *connectFlags) dialAttested(ctx context.Context, c *cobra.Command, b *at
 	if err != nil {
 		return nil, err
 	}
+	if !f.quiet && !f.noted { // also those who connect again and again are told once
+		f.asking.noteUnused(c.ErrOrStderr(), conn.Peer().CertificateAsked)
+		f.noted = true
+	}
 	return conn, nil
 }
 

@@ -41,6 +41,7 @@ type connectFlags struct {
 	asking                       askFlags
 	verdict                      bool
 	debug, quiet                 bool
+	noted                        bool // see askFlags.noteUnused
 	willTopic, willPayload       string
 	willQoS                      uint8
 	willRetain                   bool

@@ -161,7 +161,11 @@ func (f *gatewayFlags) serve(ctx context.Context, asked <-chan os.Signal, broker
 }
 
 // gatewayBroker is the broker that a gateway carries its clients to.
-type gatewayBroker struct{ *attestedBroker }
+type gatewayBroker struct {
+	*attestedBroker
+	log   *slog.Logger
+	noted sync.Once // that a certificate is given in vain
+}
 
 func (f *gatewayFlags) broker(ctx context.Context, log *slog.Logger) (*gatewayBroker, error) {
 	if f.bundle == "" {
@@ -184,7 +188,7 @@ func (f *gatewayFlags) broker(ctx context.Context, log *slog.Logger) (*gatewayBr
 	if err = f.attest.apply(ctx, &b.options, nameOr(f.instance, ""), f.asking.collateral, log); err != nil {
 		return nil, err
 	}
-	return &gatewayBroker{b}, nil
+	return &gatewayBroker{attestedBroker: b, log: log}, nil
 }
 
 // dial does what gateway.Config.Dial asks for.
@@ -192,6 +196,9 @@ func (b *gatewayBroker) dial(ctx context.Context) (net.Conn, *client.Verdict, er
 	conn, verdict, err := client.Dial(ctx, b.bundle.Load(), b.options)
 	if err != nil {
 		return nil, verdict, err // conn would be an interface that is not nil
+	}
+	if b.options.Certificate != nil && !conn.Peer().CertificateAsked {
+		b.noted.Do(func() { b.log.Warn(notAsked) })
 	}
 	return conn, verdict, nil
 }

@@ -160,5 +160,5 @@ func (s *shell) servesWith(m *tpmtest.Machine) {
 func (s *shell) refusesCertificateOn(m *tpmtest.Machine) {
 	s.t.Helper()
 	s.configure(m)
-	s.refused("serve --config vouchmq.yaml", "not of the attestation key of this TPM")
+	s.refused("serve --config vouchmq.yaml", "tpm.certificate: the certificate is not of the attestation key of this TPM")
 }

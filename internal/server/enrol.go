@@ -20,26 +20,37 @@ import (
 // ErrNotEnrolled says that a broker has no certificate of its owner yet.
 var ErrNotEnrolled = enrolment.ErrNotEnrolled
 
-// state opens the state folder: one with an owner CA of its own, or that of a broker whose owner is elsewhere.
+// state opens the state folder: one with an owner CA of its own, or that of a broker whose owner is elsewhere. What a running
+// broker follows there is noted once it has been made, and read after that.
 func (o *opener) state() (*State, error) {
-	s := &o.settings.File
-	if s.Owner == "" {
-		state, err := OpenState(o.path(s.State), s.Service, s.PublicName, o.opening.Now)
-		if err != nil {
-			return nil, o.fail("state", err)
-		}
-		return state, nil
+	if o.settings.Owner != "" {
+		return o.enrolledState()
 	}
+	s := &o.settings.File
+	state, err := OpenState(o.path(s.State), s.Service, s.PublicName, o.opening.Now)
+	if err != nil {
+		return nil, o.fail("state", err)
+	}
+	o.watch(state.watched()...)
+	if err := state.openCertificate(o.opening.Now); err != nil {
+		return nil, o.fail("state", fmt.Errorf("state folder %s: %w", state.Dir, err))
+	}
+	return state, nil
+}
+
+func (o *opener) enrolledState() (*State, error) {
 	state, err := o.enrolling()
 	if err != nil {
 		return nil, err
 	}
-	id, err := state.Enrolment.Open(o.opening.Now)
-	if id == nil {
-		return nil, o.fail("state", err)
+	refused := state.Enrolment.TakeDelivered(o.opening.Now)
+	o.watch(state.watched()...)
+	id, err := state.Enrolment.Current()
+	if err != nil {
+		return nil, o.fail("state", errors.Join(err, refused))
 	}
-	if err != nil && o.opening.Log != nil {
-		o.opening.Log.Warn("DELIVERED CERTIFICATE IS NOT USED, the old one stays in force", "error", err)
+	if refused != nil && o.opening.Log != nil {
+		o.opening.Log.Warn("DELIVERED CERTIFICATE IS NOT USED, the old one stays in force", "error", refused)
 	}
 	state.Certificate, state.ECHKeys = id.Certificate, id.ECHKeys
 	return state, nil

@@ -164,7 +164,6 @@ func Open(s *settings.Settings, o Opening) (*Opened, error) {
 		}
 	}
 	opened := &Opened{Config: config, State: state, Settings: s, opening: o}
-	work.watch(state.watched()...) // last, for some are made here
 	opened.Watched, opened.seen = work.watched, [sha256.Size]byte(work.seen.Sum(nil))
 	return opened, nil
 }

@@ -199,6 +199,7 @@ func (s *Server) commit(old, config *Config, c *change) error {
 	s.announceConfig(before, config, c)
 	s.logCertificates(old, config)
 	s.warnInClear(old, config)
+	s.warnNotAsked(old, config)
 	s.log.Info("configuration is in force", "changed", differences(old, config), "config", attestedDigest(c.identity), "ended", ended)
 	if len(later) > 0 {
 		s.log.Warn("LIMITS THAT TAKE A RESTART have changed; the old ones stay until then", "limits", later)

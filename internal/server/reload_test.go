@@ -1,12 +1,14 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -520,6 +522,51 @@ func TestChangeWhileStarting(t *testing.T) {
 	server.NewKeeper(config).Look(context.Background())
 	if r.accepted(one) == nil {
 		t.Error("a client was accepted that had been revoked when the keeper was made")
+	}
+}
+
+// onLine does something when a line with a text is logged.
+type onLine struct {
+	io.Writer
+	text string
+	do   func()
+}
+
+func (o onLine) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte(o.text)) {
+		o.do()
+	}
+	return o.Writer.Write(b)
+}
+
+// Likewise the certificate of the state folder: it is replaced while the rest of the configuration is opened, and that the broker
+// has made it itself is no change.
+func TestStateChangesWhileStarting(t *testing.T) {
+	file := writeFiles(t, goodFile)
+	change := func() {}
+	log := slog.New(slog.NewTextHandler(onLine{io.Discard, "TEE found", func() { change() }}, nil))
+	looks := func(name string) *server.Opened {
+		t.Helper()
+		opened, err := openFile(file, server.Opening{Now: time.Now(), Log: log})
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		return opened
+	}
+	if looks("first start").Changed() || looks("second").Changed() {
+		t.Error("files have changed that nobody has touched")
+	}
+	change = func() {
+		folder := filepath.Join(filepath.Dir(file), "state")
+		if err := os.Remove(filepath.Join(folder, server.BrokerCertFile)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := server.OpenState(folder, "broker.plant.example", server.DefaultPublicName, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !looks("third start").Changed() {
+		t.Error("the certificate has changed after it was read, and nobody will notice")
 	}
 }
 

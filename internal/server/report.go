@@ -41,6 +41,24 @@ func (s *Server) warnInClear(old, config *Config) {
 	}
 }
 
+// warnNotAsked says on which attested listeners certificates of clients count for ordinary TLS alone, if that was not so before.
+// old may be nil.
+func (s *Server) warnNotAsked(old, config *Config) {
+	for i := range config.Listeners {
+		l := &config.Listeners[i]
+		if !l.asksOrdinaryAlone() || old != nil && old.listener(l.Name) != nil && old.listener(l.Name).asksOrdinaryAlone() {
+			continue
+		}
+		s.log.Warn("CLIENTS WITH A BUNDLE ARE NOT ASKED FOR A CERTIFICATE on listener "+l.Name+": client_certificates counts for ordinary TLS alone "+
+			"there, and rules that name users do not know who has a bundle by a certificate; say \"reveal: authenticated\" to ask all clients for one", "listener", l.Name)
+	}
+}
+
+// asksOrdinaryAlone reports whether clients of ordinary TLS are asked for a certificate, and those with a bundle are not.
+func (l *Listener) asksOrdinaryAlone() bool {
+	return l.Kind == Attested && l.Clients != nil && !l.authenticated()
+}
+
 // leaf returns the certificate of the listener's own in DER, nil if it has none.
 func (l *Listener) leaf() []byte {
 	if l.Certificate == nil {

@@ -114,6 +114,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	}
 	s.logCertificates(nil, &s.config)
 	s.warnInClear(nil, &s.config)
+	s.warnNotAsked(nil, &s.config)
 	if err := s.open(&s.config, places.takeClients()); err != nil {
 		return err
 	}

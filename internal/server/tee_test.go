@@ -233,6 +233,7 @@ func TestNoTEE(t *testing.T) {
 	for tee, want := range map[string]string{
 		"tee: tpm\ntpm: { device: " + missing + " }":  "tee: there is no TPM",
 		"tee: auto\ntpm: { device: " + missing + " }": "tee: no TEE was found",
+		"tee: tpm\ntpm: { certificate: policy.yaml }": "tpm.certificate: ",
 		"tee: nitro":  "tee: there is no /dev/nsm",
 		"tee: cca":    "tee: this is no Arm CCA realm",
 		"tee: sevsnp": "tee: this is no SEV-SNP guest",

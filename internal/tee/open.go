@@ -57,11 +57,20 @@ func openSEVSNP(_ context.Context, o *Options) (attest.Attester, error) {
 	if _, err := os.Stat(deviceSEVSNP); err != nil {
 		return nil, fmt.Errorf("this is no SEV-SNP guest: %w", err)
 	}
+	if err := checkFile(keySEVSNPCertificate, o.SEVSNPCertificate, sevsnp.CheckCertificate); err != nil {
+		return nil, err
+	}
 	return opened(sevsnp.NewAttester(o.SEVSNPCertificate))
 }
 
 func openCCA(_ context.Context, o *Options) (attest.Attester, error) {
-	return opened(cca.NewAttester(o.CCAPlatformKey))
+	a, err := cca.NewAttester(o.CCAPlatformKey)
+	if err != nil && !errors.Is(err, cca.ErrNoRealm) {
+		if wrong := checkFile(keyCCAPlatformKey, o.CCAPlatformKey, cca.CheckPlatformKey); wrong != nil {
+			return nil, wrong
+		}
+	}
+	return opened(a, err)
 }
 
 func openAzure(ctx context.Context, o *Options) (attest.Attester, error) {
@@ -86,21 +95,13 @@ func openTPM(ctx context.Context, o *Options) (attest.Attester, error) {
 	}
 	if file := o.TPM.Certificate; file != "" {
 		var err error
-		if options.Certificates, err = ReadAKCertificates(file); err != nil {
-			return nil, err
+		if options.Certificates, err = readAKCertificates(file); err != nil {
+			return nil, &FileError{keyTPMCertificate, err}
 		}
 	}
-	return opened(tpm.NewAttester(ctx, options))
-}
-
-// ReadAKCertificates reads the file of the certificate of a TPM's attestation key and of the CA, PEM, as DER, one behind the other.
-func ReadAKCertificates(file string) (der []byte, err error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
+	a, err := tpm.NewAttester(ctx, options)
+	if errors.Is(err, tpm.ErrOtherKey) {
+		return nil, &FileError{keyTPMCertificate, err}
 	}
-	if der, err = tpm.DecodeCertificates(text); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return der, nil
+	return opened(a, err)
 }

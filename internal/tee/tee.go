@@ -96,12 +96,17 @@ func (o *Options) find(ctx context.Context) (attest.Attester, error) {
 			continue
 		}
 		a, err := o.use(ctx, &k)
-		if err == nil || k.absent == nil || !errors.Is(err, k.absent) {
+		if err == nil || !k.isAbsent(err) {
 			return a, err
 		}
 		looked = append(looked, fmt.Sprintf("%s: %v", k.platform, err))
 	}
 	return nil, fmt.Errorf("no TEE was found (%s); a simulated one, for development, is sim", strings.Join(looked, "; "))
+}
+
+// isAbsent reports whether an error of open says that there is none, and not that one is there and does not work.
+func (k *kind) isAbsent(err error) bool {
+	return k.absent != nil && errors.Is(err, k.absent) && !errors.As(err, new(*FileError))
 }
 
 func (o *Options) use(ctx context.Context, k *kind) (attest.Attester, error) {

@@ -32,7 +32,7 @@ const (
 	FaultCollateralSignature
 	// FaultCollateralMismatch: genuine collateral of another kind, version or platform.
 	FaultCollateralMismatch
-	// FaultRollback: collateral of a lower evaluation number than has been seen.
+	// FaultRollback: collateral of a lower evaluation number, or a revocation list of an earlier issue, than has been seen.
 	FaultRollback
 	// FaultModule: a TDX module that the TCB info does not know, or with other signer or attributes.
 	FaultModule
