@@ -11,14 +11,14 @@ import (
 
 // ConnectionsPlan asks what connections cost that do nothing but show that they are alive.
 type ConnectionsPlan struct {
-	Ways      []string      // of ConnectWays; those that a ScaleBroker has
+	Ways      []string      // of ConnectWays and BesideWays but Mutual, and names of other brokers, which are reached by TLS
 	Counts    []int         // of connections, rising
 	Rounds    int           // each with brokers of its own
 	Settle    time.Duration // before memory is read; for what a start and handshakes needed to be given back
 	Window    time.Duration // in which processor time is measured, once in silence and once with pings
 	KeepAlive time.Duration // between two pings of a connection; those of all are spread evenly
-	// Start starts a broker.
-	Start func(ctx context.Context) (ScaleBroker, error)
+	// Start starts a broker for a way to connect.
+	Start func(ctx context.Context, way string) (ScaleBroker, error)
 	// Progress is told of each measurement, nil for nobody.
 	Progress func(ConnectionsSample)
 }
@@ -45,7 +45,7 @@ func (s ConnectionsSample) Added() float64 {
 
 // String is for progress.
 func (s ConnectionsSample) String() string {
-	return fmt.Sprintf("%-8s  %6s connections  %6.1f KiB each  %6.1f ms/s of a processor, %6.1f with %d pings",
+	return fmt.Sprintf("%-15s  %6s connections  %6.1f KiB each  %6.1f ms/s of a processor, %6.1f with %d pings",
 		s.Way, thousands(float64(s.Connections)), s.Each()/1024, s.Silent, s.Pinging, s.Pings)
 }
 
@@ -73,7 +73,7 @@ func Connections(ctx context.Context, p ConnectionsPlan) (ConnectionsReport, err
 
 // way measures all counts of one way to connect.
 func (p *ConnectionsPlan) way(ctx context.Context, way string, done func(ConnectionsSample)) error {
-	broker, err := p.Start(ctx)
+	broker, err := p.Start(ctx, way)
 	if err != nil {
 		return err
 	}
@@ -99,9 +99,15 @@ func (p *ConnectionsPlan) way(ctx context.Context, way string, done func(Connect
 	return nil
 }
 
-// dialer returns how to connect to a broker, nil if there is no such way.
+// dialer returns how to connect to a broker.
 func (b *ScaleBroker) dialer(way string) Dialer {
-	return map[string]Dialer{Plain: b.Plain, TLS: b.TLS, Attested: b.Attested}[way]
+	switch way {
+	case Plain:
+		return b.Plain
+	case Attested, NativeAttested:
+		return b.Attested
+	}
+	return b.TLS
 }
 
 // settledMemory returns the memory of a broker's process that is resident after a while.

@@ -39,7 +39,7 @@ measured natively and in WebAssembly, over plain TCP, TLS and attested TLS, besi
 broker that --peer names. Of the paper's numbers of rates, subscribers and publishers it takes some; the commands for each case take all.
 
 It writes evaluation.html, which needs nothing else, evaluation.json, and lists of all measurements (CSV) to a folder, and says which
-aims are reached. It takes about 25 minutes; --quick takes less than five, and its figures are only good for seeing what there is. If it
+aims are reached. It takes about half an hour; --quick takes less than five, and its figures are only good for seeing what there is. If it
 is interrupted, what has been measured until then is written.`,
 		Example: `  vouchmq bench evaluation
   vouchmq bench evaluation --quick --out /tmp/evaluation
@@ -56,8 +56,7 @@ is interrupted, what has been measured until then is written.`,
 	fs.DurationVar(&f.warmup, "warmup", 300*time.Millisecond, "before each measurement")
 	fs.BoolVar(&f.quick, "quick", false, "one short round, and fewer numbers")
 	fs.StringSliceVar(&f.only, "only", nil, "parts to measure: "+strings.Join(partNames(), ", ")+" (default: all)")
-	fs.StringArrayVar(&f.peers, "peer", nil, "another broker that runs already, NAME=HOST:PORT or NAME=tls://HOST:PORT; may be repeated")
-	fs.StringVar(&f.peerCA, "peer-cafile", "", "CA that such a broker's certificate is verified with (default: the system's)")
+	addPeerFlags(fs, &f.peers, &f.peerCA)
 	return c
 }
 
