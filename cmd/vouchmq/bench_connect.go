@@ -316,10 +316,8 @@ func (f *connectBenchFlags) write(out io.Writer, r bench.ConnectReport) error {
 }
 
 func (f *connectBenchFlags) judge(r bench.ConnectReport) error {
-	for _, row := range r.Rows {
-		if row.Made == 0 {
-			return fmt.Errorf("no client got in (%v): %s", row.ConnectSetting, row.Error)
-		}
+	if err := r.Failed(); err != nil {
+		return err
 	}
 	longest := slices.Max(f.roundTrips)
 	if later, ok := r.Later(longest); ok && later > f.atMost {

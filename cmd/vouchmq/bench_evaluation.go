@@ -40,7 +40,9 @@ broker that --peer names. Of the paper's numbers of rates, subscribers and publi
 
 It writes evaluation.html, which needs nothing else, evaluation.json, and lists of all measurements (CSV) to a folder, and says which
 aims are reached. It takes about half an hour; --quick takes less than five, and its figures are only good for seeing what there is. If it
-is interrupted, what has been measured until then is written.`,
+is interrupted, what has been measured until then is written.
+
+Exit status: 1 if a part ends with an error, or a variant failed in every round of a measurement. That an aim is not reached is none.`,
 		Example: `  vouchmq bench evaluation
   vouchmq bench evaluation --quick --out /tmp/evaluation
   vouchmq bench evaluation --only throughput,handshakes
@@ -88,7 +90,7 @@ func (f *evaluationFlags) run(c *cobra.Command) error {
 			},
 		}
 		defer r.brokers.stop()
-		return errors.Join(r.measure(), r.write()) // what there is is worth having
+		return errors.Join(r.measure(), r.write(), r.result.Failed()) // what there is is worth having
 	})
 }
 

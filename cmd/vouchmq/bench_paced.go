@@ -25,7 +25,9 @@ const pacedHelp = `
 
 Messages are sent at times that are fixed before (open loop), and latency counts from these times to the receipt, so that a
 broker which stops for a moment is charged for every message that it kept waiting. The variants are measured in turn, round
-after round; the table has medians, in microseconds.`
+after round; the table has medians, in microseconds.
+
+Exit status: 1 if a variant failed in every round at a number; what was measured is written before.`
 
 func (f *pacedFlags) add(fs *pflag.FlagSet) {
 	fs.IntVar(&f.rounds, "rounds", 5, "measure each so many times")
@@ -105,7 +107,7 @@ func newBenchPaced[N any](name, short, long string, makeCase func([]N, int, byte
 				return err
 			}
 			table := func(w io.Writer) error { return writePacedTables(w, reports) }
-			return errors.Join(err, f.write(c.OutOrStdout(), table, reports[0], reports.WriteCSV)) // what there is is worth having
+			return errors.Join(err, f.write(c.OutOrStdout(), table, reports[0], reports.WriteCSV), reports.Failed()) // what there is is worth having
 		},
 	}
 	helpWithoutShorthand(c)
