@@ -178,9 +178,10 @@ func (s ConnectSample) String() string {
 }
 
 // Connects takes the measurements of a plan, round after round, and in each all settings in turn; every second round in the opposite
-// order. What slows the machine down for a while so does it to all of them.
+// order. What slows the machine down for a while so does it to all of them. If it cannot go on, or ctx ends, the report has what was
+// measured until then, beside the error.
 func Connects(ctx context.Context, p ConnectPlan) (ConnectReport, error) {
-	r := ConnectReport{Rounds: p.Rounds, Window: Seconds(p.Window), Clients: p.Clients}
+	r := ConnectReport{Window: Seconds(p.Window), Clients: p.Clients}
 	for round := range p.Rounds {
 		settings := slices.Clone(p.Settings)
 		if round%2 == 1 {
@@ -189,9 +190,10 @@ func Connects(ctx context.Context, p ConnectPlan) (ConnectReport, error) {
 		for _, setting := range settings {
 			s, err := p.measure(ctx, setting)
 			if err != nil {
-				return r, fmt.Errorf("new connections (%s): %w", setting.Way, err)
+				r.summarize(p.Settings)
+				return r, endOf(ctx, fmt.Errorf("new connections (%s): %w", setting.Way, err))
 			}
-			s.Round = round + 1
+			s.Round, r.Rounds = round+1, round+1
 			r.Samples = append(r.Samples, s)
 			if p.Progress != nil {
 				p.Progress(s)
@@ -248,7 +250,9 @@ type ConnectComparison struct {
 
 func (r *ConnectReport) summarize(settings []ConnectSetting) {
 	for _, s := range settings {
-		r.Rows = append(r.Rows, connectRow(s, r.of(s)))
+		if samples := r.of(s); len(samples) > 0 {
+			r.Rows = append(r.Rows, connectRow(s, samples))
+		}
 	}
 	for _, s := range settings {
 		for _, to := range r.comparedWith(s.Way) {

@@ -50,20 +50,22 @@ func (s ConnectionsSample) String() string {
 }
 
 // Connections takes the measurements of a plan. For each way to connect a broker is started, and connections are added to those
-// that there are, from one count to the next.
+// that there are, from one count to the next. If it cannot go on, or ctx ends, the report has what was measured until then, beside the
+// error.
 func Connections(ctx context.Context, p ConnectionsPlan) (ConnectionsReport, error) {
-	r := ConnectionsReport{Rounds: p.Rounds, Window: Seconds(p.Window), KeepAlive: Seconds(p.KeepAlive)}
+	r := ConnectionsReport{Window: Seconds(p.Window), KeepAlive: Seconds(p.KeepAlive)}
 	for round := range p.Rounds {
 		for _, way := range p.Ways {
 			err := p.way(ctx, way, func(s ConnectionsSample) {
-				s.Round = round + 1
+				s.Round, r.Rounds = round+1, round+1
 				r.Samples = append(r.Samples, s)
 				if p.Progress != nil {
 					p.Progress(s)
 				}
 			})
 			if err != nil {
-				return r, fmt.Errorf("idle connections (%s): %w", way, err)
+				r.summarize(p)
+				return r, endOf(ctx, fmt.Errorf("idle connections (%s): %w", way, err))
 			}
 		}
 	}

@@ -52,7 +52,7 @@ type HandshakeReport struct {
 const clientGCPercent = 800
 
 // Handshakes measures what it costs to connect securely, over all variants in turn. A handshake counts when the client
-// has secured its connection; it then closes it, without MQTT.
+// has secured its connection; it then closes it, without MQTT. If it cannot go on, or ctx ends, the report has what was measured until then, beside the error.
 func Handshakes(ctx context.Context, p HandshakePlan) (HandshakeReport, error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(clientGCPercent))
 	var r HandshakeReport
@@ -60,15 +60,22 @@ func Handshakes(ctx context.Context, p HandshakePlan) (HandshakeReport, error) {
 		for _, v := range p.Variants {
 			s, err := p.measure(ctx, v)
 			if err != nil {
-				return r, fmt.Errorf("%s: %w", v.Name, err)
+				r.summarize(p)
+				return r, endOf(ctx, fmt.Errorf("%s: %w", v.Name, err))
 			}
 			r.Samples = append(r.Samples, s)
 		}
 	}
-	for _, v := range p.Variants {
-		r.add(v.Name, p.Variants[0].Name)
-	}
+	r.summarize(p)
 	return r, nil
+}
+
+func (r *HandshakeReport) summarize(p HandshakePlan) {
+	for _, v := range p.Variants {
+		if len(r.of(v.Name)) > 0 {
+			r.add(v.Name, p.Variants[0].Name)
+		}
+	}
 }
 
 // measure takes one measurement.

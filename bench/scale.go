@@ -81,15 +81,21 @@ type CostReport struct {
 	RateThen float64 `json:"many_per_second"`
 }
 
+// Measured reports whether there is anything in it.
+func (r *ScaleReport) Measured() bool {
+	return r.SubscriptionBytes > 0 || len(r.Idle) > 0 || len(r.Costs) > 0 || r.Steps != nil
+}
+
 // Dearer is how much more a delivery costs with many: 0 is nothing, 1 is twice as much.
 func (r CostReport) Dearer() float64 { return r.Then/r.Cost - 1 }
 
-// Scale takes the measurements of a plan.
+// Scale takes the measurements of a plan. If it cannot go on, or ctx ends, the report has what was measured until then, beside the
+// error.
 func Scale(ctx context.Context, p ScalePlan) (ScaleReport, error) {
 	r := ScaleReport{Clients: p.Clients, Subscriptions: p.Subscriptions}
 	if p.wants("subscriptions") {
 		if err := p.subscriptions(ctx, &r); err != nil {
-			return r, fmt.Errorf("subscriptions: %w", err)
+			return r, endOf(ctx, fmt.Errorf("subscriptions: %w", err))
 		}
 	}
 	for _, transport := range []string{Plain, TLS, Attested} {
@@ -98,7 +104,7 @@ func Scale(ctx context.Context, p ScalePlan) (ScaleReport, error) {
 		}
 		idle, err := p.idle(ctx, transport)
 		if err != nil {
-			return r, fmt.Errorf("idle connections (%s): %w", transport, err)
+			return r, endOf(ctx, fmt.Errorf("idle connections (%s): %w", transport, err))
 		}
 		r.Idle = append(r.Idle, idle)
 	}
@@ -107,15 +113,17 @@ func Scale(ctx context.Context, p ScalePlan) (ScaleReport, error) {
 			continue
 		}
 		cost, err := p.cost(ctx, c)
-		if err != nil {
-			return r, fmt.Errorf("cost of %s: %w", c.of, err)
+		if cost.Then > 0 {
+			r.Costs = append(r.Costs, cost)
 		}
-		r.Costs = append(r.Costs, cost)
+		if err != nil {
+			return r, endOf(ctx, fmt.Errorf("cost of %s: %w", c.of, err))
+		}
 	}
 	if p.wants("steps") {
 		steps, err := p.steps(ctx)
 		if err != nil {
-			return r, fmt.Errorf("longest step: %w", err)
+			return r, endOf(ctx, fmt.Errorf("longest step: %w", err))
 		}
 		r.Steps = steps
 	}

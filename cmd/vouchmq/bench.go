@@ -92,12 +92,13 @@ func writeTo(path string, stdout io.Writer, write func(io.Writer) error) error {
 	return errors.Join(write(file), file.Close())
 }
 
-// withBrokers runs f with a temporary folder.
-func withBrokers(f func(dir string) error) error {
+// withBrokers runs f with a temporary folder, which is gone afterwards, however f ends.
+func withBrokers(ctx context.Context, f func(dir string) error) error {
 	dir, err := os.MkdirTemp("", "vouchmq-bench-")
 	if err != nil {
 		return err
 	}
+	defer onHurry(ctx, func() { os.RemoveAll(dir) })()
 	defer os.RemoveAll(dir)
 	return f(dir)
 }

@@ -122,14 +122,14 @@ func (f *connectBenchFlags) run(c *cobra.Command) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	return withBrokers(func(dir string) error {
+	return withBrokers(c.Context(), func(dir string) error {
 		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
 		defer b.stop()
 		r, err := f.measure(b)
-		if err != nil {
+		if len(r.Samples) == 0 {
 			return err
 		}
-		if err := f.write(c.OutOrStdout(), r); err != nil {
+		if err := errors.Join(err, f.write(c.OutOrStdout(), r)); err != nil { // what there is is worth having
 			return err
 		}
 		return f.judge(r)

@@ -87,12 +87,12 @@ func (f *connectionsFlags) run(c *cobra.Command) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	return withBrokers(func(dir string) error {
+	return withBrokers(c.Context(), func(dir string) error {
 		r, err := f.measure(c, dir)
-		if err != nil {
+		if len(r.Samples) == 0 {
 			return err
 		}
-		if err := f.write(c.OutOrStdout(), r); err != nil {
+		if err := errors.Join(err, f.write(c.OutOrStdout(), r)); err != nil { // what there is is worth having
 			return err
 		}
 		if bytes, ok := r.IdleAttested(); ok && bytes > f.atMost*1024 {

@@ -74,7 +74,7 @@ func (f *evaluationFlags) run(c *cobra.Command) error {
 	if f.quick {
 		f.rounds, f.duration, f.warmup = 1, 500*time.Millisecond, 100*time.Millisecond
 	}
-	return withBrokers(func(dir string) error {
+	return withBrokers(c.Context(), func(dir string) error {
 		brokers := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
 		if _, err := brokers.answeringPeers(f.peers, f.peerCA); err != nil {
 			return err
@@ -244,7 +244,7 @@ func (r *evaluationRun) paced(one bench.PacedCase, rounds int) error {
 func (r *evaluationRun) handshakes() error {
 	f := handshakesFlags{plan: bench.HandshakePlan{Rounds: r.rounds, Clients: 16, Warmup: r.warmup, Window: r.duration}}
 	report, err := f.measure(r.c.Context(), r.brokers)
-	if err == nil {
+	if len(report.Samples) > 0 {
 		r.result.Handshakes = &report
 	}
 	return err
@@ -257,7 +257,7 @@ func (r *evaluationRun) subscriptions() error {
 		plan.Filters, plan.Window = []int{1_000, 20_000}, r.duration/2
 	}
 	report, err := match(r.c, plan, []string{"wasm", "native"})
-	if err == nil {
+	if len(report.Samples) > 0 {
 		r.result.Match = &report
 	}
 	return err
@@ -280,15 +280,14 @@ func (r *evaluationRun) steps() error {
 // scaled adds what a plan gives to what others gave.
 func (r *evaluationRun) scaled(plan bench.ScalePlan) error {
 	report, err := measureScale(r.c, r.brokers.dir, "wasm", plan)
-	if err != nil {
-		return err
-	}
-	if r.result.Scale == nil {
+	switch {
+	case !report.Measured():
+	case r.result.Scale == nil:
 		r.result.Scale = &report
-	} else {
+	default:
 		r.result.Scale.Steps = report.Steps
 	}
-	return nil
+	return err
 }
 
 // write writes what has been measured.

@@ -14,7 +14,7 @@ func (r *evaluationRun) connect() error {
 		roundTrips: evaluatedRoundTrips, quotes: evaluatedQuotes, rounds: r.rounds, clients: 16, duration: r.duration, warmup: r.warmup,
 	}
 	report, err := f.measure(r.brokers)
-	if err == nil {
+	if len(report.Samples) > 0 {
 		r.result.Connect = &report
 	}
 	return err
@@ -30,7 +30,7 @@ func (r *evaluationRun) connections() error {
 		f.plan.Counts, f.plan.Window, f.plan.Settle = []int{200, 1_000}, time.Second, time.Second
 	}
 	report, err := f.measure(r.c, r.brokers.dir)
-	if err == nil {
+	if len(report.Samples) > 0 {
 		r.result.Connections = &report
 	}
 	return err

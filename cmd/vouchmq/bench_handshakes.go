@@ -49,14 +49,17 @@ func (f *handshakesFlags) run(c *cobra.Command) error {
 	if f.plan.Rounds < 1 || f.plan.Clients < 1 || f.plan.Window <= 0 || f.plan.Warmup < 0 {
 		return errors.New("--rounds, --clients and --duration are more than 0")
 	}
-	return withBrokers(func(dir string) error {
+	return withBrokers(c.Context(), func(dir string) error {
 		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
 		defer b.stop()
 		r, err := f.measure(c.Context(), b)
-		if err != nil {
+		if len(r.Samples) == 0 {
 			return err
 		}
-		return errors.Join(f.write(c.OutOrStdout(), r), f.judge(r.Rows[2]))
+		if err := errors.Join(err, f.write(c.OutOrStdout(), r)); err != nil { // what there is is worth having
+			return err
+		}
+		return f.judge(r.Rows[2])
 	})
 }
 

@@ -126,7 +126,7 @@ type pacedPlan struct {
 
 // measure starts the brokers and measures the cases.
 func (p *pacedPlan) measure(c *cobra.Command, cases []bench.PacedCase) (reports bench.PacedReports, err error) {
-	err = withBrokers(func(dir string) error {
+	err = withBrokers(c.Context(), func(dir string) error {
 		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
 		defer b.stop()
 		variants, err := b.withPeers(p.variants, pacedVariants, p.peers, p.peerCA)

@@ -64,12 +64,14 @@ func scale(c *cobra.Command, plan bench.ScalePlan, engine, jsonFile string) erro
 	if err := errors.Join(checkEngine(engine), checkOutput("--json", jsonFile)); err != nil {
 		return err
 	}
-	return withBrokers(func(dir string) error {
+	return withBrokers(c.Context(), func(dir string) error {
 		report, err := measureScale(c, dir, engine, plan)
-		if err != nil {
+		if !report.Measured() {
 			return err
 		}
-		if err := writeTo(jsonFile, c.OutOrStdout(), func(w io.Writer) error { return printJSON(w, report) }); err != nil {
+		printScale(c.OutOrStdout(), report)
+		err = errors.Join(err, writeTo(jsonFile, c.OutOrStdout(), func(w io.Writer) error { return printJSON(w, report) }))
+		if err != nil { // what there is is worth having, and is not judged
 			return err
 		}
 		return judgeScale(c.OutOrStdout(), report)
@@ -112,7 +114,7 @@ func longestStep(b *local.Broker) func(context.Context) (bench.LongestStep, erro
 	}
 }
 
-func judgeScale(out io.Writer, r bench.ScaleReport) error {
+func printScale(out io.Writer, r bench.ScaleReport) {
 	const mb = 1e6
 	if r.SubscriptionBytes > 0 {
 		fmt.Fprintf(out, "subscriptions  %d over %d clients: %.0f MB (%.0f without the subscriptions, %.0f without the clients)\n", r.Subscriptions,
@@ -130,6 +132,9 @@ func judgeScale(out io.Writer, r bench.ScaleReport) error {
 		fmt.Fprintf(out, "steps          %d sessions, %d subscriptions, %.0f MB: the longest took %v of processor time, %v by the clock\n", r.Steps.Sessions,
 			r.Steps.Subscriptions, float64(r.Steps.Bytes)/mb, longest.Used, longest.Wall)
 	}
+}
+
+func judgeScale(out io.Writer, r bench.ScaleReport) error {
 	if missed := r.Failures(); len(missed) > 0 {
 		return errors.New("goals missed: " + strings.Join(missed, "; "))
 	}

@@ -48,7 +48,7 @@ func soak(c *cobra.Command, plan bench.SoakPlan, engine, jsonFile string) error 
 	if err := errors.Join(checkEngine(engine), checkOutput("--json", jsonFile)); err != nil {
 		return err
 	}
-	return withBrokers(func(dir string) error {
+	return withBrokers(c.Context(), func(dir string) error {
 		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
 		defer b.stop()
 		broker, err := b.broker(engine)

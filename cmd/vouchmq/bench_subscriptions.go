@@ -39,11 +39,11 @@ the table has the medians, with the least and the most.`,
 			}
 			slices.Sort(plan.Filters)
 			report, err := match(c, plan, engines)
-			if err != nil {
+			if len(report.Samples) == 0 {
 				return err
 			}
 			fmt.Fprintf(c.OutOrStdout(), "processor time of the broker, median of %d measurements of %v\n\n", report.Rounds, plan.Window)
-			return files.write(c.OutOrStdout(), report.WriteTable, report, report.WriteCSV)
+			return errors.Join(err, files.write(c.OutOrStdout(), report.WriteTable, report, report.WriteCSV)) // what there is is worth having
 		},
 	}
 	helpWithoutShorthand(c)
@@ -59,7 +59,7 @@ the table has the medians, with the least and the most.`,
 // match starts a broker with each engine and measures.
 func match(c *cobra.Command, plan bench.MatchPlan, engines []string) (report bench.MatchReport, err error) {
 	plan.Progress = func(s bench.MatchSample) { fmt.Fprintln(c.ErrOrStderr(), s) }
-	err = withBrokers(func(dir string) error {
+	err = withBrokers(c.Context(), func(dir string) error {
 		for _, engine := range engines {
 			b, err := startForScale(c.Context(), c.ErrOrStderr(), dir, engine)
 			if err != nil {

@@ -103,7 +103,7 @@ func (f *throughputFlags) run(c *cobra.Command) error {
 	if f.rate > 0 {
 		return f.openLoop(c, shapes)
 	}
-	return withBrokers(func(dir string) error {
+	return withBrokers(c.Context(), func(dir string) error {
 		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
 		defer b.stop()
 		variants, err := b.withPeers(f.variants, variantNames, f.peers, f.peerCA)

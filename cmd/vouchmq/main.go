@@ -38,7 +38,8 @@ func run(args []string) int {
 
 // interruptible is a context that ends at the first SIGINT or SIGTERM. The second one ends the process at once.
 func interruptible() (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(context.Background())
+	ctx, hurried := withHurry(context.Background())
+	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
@@ -48,6 +49,7 @@ func interruptible() (context.Context, func()) {
 		}
 		cancel(interrupted{s})
 		if _, ok := <-signals; ok {
+			hurried()
 			fmt.Fprintln(os.Stderr, "stopped at once")
 			os.Exit(exitGeneral)
 		}
