@@ -38,6 +38,8 @@ type HandshakeRow struct {
 	// Share is how many handshakes a second of processor time is good for, clients included, in parts of those of the
 	// first variant in the same round; BrokerShare is that of the broker alone.
 	Share       float64 `json:"share"`
+	LeastShare  float64 `json:"least_share"` // of a round
+	MostShare   float64 `json:"most_share"`
 	BrokerShare float64 `json:"broker_share"`
 }
 
@@ -191,17 +193,18 @@ func (r *HandshakeReport) add(variant, first string) {
 		brokerShares = append(brokerShares, float64(with.Broker)/float64(s.Broker))
 	}
 	medians := HandshakeSample{variant, median(rates), median(client), median(broker)}
-	r.Rows = append(r.Rows, HandshakeRow{medians, median(shares), median(brokerShares)})
+	share := spreadOf(shares)
+	r.Rows = append(r.Rows, HandshakeRow{medians, share.Value, share.Least, share.Most, median(brokerShares)})
 }
 
 // WriteTable writes the report for people.
 func (r HandshakeReport) WriteTable(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "variant\thandshakes/s\tCPU each\tof it client\tbroker\tper CPU second\tbroker alone\t\n")
+	fmt.Fprintf(t, "variant\thandshakes/s\tCPU each\tof it client\tbroker\tper CPU second\t(least\tmost)\tbroker alone\t\n")
 	for _, row := range r.Rows {
 		us := func(d time.Duration) string { return d.Round(time.Microsecond).String() }
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.2f\t%.2f\t\n", row.Variant, thousands(row.Rate), us(row.Client+row.Broker), us(row.Client),
-			us(row.Broker), row.Share, row.BrokerShare)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.2f\t%.2f\t%.2f\t%.2f\t\n", row.Variant, thousands(row.Rate), us(row.Client+row.Broker), us(row.Client),
+			us(row.Broker), row.Share, row.LeastShare, row.MostShare, row.BrokerShare)
 	}
 	return t.Flush()
 }
