@@ -336,6 +336,12 @@ func (r *evaluationRun) writeLists() (err error) {
 	if e.Connections != nil {
 		list("connections.csv", e.Connections.WriteCSV)
 	}
+	if e.Handshakes != nil {
+		list("handshakes.csv", e.Handshakes.WriteCSV)
+	}
+	if e.Scale != nil {
+		list("scale.csv", e.Scale.WriteCSV)
+	}
 	if e.Match != nil {
 		list("subscriptions.csv", e.Match.WriteCSV)
 	}
