@@ -62,6 +62,9 @@ Exit status: 1 if no client gets in with a setting, or if attestation makes CONN
 	}
 	helpWithoutShorthand(c)
 	f.define(c.Flags())
+	completeWords(c, "variant", connectVariants)
+	completeWords(c, "only", bench.ConnectParts)
+	completeWords(c, "tee", []string{"sim", "tpm"})
 	return c
 }
 
@@ -70,7 +73,7 @@ func (f *connectBenchFlags) define(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.variants, "variant", nil, strings.Join(connectVariants, ", ")+" (default: all, Mosquitto if it is installed)")
 	addPeerFlags(fs, &f.peers, &f.peerCA)
 	fs.StringSliceVar(&f.tees, "tee", nil, "what the broker attests with: sim, tpm (default: sim, and tpm if it can be had)")
-	fs.Float64SliceVar(&f.rates, "rate", bench.PaperConnectRates, "new connections a second; the paper's are from 1 to 50")
+	addRates(fs, &f.rates, bench.PaperConnectRates, "new connections a second; the paper's are from 1 to 50")
 	fs.Float64Var(&f.at, "at", 10, "new connections a second where round trips are compared")
 	fs.DurationSliceVar(&f.roundTrips, "round-trip", evaluatedRoundTrips, "that a proxy adds")
 	fs.DurationSliceVar(&f.quotes, "quote", evaluatedQuotes, "time that the simulated TEE takes for a quote, one at a time")
@@ -95,7 +98,7 @@ func (f *connectBenchFlags) check() error {
 	switch {
 	case f.rounds < 1 || f.clients < 1 || f.duration <= 0 || f.warmup < 0:
 		return errors.New("--rounds, --clients and --duration are more than 0")
-	case len(f.rates) == 0 || slices.Min(append(f.rates, f.at)) <= 0 || slices.Max(append(f.rates, f.at)) > 10_000:
+	case len(f.rates) == 0 || !(slices.Min(append(f.rates, f.at)) > 0) || slices.Max(append(f.rates, f.at)) > 10_000:
 		return errors.New("--rate and --at are more than 0, and 10,000 at most")
 	case len(f.roundTrips) == 0 || slices.ContainsFunc(f.roundTrips, negative):
 		return errors.New("--round-trip is not negative")

@@ -62,6 +62,8 @@ Exit status: 1 if each of 10,000 attested connections takes more than --at-most 
 	fs.StringVar(&f.engine, "engine", "wasm", "of plain, tls and attested: wasm or native")
 	fs.Float64Var(&f.atMost, "at-most", bench.MostIdleBytes>>10, "fail if each of 10,000 attested connections takes more KiB")
 	f.files.add(fs)
+	completeWords(c, "variant", idleWays)
+	completeWords(c, "engine", engines)
 	return c
 }
 

@@ -59,6 +59,7 @@ Exit status: 1 if a part ends with an error, or a variant failed in every round 
 	fs.BoolVar(&f.quick, "quick", false, "one short round, and fewer numbers")
 	fs.StringSliceVar(&f.only, "only", nil, "parts to measure: "+strings.Join(partNames(), ", ")+" (default: all)")
 	addPeerFlags(fs, &f.peers, &f.peerCA)
+	completeWords(c, "only", partNames())
 	return c
 }
 

@@ -65,7 +65,7 @@ func newBenchRate() *cobra.Command {
 		"Measure how long messages take from one publisher to one subscriber, at rates from 1 to 100,000 a second."+pacedHelp,
 		bench.RateCase, slices.Concat(bench.PaperRates, bench.BeyondPaperRates),
 		func(fs *pflag.FlagSet, list *[]float64, usual []float64) {
-			fs.Float64SliceVar(list, "rate", usual, "messages a second")
+			addRates(fs, list, usual, "messages a second")
 		})
 }
 
@@ -112,6 +112,7 @@ func newBenchPaced[N any](name, short, long string, makeCase func([]N, int, byte
 	}
 	helpWithoutShorthand(c)
 	f.add(c.Flags())
+	completeWords(c, "variant", variantNames)
 	addNumbers(c.Flags(), &numbers, usual)
 	return c
 }

@@ -50,6 +50,8 @@ delivery costs more than 15 % more, which is the median of what it costs more in
 	fs.StringSliceVar(&plan.Only, "only", nil, "parts to measure: "+strings.Join(bench.ScaleParts, ", "))
 	fs.StringVar(&engine, "engine", "wasm", "wasm or native")
 	files.add(fs)
+	completeWords(c, "only", bench.ScaleParts)
+	completeWords(c, "engine", engines)
 	return c
 }
 

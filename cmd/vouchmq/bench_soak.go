@@ -39,6 +39,7 @@ includes the time in which the broker waited for one.`,
 	c.Flags().IntVar(&plan.MaxGrowth, "max-growth", bench.DefaultMaxGrowth, "fail if memory grows by more bytes, and by more than 5 %")
 	c.Flags().StringVar(&engine, "engine", "wasm", "wasm or native")
 	files.add(c.Flags())
+	completeWords(c, "engine", engines)
 	return c
 }
 

@@ -58,6 +58,8 @@ Exit status: 1 if a variant failed in every round with a shape, QoS and payload;
 	fs.IntSliceVar(&f.qos, "qos", []int{0}, "quality of service: 0, 1, 2")
 	fs.Float64Var(&f.rate, "rate", 0, "messages a second in all, and measure latency (default: as many as the broker takes)")
 	f.outputs.add(fs)
+	completeWords(c, "variant", variantNames)
+	completeWords(c, "shape", []string{"p2p", "fan-in", "fan-out"})
 	return c
 }
 

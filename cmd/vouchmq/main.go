@@ -92,5 +92,20 @@ refused; 27 timeout.`,
 	root.AddCommand(newServe(), newGateway(), newConfig(), newPub(), newSub(), newInspect(), newVersion(), newDemo(), newBench(),
 		newStatus(), newClients(), newSubscriptions(), newRetained(), newReload(), newUnlock(), newLogLevel(), newPasswd(),
 		newCA(), newEnroll(), newBundle(), newTPM(), newVerify(), newPolicy(), newCollateral())
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		refuseUnknown(c)
+	}
 	return root
+}
+
+// refuseUnknown has commands that only group others refuse words that are none of these; cobra shows help, and says that all went well.
+func refuseUnknown(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		refuseUnknown(sub)
+	}
+	if c.HasSubCommands() && !c.Runnable() {
+		c.Args = cobra.NoArgs
+		c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	}
 }
