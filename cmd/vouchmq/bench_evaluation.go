@@ -39,7 +39,7 @@ measured natively and in WebAssembly, over plain TCP, TLS and attested TLS, besi
 broker that --peer names. Of the paper's numbers of rates, subscribers and publishers it takes some; the commands for each case take all.
 
 It writes evaluation.html, which needs nothing else, evaluation.json, and lists of all measurements (CSV) to a folder, and says which
-aims are reached. It takes about half an hour; --quick takes less than five, and its figures are only good for seeing what there is. If it
+aims are reached. It takes about half an hour; --quick takes about five minutes, and its figures are only good for seeing what there is. If it
 is interrupted, what has been measured until then is written.
 
 Exit status: 1 if a part ends with an error, or a variant failed in every round of a measurement. That an aim is not reached is none.`,
