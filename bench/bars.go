@@ -68,8 +68,10 @@ const (
 	barStep          = 10 * time.Millisecond // of processor time
 	barSessions      = 100_000
 	barSubscriptions = 1_000_000
-	barSpread        = 0.15 // how much more a delivery may cost with many topics or receivers
 )
+
+// MostDearer is how much more a delivery may cost with many topics or receivers: this part of what it costs with few.
+const MostDearer = 0.15
 
 // lossGoals are how many times as much the same broker may deliver natively over ordinary TLS, by QoS. The paper lost a
 // factor of 1.55.
@@ -174,7 +176,7 @@ func (e *Evaluation) pacedBars(of func(PacedReport) []Bar) (all []Bar) {
 }
 
 func (r Ratio) bar(what string) Bar {
-	return Bar{What: what, Value: r.Value, Limit: r.Limit, AtLeast: r.AtLeast, Spread: fmt.Sprintf("%.3g to %.3g", r.Least, r.Most)}
+	return Bar{What: what, Value: r.Value, Limit: r.Limit, AtLeast: r.AtLeast, Spread: r.extremes()}
 }
 
 func (r PacedReport) paperRateBars() (all []Bar) {
@@ -216,7 +218,10 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 func (r *HandshakeReport) bars() (all []Bar) {
 	for _, row := range r.Rows {
 		if row.Variant == "attested" {
-			all = append(all, Bar{What: "attested / TLS handshakes, of the same processor time", Value: row.Share, Limit: barHandshakes, AtLeast: true})
+			all = append(all, Bar{
+				What: "attested / TLS handshakes, of the same processor time", Value: row.Share, Limit: barHandshakes, AtLeast: true,
+				Spread: Spread{row.Share, row.LeastShare, row.MostShare}.extremes(),
+			})
 		}
 	}
 	return all
@@ -238,7 +243,7 @@ func (r *ScaleReport) bars() (all []Bar) {
 	for _, c := range r.Costs {
 		all = append(all, Bar{
 			What:  fmt.Sprintf("cost of a delivery with %s %s / with %d", thousands(float64(c.Many)), c.Of, c.Few),
-			Value: 1 + c.Dearer(), Limit: 1 + barSpread,
+			Value: c.Ratio.Value, Limit: 1 + MostDearer, Spread: c.Ratio.extremes(),
 		})
 	}
 	return all

@@ -16,8 +16,11 @@ const (
 	Mutual   = "mutual"   // the client gives evidence, too
 )
 
-// ConnectWays are the ways to connect, the cheapest first.
+// ConnectWays are the ways to connect to VouchMQ, the cheapest first.
 var ConnectWays = []string{Plain, TLS, Attested, Mutual}
+
+// BesideWays are what they are compared with: the same core natively, and Mosquitto. Other brokers have names of their own.
+var BesideWays = []string{NativeTLS, NativeAttested, MosquittoTLS}
 
 // Device is what quotes are made with: a kind of TEE, and how long the simulated one takes.
 type Device struct {
@@ -49,7 +52,7 @@ type ConnectSetting struct {
 
 // String is for progress.
 func (s ConnectSetting) String() string {
-	return fmt.Sprintf("%-8s  quote %-8v  round trip %-5v %9s new/s", s.Way, s.Device, time.Duration(s.RoundTrip), s.rate())
+	return fmt.Sprintf("%-15s  quote %-8v  round trip %-5v %9s new/s", s.Way, s.Device, time.Duration(s.RoundTrip), s.rate())
 }
 
 func (s ConnectSetting) rate() string {
@@ -71,9 +74,11 @@ var ConnectParts = []string{"rate", "round-trip", "quote", "saturated"}
 //   - round-trip: every way, over all round trips, at the rate At, with the first device
 //   - quote: attested and mutual, with all devices, at all rates, with the first round trip
 //   - saturated: every way with all devices, as fast as possible, with the first round trip
+//
+// What is not of ConnectWays has the first device only.
 type ConnectChoice struct {
 	Parts      []string
-	Ways       []string
+	Ways       []string // of ConnectWays and BesideWays, and names of other brokers
 	Devices    []Device
 	RoundTrips []time.Duration
 	Rates      []float64
@@ -82,6 +87,8 @@ type ConnectChoice struct {
 
 // Settings returns what is chosen, each setting once. Those that are compared are neighbours.
 func (c *ConnectChoice) Settings() (all []ConnectSetting) {
+	beside := c.beside()
+	every := slices.Concat(ConnectWays, beside)
 	add := func(roundTrip time.Duration, rate float64, devices []Device, ways ...string) {
 		for _, way := range ways {
 			for _, d := range devices {
@@ -97,7 +104,7 @@ func (c *ConnectChoice) Settings() (all []ConnectSetting) {
 	}
 	for _, rate := range c.Rates {
 		if slices.Contains(c.Parts, "rate") {
-			add(c.RoundTrips[0], rate, c.Devices[:1], ConnectWays...)
+			add(c.RoundTrips[0], rate, c.Devices[:1], every...)
 		}
 		if slices.Contains(c.Parts, "quote") {
 			add(c.RoundTrips[0], rate, c.Devices, Attested, Mutual)
@@ -105,11 +112,12 @@ func (c *ConnectChoice) Settings() (all []ConnectSetting) {
 	}
 	if slices.Contains(c.Parts, "round-trip") {
 		for _, roundTrip := range c.RoundTrips {
-			add(roundTrip, c.At, c.Devices[:1], ConnectWays...)
+			add(roundTrip, c.At, c.Devices[:1], every...)
 		}
 	}
 	if slices.Contains(c.Parts, "saturated") {
 		add(c.RoundTrips[0], 0, c.Devices, ConnectWays...)
+		add(c.RoundTrips[0], 0, c.Devices[:1], beside...)
 	}
 	slices.SortStableFunc(all, func(a, b ConnectSetting) int {
 		return cmp.Or(cmp.Compare(a.RoundTrip, b.RoundTrip), cmp.Compare(a.order(), b.order()))
@@ -117,8 +125,18 @@ func (c *ConnectChoice) Settings() (all []ConnectSetting) {
 	return all
 }
 
+// beside are the ways that are not of ConnectWays.
+func (c *ConnectChoice) beside() (ways []string) {
+	for _, way := range c.Ways {
+		if !slices.Contains(ConnectWays, way) {
+			ways = append(ways, way)
+		}
+	}
+	return ways
+}
+
 // attests reports whether evidence is made for a way to connect.
-func attests(way string) bool { return way == Attested || way == Mutual }
+func attests(way string) bool { return way == Attested || way == Mutual || way == NativeAttested }
 
 // order puts what is saturated last.
 func (s ConnectSetting) order() float64 {
@@ -160,9 +178,10 @@ func (s ConnectSample) String() string {
 }
 
 // Connects takes the measurements of a plan, round after round, and in each all settings in turn; every second round in the opposite
-// order. What slows the machine down for a while so does it to all of them.
+// order. What slows the machine down for a while so does it to all of them. If it cannot go on, or ctx ends, the report has what was
+// measured until then, beside the error.
 func Connects(ctx context.Context, p ConnectPlan) (ConnectReport, error) {
-	r := ConnectReport{Rounds: p.Rounds, Window: Seconds(p.Window), Clients: p.Clients}
+	r := ConnectReport{Window: Seconds(p.Window), Clients: p.Clients}
 	for round := range p.Rounds {
 		settings := slices.Clone(p.Settings)
 		if round%2 == 1 {
@@ -171,9 +190,10 @@ func Connects(ctx context.Context, p ConnectPlan) (ConnectReport, error) {
 		for _, setting := range settings {
 			s, err := p.measure(ctx, setting)
 			if err != nil {
-				return r, fmt.Errorf("new connections (%s): %w", setting.Way, err)
+				r.summarize(p.Settings)
+				return r, endOf(ctx, fmt.Errorf("new connections (%s): %w", setting.Way, err))
 			}
-			s.Round = round + 1
+			s.Round, r.Rounds = round+1, round+1
 			r.Samples = append(r.Samples, s)
 			if p.Progress != nil {
 				p.Progress(s)
@@ -230,15 +250,45 @@ type ConnectComparison struct {
 
 func (r *ConnectReport) summarize(settings []ConnectSetting) {
 	for _, s := range settings {
-		r.Rows = append(r.Rows, connectRow(s, r.of(s)))
+		if samples := r.of(s); len(samples) > 0 {
+			r.Rows = append(r.Rows, connectRow(s, samples))
+		}
 	}
 	for _, s := range settings {
-		if to := map[string]string{TLS: Plain, Attested: TLS, Mutual: TLS}[s.Way]; to != "" {
+		for _, to := range r.comparedWith(s.Way) {
 			if c, ok := r.compare(s, to); ok {
 				r.Comparisons = append(r.Comparisons, c)
 			}
 		}
 	}
+}
+
+// comparedWith are the ways that a way is compared with: attested connections with all that is beside them.
+func (r *ConnectReport) comparedWith(way string) (ways []string) {
+	switch way {
+	case TLS:
+		return []string{Plain}
+	case Mutual:
+		return []string{TLS}
+	case Attested:
+		ways = []string{TLS}
+		for _, other := range r.ways() {
+			if !slices.Contains(ConnectWays, other) {
+				ways = append(ways, other)
+			}
+		}
+	}
+	return ways
+}
+
+// ways are those that were measured, in their order.
+func (r *ConnectReport) ways() (all []string) {
+	for _, row := range r.Rows {
+		if !slices.Contains(all, row.Way) {
+			all = append(all, row.Way)
+		}
+	}
+	return all
 }
 
 // of returns what was measured, by round.
@@ -322,7 +372,7 @@ func (r *ConnectReport) Later(roundTrip time.Duration) (worst time.Duration, ok 
 // latest is the comparison that Later is about.
 func (r *ConnectReport) latest(roundTrip time.Duration) (worst ConnectComparison, ok bool) {
 	for _, c := range r.Comparisons {
-		if c.Of.Way == Attested && c.Of.Device == FastDevice && c.Of.Rate > 0 && time.Duration(c.Of.RoundTrip) == roundTrip {
+		if c.Of.Way == Attested && c.To == TLS && c.Of.Device == FastDevice && c.Of.Rate > 0 && time.Duration(c.Of.RoundTrip) == roundTrip {
 			if !ok || c.Later > worst.Later {
 				worst, ok = c, true
 			}

@@ -95,7 +95,7 @@ func (r *ConnectReport) first() Micros {
 // ratePlot shows latency by rate: a line for the median of each way, and one for the 99th percentile.
 func (r *ConnectReport) ratePlot() linePlot {
 	p := linePlot{xLabel: "new connections per second", yLabel: "CONNACK after, milliseconds"}
-	for i, way := range ConnectWays {
+	for i, way := range r.ways() {
 		rows := r.where(func(s ConnectSetting) bool {
 			return s.Way == way && s.Rate > 0 && s.RoundTrip == r.first() && (s.Device == FastDevice || !attests(way))
 		})
@@ -142,11 +142,12 @@ func (r *ConnectReport) devices() (all []Device) {
 
 // roundTripPlot shows latency by round trip, where several were measured.
 func (r *ConnectReport) roundTripPlot() barPlot {
-	p := barPlot{yLabel: "CONNACK after, milliseconds (median)", names: ConnectWays}
+	ways := r.ways()
+	p := barPlot{yLabel: "CONNACK after, milliseconds (median)", names: ways}
 	at := r.comparedAt()
 	for _, trip := range r.roundTrips() {
-		g := barGroup{name: "round trip " + time.Duration(trip).String(), values: make([]plotPoint, len(ConnectWays))}
-		for i, way := range ConnectWays {
+		g := barGroup{name: "round trip " + time.Duration(trip).String(), values: make([]plotPoint, len(ways))}
+		for i, way := range ways {
 			rows := r.where(func(s ConnectSetting) bool {
 				return s.Way == way && s.RoundTrip == trip && s.Rate == at && (s.Device == FastDevice || !attests(way))
 			})
@@ -182,7 +183,7 @@ func (r *ConnectReport) comparedAt() float64 {
 // saturatedPlot shows how many clients a second can connect securely. Plain connections are so many more that the others would not
 // be seen.
 func (r *ConnectReport) saturatedPlot() barPlot {
-	secure := ConnectWays[1:]
+	secure := slices.DeleteFunc(r.ways(), func(way string) bool { return way == Plain })
 	p := barPlot{yLabel: "new connections per second", names: secure}
 	groups := append([]Device{{}}, r.devices()...)
 	for _, device := range groups {

@@ -172,6 +172,57 @@ func TestConnectSettings(t *testing.T) {
 	}
 }
 
+// What VouchMQ is compared with comes at the same rates, with the first device only, and attested connections are compared with it.
+func TestConnectsBeside(t *testing.T) {
+	b := startSmallBroker(t)
+	slow := Device{TEE: "sim", QuoteTime: Micros(5 * time.Millisecond)}
+	choice := ConnectChoice{
+		Parts: []string{"saturated"}, Ways: []string{TLS, Attested, NativeAttested, MosquittoTLS, "emqx"}, Devices: []Device{FastDevice, slow},
+		Rates: []float64{100}, At: 100, RoundTrips: []time.Duration{0, time.Millisecond},
+	}
+	if got := choice.Settings(); len(got) != 6 { // attested with each device, the others once
+		t.Errorf("saturated: %v", got)
+	}
+	choice.Parts = []string{"rate", "round-trip", "quote"}
+	r, err := Connects(t.Context(), ConnectPlan{
+		Settings: choice.Settings(), Rounds: 1, Clients: 1, Window: time.Millisecond,
+		Dial: func(context.Context, ConnectSetting) (Dialer, error) { return DialTCP(b.addr()), nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := map[string]int{}
+	for _, row := range r.Rows {
+		of[row.Way]++
+	}
+	// Each at a rate, and over the slow network; attested at a rate once more with the slow device.
+	if of[TLS] != 2 || of[NativeAttested] != 2 || of[MosquittoTLS] != 2 || of["emqx"] != 2 || of[Attested] != 3 {
+		t.Errorf("%v", of)
+	}
+	with := map[string]int{}
+	for _, c := range r.Comparisons {
+		with[c.Of.Way+" "+c.To]++
+	}
+	// The natively attested one has the fast device alone.
+	if with["attested tls"] != 3 || with["attested native-attested"] != 2 || with["attested mosquitto-tls"] != 3 || with["attested emqx"] != 3 || len(with) != 4 {
+		t.Errorf("%v", with)
+	}
+	for _, p := range []string{string(r.ratePlot().SVG()), string(r.roundTripPlot().SVG())} {
+		if drawing(t, p); !strings.Contains(p, MosquittoTLS) || !strings.Contains(p, "emqx") {
+			t.Errorf("a plot without the others: %s", p)
+		}
+	}
+}
+
+// The bar is about ordinary TLS of the same broker, whatever else attested connections are compared with.
+func TestLaterIsThanTLS(t *testing.T) {
+	s := ConnectSetting{Way: Attested, Device: FastDevice, Rate: 10, RoundTrip: Micros(barRoundTrip)}
+	r := ConnectReport{Comparisons: []ConnectComparison{{Of: s, To: TLS, Later: 1}, {Of: s, To: MosquittoTLS, Later: 2}}}
+	if later, ok := r.Later(barRoundTrip); !ok || later != 1 {
+		t.Error(later, ok)
+	}
+}
+
 // How much later CONNACK comes is the median of what it was in each round, where both got in.
 func TestConnectComparisons(t *testing.T) {
 	const ms = Micros(time.Millisecond)

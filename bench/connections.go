@@ -11,14 +11,14 @@ import (
 
 // ConnectionsPlan asks what connections cost that do nothing but show that they are alive.
 type ConnectionsPlan struct {
-	Ways      []string      // of ConnectWays; those that a ScaleBroker has
+	Ways      []string      // of ConnectWays and BesideWays but Mutual, and names of other brokers, which are reached by TLS
 	Counts    []int         // of connections, rising
 	Rounds    int           // each with brokers of its own
 	Settle    time.Duration // before memory is read; for what a start and handshakes needed to be given back
 	Window    time.Duration // in which processor time is measured, once in silence and once with pings
 	KeepAlive time.Duration // between two pings of a connection; those of all are spread evenly
-	// Start starts a broker.
-	Start func(ctx context.Context) (ScaleBroker, error)
+	// Start starts a broker for a way to connect.
+	Start func(ctx context.Context, way string) (ScaleBroker, error)
 	// Progress is told of each measurement, nil for nobody.
 	Progress func(ConnectionsSample)
 }
@@ -45,25 +45,27 @@ func (s ConnectionsSample) Added() float64 {
 
 // String is for progress.
 func (s ConnectionsSample) String() string {
-	return fmt.Sprintf("%-8s  %6s connections  %6.1f KiB each  %6.1f ms/s of a processor, %6.1f with %d pings",
+	return fmt.Sprintf("%-15s  %6s connections  %6.1f KiB each  %6.1f ms/s of a processor, %6.1f with %d pings",
 		s.Way, thousands(float64(s.Connections)), s.Each()/1024, s.Silent, s.Pinging, s.Pings)
 }
 
 // Connections takes the measurements of a plan. For each way to connect a broker is started, and connections are added to those
-// that there are, from one count to the next.
+// that there are, from one count to the next. If it cannot go on, or ctx ends, the report has what was measured until then, beside the
+// error.
 func Connections(ctx context.Context, p ConnectionsPlan) (ConnectionsReport, error) {
-	r := ConnectionsReport{Rounds: p.Rounds, Window: Seconds(p.Window), KeepAlive: Seconds(p.KeepAlive)}
+	r := ConnectionsReport{Window: Seconds(p.Window), KeepAlive: Seconds(p.KeepAlive)}
 	for round := range p.Rounds {
 		for _, way := range p.Ways {
 			err := p.way(ctx, way, func(s ConnectionsSample) {
-				s.Round = round + 1
+				s.Round, r.Rounds = round+1, round+1
 				r.Samples = append(r.Samples, s)
 				if p.Progress != nil {
 					p.Progress(s)
 				}
 			})
 			if err != nil {
-				return r, fmt.Errorf("idle connections (%s): %w", way, err)
+				r.summarize(p)
+				return r, endOf(ctx, fmt.Errorf("idle connections (%s): %w", way, err))
 			}
 		}
 	}
@@ -73,7 +75,7 @@ func Connections(ctx context.Context, p ConnectionsPlan) (ConnectionsReport, err
 
 // way measures all counts of one way to connect.
 func (p *ConnectionsPlan) way(ctx context.Context, way string, done func(ConnectionsSample)) error {
-	broker, err := p.Start(ctx)
+	broker, err := p.Start(ctx, way)
 	if err != nil {
 		return err
 	}
@@ -99,9 +101,15 @@ func (p *ConnectionsPlan) way(ctx context.Context, way string, done func(Connect
 	return nil
 }
 
-// dialer returns how to connect to a broker, nil if there is no such way.
+// dialer returns how to connect to a broker.
 func (b *ScaleBroker) dialer(way string) Dialer {
-	return map[string]Dialer{Plain: b.Plain, TLS: b.TLS, Attested: b.Attested}[way]
+	switch way {
+	case Plain:
+		return b.Plain
+	case Attested, NativeAttested:
+		return b.Attested
+	}
+	return b.TLS
 }
 
 // settledMemory returns the memory of a broker's process that is resident after a while.

@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 )
@@ -74,7 +75,7 @@ func (r *ConnectionsReport) processorPlot() linePlot {
 
 // lines adds two lines for each way to connect. The scale is logarithmic, and has no place for what is 0.
 func (r *ConnectionsReport) lines(p *linePlot, solidName, dashedName string, values func(ConnectionsRow) (solid, dashed float64)) {
-	for i, way := range ConnectWays {
+	for i, way := range r.ways() {
 		solid := plotLine{name: joined(way, solidName), color: i}
 		dashed := plotLine{name: joined(way, dashedName), color: i, dashed: true}
 		for _, row := range r.Rows {
@@ -89,6 +90,16 @@ func (r *ConnectionsReport) lines(p *linePlot, solidName, dashedName string, val
 			p.lines = append(p.lines, solid, dashed)
 		}
 	}
+}
+
+// ways are those that were measured, in their order.
+func (r *ConnectionsReport) ways() (all []string) {
+	for _, row := range r.Rows {
+		if !slices.Contains(all, row.Way) {
+			all = append(all, row.Way)
+		}
+	}
+	return all
 }
 
 func joined(name, more string) string {

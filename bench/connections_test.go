@@ -16,7 +16,7 @@ func TestConnections(t *testing.T) {
 	used := time.Duration(0)
 	r, err := Connections(t.Context(), ConnectionsPlan{
 		Ways: []string{Plain, TLS}, Counts: []int{10, 30}, Rounds: 2, Window: 50 * time.Millisecond, KeepAlive: 100 * time.Millisecond,
-		Start: func(context.Context) (ScaleBroker, error) {
+		Start: func(context.Context, string) (ScaleBroker, error) {
 			started++
 			before := len(b.came())
 			return ScaleBroker{
@@ -50,6 +50,35 @@ func TestConnections(t *testing.T) {
 	writesAll(t, r, 9, "plain", "50,000 are too many")
 	drawing(t, string(r.memoryPlot().SVG()))
 	drawing(t, string(r.processorPlot().SVG()))
+}
+
+// Other brokers are reached by TLS, and shown beside VouchMQ.
+func TestConnectionsBeside(t *testing.T) {
+	b := startSmallBroker(t)
+	var started []string
+	r, err := Connections(t.Context(), ConnectionsPlan{
+		Ways: []string{Attested, NativeAttested, MosquittoTLS, "emqx"}, Counts: []int{2}, Rounds: 1, Window: time.Millisecond, KeepAlive: time.Second,
+		Start: func(_ context.Context, way string) (ScaleBroker, error) {
+			started = append(started, way)
+			s := ScaleBroker{
+				TLS: DialTCP(b.addr()), Stop: func() {}, RSS: func() (uint64, error) { return 1 << 20, nil },
+				ProcessorTime: func() (time.Duration, error) { return 0, nil },
+			}
+			if strings.HasSuffix(way, Attested) {
+				s.Attested, s.TLS = s.TLS, nil
+			}
+			return s, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(started, r.ways()) || len(r.Rows) != 4 {
+		t.Errorf("started %v, measured %v", started, r.ways())
+	}
+	if p := string(r.memoryPlot().SVG()); !strings.Contains(p, MosquittoTLS) || !strings.Contains(p, "emqx") {
+		t.Errorf("a plot without the others: %s", p)
+	}
 }
 
 func TestManySources(t *testing.T) {

@@ -17,7 +17,7 @@ func RoomForConnections(count int) error {
 		return fmt.Errorf("limit of open files: %w", err)
 	}
 	if need <= limit.Cur {
-		return nil
+		return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) // Go raised it for itself; what is set is also for processes that it starts
 	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: need, Max: max(limit.Max, need)}); err != nil {
 		return fmt.Errorf("%s connections need %d open files at the broker, and as many here, and a process may have %d: raise that limit, "+

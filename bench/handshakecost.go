@@ -37,6 +37,8 @@ type HandshakeRow struct {
 	// Share is how many handshakes a second of processor time is good for, clients included, in parts of those of the
 	// first variant in the same round; BrokerShare is that of the broker alone.
 	Share       float64 `json:"share"`
+	LeastShare  float64 `json:"least_share"` // of a round
+	MostShare   float64 `json:"most_share"`
 	BrokerShare float64 `json:"broker_share"`
 }
 
@@ -51,7 +53,7 @@ type HandshakeReport struct {
 const clientGCPercent = 800
 
 // Handshakes measures what it costs to connect securely, over all variants in turn. A handshake counts when the client
-// has secured its connection; it then closes it, without MQTT.
+// has secured its connection; it then closes it, without MQTT. If it cannot go on, or ctx ends, the report has what was measured until then, beside the error.
 func Handshakes(ctx context.Context, p HandshakePlan) (HandshakeReport, error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(clientGCPercent))
 	var r HandshakeReport
@@ -59,15 +61,22 @@ func Handshakes(ctx context.Context, p HandshakePlan) (HandshakeReport, error) {
 		for _, v := range p.Variants {
 			s, err := p.measure(ctx, v)
 			if err != nil {
-				return r, fmt.Errorf("%s: %w", v.Name, err)
+				r.summarize(p)
+				return r, endOf(ctx, fmt.Errorf("%s: %w", v.Name, err))
 			}
 			r.Samples = append(r.Samples, s)
 		}
 	}
-	for _, v := range p.Variants {
-		r.add(v.Name, p.Variants[0].Name)
-	}
+	r.summarize(p)
 	return r, nil
+}
+
+func (r *HandshakeReport) summarize(p HandshakePlan) {
+	for _, v := range p.Variants {
+		if len(r.of(v.Name)) > 0 {
+			r.add(v.Name, p.Variants[0].Name)
+		}
+	}
 }
 
 // measure takes one measurement.
@@ -174,17 +183,18 @@ func (r *HandshakeReport) add(variant, first string) {
 		brokerShares = append(brokerShares, float64(with.Broker)/float64(s.Broker))
 	}
 	medians := HandshakeSample{variant, median(rates), median(client), median(broker)}
-	r.Rows = append(r.Rows, HandshakeRow{medians, median(shares), median(brokerShares)})
+	share := spreadOf(shares)
+	r.Rows = append(r.Rows, HandshakeRow{medians, share.Value, share.Least, share.Most, median(brokerShares)})
 }
 
 // WriteTable writes the report for people.
 func (r HandshakeReport) WriteTable(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "variant\thandshakes/s\tCPU each\tof it client\tbroker\tper CPU second\tbroker alone\t\n")
+	fmt.Fprintf(t, "variant\thandshakes/s\tCPU each\tof it client\tbroker\tper CPU second\t(least\tmost)\tbroker alone\t\n")
 	for _, row := range r.Rows {
 		us := func(d time.Duration) string { return d.Round(time.Microsecond).String() }
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.2f\t%.2f\t\n", row.Variant, thousands(row.Rate), us(row.Client+row.Broker), us(row.Client),
-			us(row.Broker), row.Share, row.BrokerShare)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.2f\t%.2f\t%.2f\t%.2f\t\n", row.Variant, thousands(row.Rate), us(row.Client+row.Broker), us(row.Client),
+			us(row.Broker), row.Share, row.LeastShare, row.MostShare, row.BrokerShare)
 	}
 	return t.Flush()
 }

@@ -50,7 +50,7 @@ func TestHandshakesCompareRounds(t *testing.T) {
 	}
 	r.add("TLS", "TLS")
 	r.add("attested", "TLS")
-	if got := r.Rows[1]; got.Share != 0.5 || got.BrokerShare != 0.5 || got.Client != 4*time.Millisecond {
+	if got := r.Rows[1]; got.Share != 0.5 || got.LeastShare != 0.25 || got.MostShare != 0.5 || got.BrokerShare != 0.5 || got.Client != 4*time.Millisecond {
 		t.Errorf("%+v", got)
 	}
 	var table strings.Builder

@@ -462,6 +462,14 @@ func (m *measurement) end() {
 	m.close()
 }
 
+// endOf is the error with which a measurement ended: if ctx has ended, why it has.
+func endOf(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
 // pause waits for d, or for the end of ctx, whose cause it returns.
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

@@ -30,7 +30,12 @@ type Mosquitto struct {
 	Version string
 	TLS     Dialer
 	Plain   Dialer
+	Address string // of TLS
+	config  *tls.Config
 }
+
+// TLSOver dials TLS over a network, such as a slow one.
+func (m *Mosquitto) TLSOver(net NetDial) Dialer { return net.TLS(m.Address, m.config) }
 
 // StartMosquitto starts Mosquitto with its files in dir. It returns ErrNoMosquitto if there is none.
 func StartMosquitto(ctx context.Context, dir string) (*Mosquitto, error) {
@@ -62,12 +67,21 @@ func StartMosquitto(ctx context.Context, dir string) (*Mosquitto, error) {
 		p.Stop()
 		return nil, err
 	}
-	return &Mosquitto{
+	m := &Mosquitto{
 		Process: p,
 		Version: mosquittoVersion(path),
 		Plain:   DialTCP(plain),
-		TLS:     DialTLS(secure, &tls.Config{RootCAs: pool, ServerName: "localhost", MinVersion: tls.VersionTLS13}),
-	}, nil
+		Address: secure,
+		config:  &tls.Config{RootCAs: pool, ServerName: "localhost", MinVersion: tls.VersionTLS13},
+	}
+	m.TLS = m.TLSOver(nil)
+	return m, nil
+}
+
+// HasMosquitto returns ErrNoMosquitto if there is none.
+func HasMosquitto() error {
+	_, err := findMosquitto()
+	return err
 }
 
 // findMosquitto looks where Debian puts daemons, too, which is not in a user's PATH.

@@ -112,8 +112,11 @@ func (p *Process) Stop() error {
 }
 
 // RSS is the memory of the process that is resident, in bytes.
-func (p *Process) RSS() (uint64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+func (p *Process) RSS() (uint64, error) { return ResidentMemory(p.PID()) }
+
+// ResidentMemory is the memory of any process that is resident, in bytes.
+func ResidentMemory(pid int) (uint64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
@@ -132,7 +135,10 @@ func parseRSS(status string) (uint64, error) {
 }
 
 // ProcessorTime is how long processors have worked for the process so far, in the kernel and outside.
-func (p *Process) ProcessorTime() (time.Duration, error) { return processorTime(p.PID()) }
+func (p *Process) ProcessorTime() (time.Duration, error) { return ProcessorTime(p.PID()) }
+
+// ProcessorTime is how long processors have worked for any process so far, in the kernel and outside.
+func ProcessorTime(pid int) (time.Duration, error) { return processorTime(pid) }
 
 // processorTimeOfStat is processorTime in steps of 10 ms, where there is nothing better.
 func processorTimeOfStat(pid int) (time.Duration, error) {

@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -44,7 +45,6 @@ type ScaleBroker struct {
 const (
 	goalSubscriptionBytes = 400e6    // of the process with all subscriptions
 	goalIdleBytes         = 40 << 10 // of the process for each idle connection, TLS or attested
-	goalSpread            = 0.20     // how much more a delivery may cost with many topics or receivers
 	goalStep              = barStep
 )
 
@@ -70,26 +70,54 @@ type IdleReport struct {
 // Each is how many bytes of the process there are for a connection.
 func (r IdleReport) Each() float64 { return float64(r.Bytes) / float64(r.Connections) }
 
-// CostReport compares the rate of deliveries with few and with many of something.
+// CostReport compares the cost of deliveries with few and with many of something. Medians but for Ratio are for people to see what
+// it is a ratio of.
 type CostReport struct {
-	Of       string  `json:"of"` // topics or receivers
-	Few      int     `json:"few"`
-	Many     int     `json:"many"`
-	Cost     float64 `json:"few_ns"`         // processor time of the broker for each delivery, median
-	Then     float64 `json:"many_ns"`        // the same
-	Rate     float64 `json:"few_per_second"` // deliveries, median; they depend on what the load generator costs, too
+	Of       string       `json:"of"` // topics or receivers
+	Few      int          `json:"few"`
+	Many     int          `json:"many"`
+	Cost     float64      `json:"few_ns"`         // processor time of the broker for each delivery
+	Then     float64      `json:"many_ns"`        // the same
+	Rate     float64      `json:"few_per_second"` // deliveries; they depend on what the load generator costs, too
+	RateThen float64      `json:"many_per_second"`
+	Ratio    Spread       `json:"ratio"` // of the costs, many to few, of each round
+	Samples  []CostSample `json:"samples"`
+}
+
+// CostSample is one round: two measurements, one right after the other.
+type CostSample struct {
+	Round    int     `json:"round"` // from 1
+	Cost     float64 `json:"few_ns"`
+	Then     float64 `json:"many_ns"`
+	Rate     float64 `json:"few_per_second"`
 	RateThen float64 `json:"many_per_second"`
 }
 
-// Dearer is how much more a delivery costs with many: 0 is nothing, 1 is twice as much.
-func (r CostReport) Dearer() float64 { return r.Then/r.Cost - 1 }
+// Measured reports whether there is anything in it.
+func (r *ScaleReport) Measured() bool {
+	return r.SubscriptionBytes > 0 || len(r.Idle) > 0 || len(r.Costs) > 0 || r.Steps != nil
+}
 
-// Scale takes the measurements of a plan.
+// Dearer is how much more a delivery costs with many, by the median of the rounds: 0 is nothing, 1 is twice as much.
+func (r CostReport) Dearer() float64 { return r.Ratio.Value - 1 }
+
+func (r *CostReport) summarize() {
+	if len(r.Samples) == 0 {
+		return
+	}
+	of := func(value func(CostSample) float64) float64 { return median(each(r.Samples, value)) }
+	r.Cost, r.Then = of(func(s CostSample) float64 { return s.Cost }), of(func(s CostSample) float64 { return s.Then })
+	r.Rate, r.RateThen = of(func(s CostSample) float64 { return s.Rate }), of(func(s CostSample) float64 { return s.RateThen })
+	r.Ratio = spreadOf(each(r.Samples, func(s CostSample) float64 { return s.Then / s.Cost }))
+}
+
+// Scale takes the measurements of a plan. If it cannot go on, or ctx ends, the report has what was measured until then, beside the
+// error.
 func Scale(ctx context.Context, p ScalePlan) (ScaleReport, error) {
 	r := ScaleReport{Clients: p.Clients, Subscriptions: p.Subscriptions}
 	if p.wants("subscriptions") {
 		if err := p.subscriptions(ctx, &r); err != nil {
-			return r, fmt.Errorf("subscriptions: %w", err)
+			return r, endOf(ctx, fmt.Errorf("subscriptions: %w", err))
 		}
 	}
 	for _, transport := range []string{Plain, TLS, Attested} {
@@ -98,7 +126,7 @@ func Scale(ctx context.Context, p ScalePlan) (ScaleReport, error) {
 		}
 		idle, err := p.idle(ctx, transport)
 		if err != nil {
-			return r, fmt.Errorf("idle connections (%s): %w", transport, err)
+			return r, endOf(ctx, fmt.Errorf("idle connections (%s): %w", transport, err))
 		}
 		r.Idle = append(r.Idle, idle)
 	}
@@ -107,15 +135,17 @@ func Scale(ctx context.Context, p ScalePlan) (ScaleReport, error) {
 			continue
 		}
 		cost, err := p.cost(ctx, c)
-		if err != nil {
-			return r, fmt.Errorf("cost of %s: %w", c.of, err)
+		if len(cost.Samples) > 0 {
+			r.Costs = append(r.Costs, cost)
 		}
-		r.Costs = append(r.Costs, cost)
+		if err != nil {
+			return r, endOf(ctx, fmt.Errorf("cost of %s: %w", c.of, err))
+		}
 	}
 	if p.wants("steps") {
 		steps, err := p.steps(ctx)
 		if err != nil {
-			return r, fmt.Errorf("longest step: %w", err)
+			return r, endOf(ctx, fmt.Errorf("longest step: %w", err))
 		}
 		r.Steps = steps
 	}
@@ -294,31 +324,46 @@ func receiversShape(n int) Shape {
 	}
 }
 
-// cost measures few and many in turn.
-func (p *ScalePlan) cost(ctx context.Context, c comparison) (CostReport, error) {
-	r := CostReport{Of: c.of, Few: c.few, Many: c.many}
+// cost measures few and many in turn, every second round in the opposite order. With an error it returns the rounds that there are.
+func (p *ScalePlan) cost(ctx context.Context, c comparison) (r CostReport, err error) {
+	r = CostReport{Of: c.of, Few: c.few, Many: c.many}
 	broker, err := p.Start(ctx)
 	if err != nil {
 		return r, err
 	}
 	defer broker.Stop()
-	var few, many, fewRates, manyRates []float64
-	for range p.Rounds {
-		for _, x := range []struct {
-			n            int
-			costs, rates *[]float64
-		}{{c.few, &few, &fewRates}, {c.many, &many, &manyRates}} {
-			load := Load{Shape: c.shape(x.n), Payload: 64, Warmup: time.Second, Window: p.Window, ProcessorTime: broker.ProcessorTime}
-			result, err := Measure(ctx, broker.Plain, load)
-			if err != nil {
-				return r, fmt.Errorf("%d: %w", x.n, err)
-			}
-			*x.costs, *x.rates = append(*x.costs, result.Cost), append(*x.rates, result.Rate)
-			p.say("%s: %s deliveries/s, %.0f ns each", load.Shape.Name, thousands(result.Rate), result.Cost)
+	defer r.summarize()
+	for round := range p.Rounds {
+		s := CostSample{Round: round + 1}
+		if round%2 == 0 {
+			err = errors.Join(p.costOf(ctx, broker, c.shape(c.few), &s.Cost, &s.Rate), p.costOf(ctx, broker, c.shape(c.many), &s.Then, &s.RateThen))
+		} else {
+			err = errors.Join(p.costOf(ctx, broker, c.shape(c.many), &s.Then, &s.RateThen), p.costOf(ctx, broker, c.shape(c.few), &s.Cost, &s.Rate))
 		}
+		if err != nil {
+			return r, err
+		}
+		r.Samples = append(r.Samples, s)
 	}
-	r.Cost, r.Then, r.Rate, r.RateThen = median(few), median(many), median(fewRates), median(manyRates)
 	return r, nil
+}
+
+// costOf measures the cost of a delivery, in nanoseconds, and the deliveries a second.
+func (p *ScalePlan) costOf(ctx context.Context, broker ScaleBroker, shape Shape, cost, rate *float64) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	load := Load{Shape: shape, Payload: 64, Warmup: min(time.Second, p.Window), Window: p.Window, ProcessorTime: broker.ProcessorTime}
+	result, err := Measure(ctx, broker.Plain, load)
+	if err == nil && result.Cost <= 0 {
+		err = errors.New("the broker delivered nothing, or used no processor time")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", shape.Name, err)
+	}
+	*cost, *rate = result.Cost, result.Rate
+	p.say("%s: %s deliveries/s, %.0f ns each", shape.Name, thousands(result.Rate), result.Cost)
+	return nil
 }
 
 // Failures says which goals were missed.
@@ -333,8 +378,8 @@ func (r ScaleReport) Failures() (missed []string) {
 		}
 	}
 	for _, c := range r.Costs {
-		if c.Dearer() > goalSpread {
-			miss("a delivery costs %.0f %% more with %d %s than with %d", 100*c.Dearer(), c.Many, c.Of, c.Few)
+		if c.Dearer() > MostDearer {
+			miss("a delivery costs %.0f %% more with %d %s than with %d, more than %.0f %%", 100*c.Dearer(), c.Many, c.Of, c.Few, 100*MostDearer)
 		}
 	}
 	if r.Steps != nil && r.Steps.Longest().Used > goalStep {

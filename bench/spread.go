@@ -16,6 +16,9 @@ type Spread struct {
 // String is for tables.
 func (s Spread) String() string { return fmt.Sprintf("%.2f (%.2f to %.2f)", s.Value, s.Least, s.Most) }
 
+// extremes are for a table that has the median in another column.
+func (s Spread) extremes() string { return fmt.Sprintf("%.3g to %.3g", s.Least, s.Most) }
+
 func spreadOf(values []float64) Spread {
 	return Spread{median(values), slices.Min(values), slices.Max(values)}
 }

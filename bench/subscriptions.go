@@ -65,7 +65,7 @@ const filtersPerSleeper = 1000
 
 // Match takes the measurements of a plan. The brokers get more and more filters, of a fleet of devices; with each number of
 // filters they are measured in turn. Messages go to the same thousand devices each time, whose filters are among the others, and
-// each message is delivered once.
+// each message is delivered once. If it cannot go on, or ctx ends, the report has what was measured until then, beside the error.
 func Match(ctx context.Context, p MatchPlan) (MatchReport, error) {
 	r := MatchReport{Rounds: p.Rounds, Window: Seconds(p.Window)}
 	asleep := 0
@@ -74,12 +74,12 @@ func Match(ctx context.Context, p MatchPlan) (MatchReport, error) {
 		for _, b := range p.Brokers {
 			err := putToSleep(ctx, b.Plain, asleep, more, filtersPerSleeper, fleetMeasured+asleep*filtersPerSleeper)
 			if err != nil {
-				return r, fmt.Errorf("%s, %d filters: %w", b.Name, filters, err)
+				return r, endOf(ctx, fmt.Errorf("%s, %d filters: %w", b.Name, filters, err))
 			}
 		}
 		asleep += more
 		if err := p.measure(ctx, filters, &r); err != nil {
-			return r, fmt.Errorf("%d filters: %w", filters, err)
+			return r, endOf(ctx, fmt.Errorf("%d filters: %w", filters, err))
 		}
 	}
 	return r, nil
@@ -87,7 +87,11 @@ func Match(ctx context.Context, p MatchPlan) (MatchReport, error) {
 
 func (p *MatchPlan) measure(ctx context.Context, filters int, r *MatchReport) error {
 	rows := make([]MatchRow, len(p.Brokers))
+	for i, b := range p.Brokers {
+		rows[i].Broker, rows[i].Filters = b.Name, filters
+	}
 	samples := make([][]MatchSample, len(p.Brokers))
+	defer func() { r.add(rows, samples) }() // also what there is if it is interrupted
 	for round := range p.Rounds {
 		for i, b := range p.Brokers {
 			s, err := p.sample(ctx, b, MatchSample{Broker: b.Name, Filters: filters, Round: round + 1})
@@ -103,14 +107,20 @@ func (p *MatchPlan) measure(ctx context.Context, filters int, r *MatchReport) er
 			}
 		}
 	}
+	return nil
+}
+
+// add adds the rows of which there are samples.
+func (r *MatchReport) add(rows []MatchRow, samples [][]MatchSample) {
 	for i, row := range rows {
-		row.Broker, row.Filters = p.Brokers[i].Name, filters
+		if len(samples[i]) == 0 {
+			continue
+		}
 		row.Known = spreadOf(each(samples[i], func(s MatchSample) float64 { return s.Known }))
 		row.Fresh = spreadOf(each(samples[i], func(s MatchSample) float64 { return s.Fresh }))
 		row.Subscribe = spreadOf(each(samples[i], func(s MatchSample) float64 { return s.Subscribe }))
 		r.Rows = append(r.Rows, row)
 	}
-	return nil
 }
 
 func (p *MatchPlan) sample(ctx context.Context, b MatchBroker, s MatchSample) (MatchSample, error) {

@@ -25,9 +25,10 @@ func (v Variant) Answers(ctx context.Context) error {
 
 // Names of the variants that ratios are between.
 const (
-	NativeTLS    = "native-tls"
-	WasmAttested = "wasm-attested"
-	MosquittoTLS = "mosquitto-tls"
+	NativeTLS      = "native-tls"
+	NativeAttested = "native-attested"
+	WasmAttested   = "wasm-attested"
+	MosquittoTLS   = "mosquitto-tls"
 )
 
 // Plan is a series of measurements: each shape at each QoS and with each payload, of each variant.

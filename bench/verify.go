@@ -32,7 +32,15 @@ type VerifyRow struct {
 
 // VerifyReport is what was measured.
 type VerifyReport struct {
-	Rows []VerifyRow `json:"rows"`
+	Rows    []VerifyRow    `json:"rows"`
+	Samples []VerifySample `json:"samples"`
+}
+
+// VerifySample is one measurement.
+type VerifySample struct {
+	Evidence string        `json:"evidence"`
+	Round    int           `json:"round"`   // from 1
+	Each     time.Duration `json:"each_ns"` // processor time of one verification
 }
 
 // verifySamples are what was measured of a kind of evidence.
@@ -45,16 +53,17 @@ type verifySamples struct {
 // the processor time of the process, garbage collection included. The caller must not profile the process itself.
 func Verifications(ctx context.Context, p VerifyPlan) (VerifyReport, error) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var r VerifyReport
 	samples := make([]verifySamples, len(p.Evidence))
 	for round := range p.Rounds {
 		for i, e := range p.Evidence {
 			if err := samples[i].measure(ctx, e, p.Window); err != nil {
 				return VerifyReport{}, fmt.Errorf("%s: %w", e.Name, err)
 			}
+			r.Samples = append(r.Samples, VerifySample{e.Name, round + 1, samples[i].each[round]})
 			p.Progress(round+1, e.Name, samples[i].each[round])
 		}
 	}
-	var r VerifyReport
 	for i, e := range p.Evidence {
 		slices.Sort(samples[i].each)
 		each := samples[i].each[len(samples[i].each)/2]

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,7 +34,7 @@ and ended afterwards; the load generator is this process.`,
 
 // variantNames are all that bench throughput knows, in the order in which they are measured.
 var variantNames = []string{
-	"native-plain", bench.NativeTLS, "native-attested",
+	"native-plain", bench.NativeTLS, bench.NativeAttested,
 	"wasm-plain", "wasm-tls", bench.WasmAttested, bench.MosquittoTLS,
 }
 
@@ -63,9 +64,10 @@ func checkOutput(flag, path string) error {
 }
 
 // checkEngine refuses what brokers would refuse later.
-func checkEngine(engines ...string) error {
-	return allOf("--engine", engines, []string{"wasm", "native"})
-}
+func checkEngine(named ...string) error { return allOf("--engine", named, engines) }
+
+// engines are what the core can run in.
+var engines = []string{"wasm", "native"}
 
 // write writes results as a table, and to the files that were asked for.
 func (o *outputs) write(out io.Writer, table func(io.Writer) error, data any, list func(io.Writer) error) error {
@@ -91,12 +93,13 @@ func writeTo(path string, stdout io.Writer, write func(io.Writer) error) error {
 	return errors.Join(write(file), file.Close())
 }
 
-// withBrokers runs f with a temporary folder.
-func withBrokers(f func(dir string) error) error {
+// withBrokers runs f with a temporary folder, which is gone afterwards, however f ends.
+func withBrokers(ctx context.Context, f func(dir string) error) error {
 	dir, err := os.MkdirTemp("", "vouchmq-bench-")
 	if err != nil {
 		return err
 	}
+	defer onHurry(ctx, func() { os.RemoveAll(dir) })()
 	defer os.RemoveAll(dir)
 	return f(dir)
 }
@@ -155,7 +158,11 @@ func stopBroker(ctx context.Context, broker *local.Broker, log io.Writer) {
 func (b *benchBrokers) dialer(variant string) (bench.Dialer, error) {
 	engine, transport, _ := strings.Cut(variant, "-")
 	if variant == bench.MosquittoTLS {
-		return b.mosquitto()
+		m, err := b.mosquitto()
+		if err != nil {
+			return nil, err
+		}
+		return m.TLS, nil
 	}
 	broker, err := b.broker(engine)
 	if err != nil {
@@ -171,20 +178,35 @@ func (b *benchBrokers) dialer(variant string) (bench.Dialer, error) {
 }
 
 // mosquitto starts Mosquitto, or returns the one that runs already.
-func (b *benchBrokers) mosquitto() (bench.Dialer, error) {
+func (b *benchBrokers) mosquitto() (*bench.Mosquitto, error) {
 	if b.other != nil {
-		return b.other.TLS, nil
+		return b.other, nil
 	}
-	dir := filepath.Join(b.dir, "mosquitto")
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	m, err := startMosquitto(b.ctx, b.dir)
+	if err != nil {
 		return nil, err
 	}
-	var err error
-	if b.other, err = bench.StartMosquitto(b.ctx, dir); err != nil {
+	b.other = m
+	fmt.Fprintln(b.log, m.Version)
+	return m, nil
+}
+
+// startMosquitto starts one with its files in a new folder below dir.
+func startMosquitto(ctx context.Context, dir string) (*bench.Mosquitto, error) {
+	dir, err := os.MkdirTemp(dir, "mosquitto-")
+	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintln(b.log, b.other.Version)
-	return b.other.TLS, nil
+	return bench.StartMosquitto(ctx, dir)
+}
+
+// withoutMosquitto returns the ways without Mosquitto if it is not installed, and says so, unless it was asked for.
+func withoutMosquitto(ways []string, asked bool, log io.Writer) []string {
+	if asked || !slices.Contains(ways, bench.MosquittoTLS) || bench.HasMosquitto() == nil {
+		return ways
+	}
+	fmt.Fprintf(log, "without Mosquitto: %v\n", bench.ErrNoMosquitto)
+	return slices.DeleteFunc(slices.Clone(ways), func(way string) bool { return way == bench.MosquittoTLS })
 }
 
 // broker starts VouchMQ with an engine, or returns the one that runs already.

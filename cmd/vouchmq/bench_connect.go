@@ -19,6 +19,8 @@ import (
 // connectBenchFlags are those of `vouchmq bench connect`.
 type connectBenchFlags struct {
 	only, variants, tees []string
+	peers                []string
+	peerCA               string
 	rates                []float64
 	at                   float64
 	roundTrips, quotes   []time.Duration
@@ -35,7 +37,8 @@ func newBenchConnect() *cobra.Command {
 		Short: "Latency and rate of new connections: plain, TLS, attested, mutually attested",
 		Long: `Measure how long clients that connect wait until CONNACK has come, and how many a second can connect. Clients come at times that are
 fixed before (open loop), and wait from these times on; opening the connection, TLS and evidence are in it. They come over plain TCP, over
-ordinary TLS, over attested TLS, and over attested TLS for which they give evidence, too. Settings are measured in turn, round after
+ordinary TLS, over attested TLS, and over attested TLS for which they give evidence, too; and, to compare, to VouchMQ with its core
+native, to Mosquitto over TLS if it is installed, and to any other broker that --peer names. Settings are measured in turn, round after
 round; the table has medians, and what is compared are measurements of the same round.
 
 Not all combinations are measured, but four parts, of which --only takes some:
@@ -52,20 +55,25 @@ Exit status: 1 if no client gets in with a setting, or if attestation makes CONN
 --round-trip and no quote time; the evidence travels in the first flight of the server, so that attestation should cost no round trip.`,
 		Example: `  vouchmq bench connect
   vouchmq bench connect --only round-trip --round-trip 200ms --at 20 --rounds 9
-  vouchmq bench connect --only rate --rate 10,100,1000 --variant tls,attested --csv -`,
+  vouchmq bench connect --only rate --rate 10,100,1000 --variant tls,attested --csv -
+  vouchmq bench connect --only rate,saturated --variant attested,mosquitto-tls --peer emqx=127.0.0.1:1883`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
 	helpWithoutShorthand(c)
 	f.define(c.Flags())
+	completeWords(c, "variant", connectVariants)
+	completeWords(c, "only", bench.ConnectParts)
+	completeWords(c, "tee", []string{"sim", "tpm"})
 	return c
 }
 
 func (f *connectBenchFlags) define(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.only, "only", bench.ConnectParts, "parts to measure")
-	fs.StringSliceVar(&f.variants, "variant", bench.ConnectWays, "how to connect")
+	fs.StringSliceVar(&f.variants, "variant", nil, strings.Join(connectVariants, ", ")+" (default: all, Mosquitto if it is installed)")
+	addPeerFlags(fs, &f.peers, &f.peerCA)
 	fs.StringSliceVar(&f.tees, "tee", nil, "what the broker attests with: sim, tpm (default: sim, and tpm if it can be had)")
-	fs.Float64SliceVar(&f.rates, "rate", bench.PaperConnectRates, "new connections a second; the paper's are from 1 to 50")
+	addRates(fs, &f.rates, bench.PaperConnectRates, "new connections a second; the paper's are from 1 to 50")
 	fs.Float64Var(&f.at, "at", 10, "new connections a second where round trips are compared")
 	fs.DurationSliceVar(&f.roundTrips, "round-trip", evaluatedRoundTrips, "that a proxy adds")
 	fs.DurationSliceVar(&f.quotes, "quote", evaluatedQuotes, "time that the simulated TEE takes for a quote, one at a time")
@@ -82,12 +90,15 @@ var (
 	evaluatedQuotes     = []time.Duration{0, 5 * time.Millisecond, 50 * time.Millisecond}
 )
 
+// connectVariants are all ways to connect that are known.
+var connectVariants = slices.Concat(bench.ConnectWays, bench.BesideWays)
+
 func (f *connectBenchFlags) check() error {
 	negative := func(d time.Duration) bool { return d < 0 }
 	switch {
 	case f.rounds < 1 || f.clients < 1 || f.duration <= 0 || f.warmup < 0:
 		return errors.New("--rounds, --clients and --duration are more than 0")
-	case len(f.rates) == 0 || slices.Min(append(f.rates, f.at)) <= 0 || slices.Max(append(f.rates, f.at)) > 10_000:
+	case len(f.rates) == 0 || !(slices.Min(append(f.rates, f.at)) > 0) || slices.Max(append(f.rates, f.at)) > 10_000:
 		return errors.New("--rate and --at are more than 0, and 10,000 at most")
 	case len(f.roundTrips) == 0 || slices.ContainsFunc(f.roundTrips, negative):
 		return errors.New("--round-trip is not negative")
@@ -95,7 +106,7 @@ func (f *connectBenchFlags) check() error {
 		return errors.New("--quote is not negative, and 1s at most")
 	}
 	return errors.Join(
-		allOf("--only", f.only, bench.ConnectParts), allOf("--variant", f.variants, bench.ConnectWays), allOf("--tee", f.tees, []string{"sim", "tpm"}),
+		allOf("--only", f.only, bench.ConnectParts), allOf("--variant", f.variants, connectVariants), allOf("--tee", f.tees, []string{"sim", "tpm"}),
 		f.files.check(),
 	)
 }
@@ -114,14 +125,14 @@ func (f *connectBenchFlags) run(c *cobra.Command) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	return withBrokers(func(dir string) error {
+	return withBrokers(c.Context(), func(dir string) error {
 		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
 		defer b.stop()
 		r, err := f.measure(b)
-		if err != nil {
+		if len(r.Samples) == 0 {
 			return err
 		}
-		if err := f.write(c.OutOrStdout(), r); err != nil {
+		if err := errors.Join(err, f.write(c.OutOrStdout(), r)); err != nil { // what there is is worth having
 			return err
 		}
 		return f.judge(r)
@@ -130,18 +141,25 @@ func (f *connectBenchFlags) run(c *cobra.Command) error {
 
 // measure takes the measurements.
 func (f *connectBenchFlags) measure(b *benchBrokers) (bench.ConnectReport, error) {
+	peers, err := namedPeers(f.peers, f.peerCA)
+	if err != nil {
+		return bench.ConnectReport{}, err
+	}
+	if _, err := b.answering(peers); err != nil {
+		return bench.ConnectReport{}, err
+	}
 	devices, err := f.devices(b)
 	if err != nil {
 		return bench.ConnectReport{}, err
 	}
 	choice := bench.ConnectChoice{
-		Parts: f.only, Ways: f.variants, Devices: devices, RoundTrips: f.roundTrips, Rates: f.rates, At: f.at,
+		Parts: f.only, Ways: waysOr(f.variants, connectVariants, peers, b.log), Devices: devices, RoundTrips: f.roundTrips, Rates: f.rates, At: f.at,
 	}
 	settings := choice.Settings()
 	if len(settings) == 0 {
 		return bench.ConnectReport{}, errors.New("there is nothing to measure: quote is for the variants attested and mutual")
 	}
-	n := &connectNetwork{brokers: b, proxies: map[string]*bench.DelayProxy{}}
+	n := &connectNetwork{brokers: b, peers: peers, proxies: map[string]*bench.DelayProxy{}}
 	defer n.close()
 	done := 0
 	return bench.Connects(b.ctx, bench.ConnectPlan{
@@ -164,7 +182,7 @@ func (f *connectBenchFlags) devices(b *benchBrokers) (all []bench.Device, err er
 	if !slow || len(f.tees) > 0 && !slices.Contains(f.tees, "tpm") {
 		return all, nil
 	}
-	switch _, err := b.withTPM(); {
+	switch _, err := b.withTPM("wasm"); {
 	case errors.Is(err, local.ErrNoTPM) && len(f.tees) == 0:
 		fmt.Fprintf(b.log, "without a TPM: %v\n", err)
 		return all, nil
@@ -174,35 +192,49 @@ func (f *connectBenchFlags) devices(b *benchBrokers) (all []bench.Device, err er
 	return append(all, bench.Device{TEE: "tpm"}), nil
 }
 
+// waysOr are the ways that were asked for, or all if there were none, then without Mosquitto if it is missing; and the peers.
+func waysOr(asked, all []string, peers []benchPeer, log io.Writer) []string {
+	ways := asked
+	if len(asked) == 0 {
+		ways = withoutMosquitto(all, false, log)
+	}
+	ways = slices.Clone(ways)
+	for _, p := range peers {
+		ways = append(ways, p.name)
+	}
+	return ways
+}
+
 // withTPM starts a broker with a TPM, or returns the one that runs already.
-func (b *benchBrokers) withTPM() (*local.Broker, error) {
-	return b.started("wasm-tpm", func(self, dir string) (broker *local.Broker, err error) {
+func (b *benchBrokers) withTPM(engine string) (*local.Broker, error) {
+	return b.started(engine+"-tpm", func(self, dir string) (broker *local.Broker, err error) {
 		if b.tpm == nil {
 			if b.tpm, err = local.StartTPM(b.ctx); err != nil {
 				return nil, err
 			}
 		}
-		return local.StartWithTPM(b.ctx, b.tpm, self, dir)
+		return local.StartWithTPM(b.ctx, b.tpm, self, dir, "--engine", engine)
 	})
 }
 
 // withDevice starts a broker with a device, or returns the one that runs already.
-func (b *benchBrokers) withDevice(d bench.Device) (*local.Broker, error) {
+func (b *benchBrokers) withDevice(engine string, d bench.Device) (*local.Broker, error) {
 	switch {
 	case d.TEE == "tpm":
-		return b.withTPM()
+		return b.withTPM(engine)
 	case d.QuoteTime == 0:
-		return b.broker("wasm")
+		return b.broker(engine)
 	}
 	quoteTime := time.Duration(d.QuoteTime).String()
-	return b.started("wasm-"+quoteTime, func(self, dir string) (*local.Broker, error) {
-		return local.Start(b.ctx, self, dir, nil, "--quote-time", quoteTime)
+	return b.started(engine+"-"+quoteTime, func(self, dir string) (*local.Broker, error) {
+		return local.Start(b.ctx, self, dir, nil, "--engine", engine, "--quote-time", quoteTime)
 	})
 }
 
 // connectNetwork reaches brokers, over proxies if it is to be slow.
 type connectNetwork struct {
 	brokers *benchBrokers
+	peers   []benchPeer
 	proxies map[string]*bench.DelayProxy // by target and round trip
 }
 
@@ -213,7 +245,27 @@ func (n *connectNetwork) close() {
 }
 
 func (n *connectNetwork) dial(_ context.Context, s bench.ConnectSetting) (bench.Dialer, error) {
-	broker, err := n.brokers.withDevice(s.Device)
+	if peer := peerNamed(n.peers, s.Way); peer != nil {
+		over, err := n.over(peer.address, time.Duration(s.RoundTrip))
+		return peer.over(over), err
+	}
+	if s.Way == bench.MosquittoTLS {
+		return n.mosquitto(time.Duration(s.RoundTrip))
+	}
+	return n.vouchmq(s)
+}
+
+func (n *connectNetwork) mosquitto(roundTrip time.Duration) (bench.Dialer, error) {
+	m, err := n.brokers.mosquitto()
+	if err != nil {
+		return nil, err
+	}
+	over, err := n.over(m.Address, roundTrip)
+	return m.TLSOver(over), err
+}
+
+func (n *connectNetwork) vouchmq(s bench.ConnectSetting) (bench.Dialer, error) {
+	broker, err := n.brokers.withDevice(engineOf(s.Way, "wasm"), s.Device)
 	if err != nil {
 		return nil, err
 	}
@@ -229,12 +281,20 @@ func (n *connectNetwork) dial(_ context.Context, s bench.ConnectSetting) (bench.
 	switch s.Way {
 	case bench.Plain:
 		return broker.Plain(), nil
-	case bench.TLS:
+	case bench.TLS, bench.NativeTLS:
 		return broker.TLS(""), nil
 	case bench.Mutual:
 		return broker.Mutual("", time.Duration(s.Device.QuoteTime))
 	}
 	return broker.Attested(""), nil
+}
+
+// engineOf is the engine that a way to connect is about.
+func engineOf(way, otherwise string) string {
+	if strings.HasPrefix(way, "native-") {
+		return "native"
+	}
+	return otherwise
 }
 
 // over returns a network to a target with a round trip, nil for that of this machine.
@@ -259,10 +319,8 @@ func (f *connectBenchFlags) write(out io.Writer, r bench.ConnectReport) error {
 }
 
 func (f *connectBenchFlags) judge(r bench.ConnectReport) error {
-	for _, row := range r.Rows {
-		if row.Made == 0 {
-			return fmt.Errorf("no client got in (%v): %s", row.ConnectSetting, row.Error)
-		}
+	if err := r.Failed(); err != nil {
+		return err
 	}
 	longest := slices.Max(f.roundTrips)
 	if later, ok := r.Later(longest); ok && later > f.atMost {

@@ -39,8 +39,10 @@ measured natively and in WebAssembly, over plain TCP, TLS and attested TLS, besi
 broker that --peer names. Of the paper's numbers of rates, subscribers and publishers it takes some; the commands for each case take all.
 
 It writes evaluation.html, which needs nothing else, evaluation.json, and lists of all measurements (CSV) to a folder, and says which
-aims are reached. It takes about 25 minutes; --quick takes less than five, and its figures are only good for seeing what there is. If it
-is interrupted, what has been measured until then is written.`,
+aims are reached. It takes about half an hour; --quick takes about five minutes, and its figures are only good for seeing what there is. If it
+is interrupted, what has been measured until then is written.
+
+Exit status: 1 if a part ends with an error, or a variant failed in every round of a measurement. That an aim is not reached is none.`,
 		Example: `  vouchmq bench evaluation
   vouchmq bench evaluation --quick --out /tmp/evaluation
   vouchmq bench evaluation --only throughput,handshakes
@@ -56,8 +58,8 @@ is interrupted, what has been measured until then is written.`,
 	fs.DurationVar(&f.warmup, "warmup", 300*time.Millisecond, "before each measurement")
 	fs.BoolVar(&f.quick, "quick", false, "one short round, and fewer numbers")
 	fs.StringSliceVar(&f.only, "only", nil, "parts to measure: "+strings.Join(partNames(), ", ")+" (default: all)")
-	fs.StringArrayVar(&f.peers, "peer", nil, "another broker that runs already, NAME=HOST:PORT or NAME=tls://HOST:PORT; may be repeated")
-	fs.StringVar(&f.peerCA, "peer-cafile", "", "CA that such a broker's certificate is verified with (default: the system's)")
+	addPeerFlags(fs, &f.peers, &f.peerCA)
+	completeWords(c, "only", partNames())
 	return c
 }
 
@@ -73,7 +75,7 @@ func (f *evaluationFlags) run(c *cobra.Command) error {
 	if f.quick {
 		f.rounds, f.duration, f.warmup = 1, 500*time.Millisecond, 100*time.Millisecond
 	}
-	return withBrokers(func(dir string) error {
+	return withBrokers(c.Context(), func(dir string) error {
 		brokers := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
 		if _, err := brokers.answeringPeers(f.peers, f.peerCA); err != nil {
 			return err
@@ -89,7 +91,7 @@ func (f *evaluationFlags) run(c *cobra.Command) error {
 			},
 		}
 		defer r.brokers.stop()
-		return errors.Join(r.measure(), r.write()) // what there is is worth having
+		return errors.Join(r.measure(), r.write(), r.result.Failed()) // what there is is worth having
 	})
 }
 
@@ -243,7 +245,7 @@ func (r *evaluationRun) paced(one bench.PacedCase, rounds int) error {
 func (r *evaluationRun) handshakes() error {
 	f := handshakesFlags{plan: bench.HandshakePlan{Rounds: r.rounds, Clients: 16, Warmup: r.warmup, Window: r.duration}}
 	report, err := f.measure(r.c.Context(), r.brokers)
-	if err == nil {
+	if len(report.Samples) > 0 {
 		r.result.Handshakes = &report
 	}
 	return err
@@ -256,7 +258,7 @@ func (r *evaluationRun) subscriptions() error {
 		plan.Filters, plan.Window = []int{1_000, 20_000}, r.duration/2
 	}
 	report, err := match(r.c, plan, []string{"wasm", "native"})
-	if err == nil {
+	if len(report.Samples) > 0 {
 		r.result.Match = &report
 	}
 	return err
@@ -279,15 +281,14 @@ func (r *evaluationRun) steps() error {
 // scaled adds what a plan gives to what others gave.
 func (r *evaluationRun) scaled(plan bench.ScalePlan) error {
 	report, err := measureScale(r.c, r.brokers.dir, "wasm", plan)
-	if err != nil {
-		return err
-	}
-	if r.result.Scale == nil {
+	switch {
+	case !report.Measured():
+	case r.result.Scale == nil:
 		r.result.Scale = &report
-	} else {
+	default:
 		r.result.Scale.Steps = report.Steps
 	}
-	return nil
+	return err
 }
 
 // write writes what has been measured.
@@ -335,6 +336,12 @@ func (r *evaluationRun) writeLists() (err error) {
 	}
 	if e.Connections != nil {
 		list("connections.csv", e.Connections.WriteCSV)
+	}
+	if e.Handshakes != nil {
+		list("handshakes.csv", e.Handshakes.WriteCSV)
+	}
+	if e.Scale != nil {
+		list("scale.csv", e.Scale.WriteCSV)
 	}
 	if e.Match != nil {
 		list("subscriptions.csv", e.Match.WriteCSV)

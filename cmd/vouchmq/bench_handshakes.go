@@ -15,7 +15,7 @@ import (
 type handshakesFlags struct {
 	plan   bench.HandshakePlan
 	atMost float64
-	asJSON bool
+	files  outputs
 }
 
 func newBenchHandshakes() *cobra.Command {
@@ -30,7 +30,7 @@ processor time with ordinary TLS, clients included and the broker alone.
 
 Exit status: 1 if an attested handshake takes more than --at-most times the processor time of an ordinary one.`,
 		Example: `  vouchmq bench handshakes
-  vouchmq bench handshakes --clients 64 --rounds 5 --json`,
+  vouchmq bench handshakes --clients 64 --rounds 5 --json handshakes.json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
@@ -41,7 +41,7 @@ Exit status: 1 if an attested handshake takes more than --at-most times the proc
 	fs.DurationVar(&f.plan.Window, "duration", 2*time.Second, "of one measurement")
 	fs.DurationVar(&f.plan.Warmup, "warmup", 500*time.Millisecond, "before each measurement")
 	fs.Float64Var(&f.atMost, "at-most", 1.6, "fail if an attested handshake costs more than so many ordinary ones")
-	fs.BoolVar(&f.asJSON, "json", false, "print JSON")
+	f.files.add(fs)
 	return c
 }
 
@@ -49,14 +49,20 @@ func (f *handshakesFlags) run(c *cobra.Command) error {
 	if f.plan.Rounds < 1 || f.plan.Clients < 1 || f.plan.Window <= 0 || f.plan.Warmup < 0 {
 		return errors.New("--rounds, --clients and --duration are more than 0")
 	}
-	return withBrokers(func(dir string) error {
+	if err := f.files.check(); err != nil {
+		return err
+	}
+	return withBrokers(c.Context(), func(dir string) error {
 		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
 		defer b.stop()
 		r, err := f.measure(c.Context(), b)
-		if err != nil {
+		if len(r.Samples) == 0 {
 			return err
 		}
-		return errors.Join(f.write(c.OutOrStdout(), r), f.judge(r.Rows[2]))
+		if err := errors.Join(err, f.write(c.OutOrStdout(), r)); err != nil { // what there is is worth having
+			return err
+		}
+		return f.judge(r.Rows[2])
 	})
 }
 
@@ -73,10 +79,7 @@ func (f *handshakesFlags) measure(ctx context.Context, b *benchBrokers) (bench.H
 }
 
 func (f *handshakesFlags) write(out io.Writer, r bench.HandshakeReport) error {
-	if f.asJSON {
-		return printJSON(out, r)
-	}
-	return r.WriteTable(out)
+	return f.files.write(out, r.WriteTable, r, r.WriteCSV)
 }
 
 func (f *handshakesFlags) judge(attested bench.HandshakeRow) error {

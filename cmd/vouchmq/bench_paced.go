@@ -25,7 +25,9 @@ const pacedHelp = `
 
 Messages are sent at times that are fixed before (open loop), and latency counts from these times to the receipt, so that a
 broker which stops for a moment is charged for every message that it kept waiting. The variants are measured in turn, round
-after round; the table has medians, in microseconds.`
+after round; the table has medians, in microseconds.
+
+Exit status: 1 if a variant failed in every round at a number; what was measured is written before.`
 
 func (f *pacedFlags) add(fs *pflag.FlagSet) {
 	fs.IntVar(&f.rounds, "rounds", 5, "measure each so many times")
@@ -63,7 +65,7 @@ func newBenchRate() *cobra.Command {
 		"Measure how long messages take from one publisher to one subscriber, at rates from 1 to 100,000 a second."+pacedHelp,
 		bench.RateCase, slices.Concat(bench.PaperRates, bench.BeyondPaperRates),
 		func(fs *pflag.FlagSet, list *[]float64, usual []float64) {
-			fs.Float64SliceVar(list, "rate", usual, "messages a second")
+			addRates(fs, list, usual, "messages a second")
 		})
 }
 
@@ -105,11 +107,12 @@ func newBenchPaced[N any](name, short, long string, makeCase func([]N, int, byte
 				return err
 			}
 			table := func(w io.Writer) error { return writePacedTables(w, reports) }
-			return errors.Join(err, f.write(c.OutOrStdout(), table, reports[0], reports.WriteCSV)) // what there is is worth having
+			return errors.Join(err, f.write(c.OutOrStdout(), table, reports[0], reports.WriteCSV), reports.Failed()) // what there is is worth having
 		},
 	}
 	helpWithoutShorthand(c)
 	f.add(c.Flags())
+	completeWords(c, "variant", variantNames)
 	addNumbers(c.Flags(), &numbers, usual)
 	return c
 }
@@ -124,7 +127,7 @@ type pacedPlan struct {
 
 // measure starts the brokers and measures the cases.
 func (p *pacedPlan) measure(c *cobra.Command, cases []bench.PacedCase) (reports bench.PacedReports, err error) {
-	err = withBrokers(func(dir string) error {
+	err = withBrokers(c.Context(), func(dir string) error {
 		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
 		defer b.stop()
 		variants, err := b.withPeers(p.variants, pacedVariants, p.peers, p.peerCA)

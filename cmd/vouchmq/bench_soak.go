@@ -14,7 +14,8 @@ import (
 
 func newBenchSoak() *cobra.Command {
 	plan := bench.SoakPlan{Payload: 64}
-	var engine, jsonFile string
+	var engine string
+	var files outputs
 	c := &cobra.Command{
 		Use:   "soak",
 		Short: "Long load with connections that come and go; memory, steps, and losses at QoS 1 and 2",
@@ -30,25 +31,26 @@ includes the time in which the broker waited for one.`,
 		Example: `  vouchmq bench soak
   vouchmq bench soak --duration 1h --json soak.json`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return soak(c, plan, engine, jsonFile) },
+		RunE: func(c *cobra.Command, _ []string) error { return soak(c, plan, engine, files) },
 	}
 	helpWithoutShorthand(c)
 	c.Flags().DurationVar(&plan.Duration, "duration", 10*time.Minute, "of the load")
 	c.Flags().DurationVar(&plan.MaxStep, "max-step", bench.DefaultMaxStep, "fail if a step uses that much processor time")
 	c.Flags().IntVar(&plan.MaxGrowth, "max-growth", bench.DefaultMaxGrowth, "fail if memory grows by more bytes, and by more than 5 %")
 	c.Flags().StringVar(&engine, "engine", "wasm", "wasm or native")
-	c.Flags().StringVar(&jsonFile, "json", "", "also write all results to this file, - for standard output")
+	files.add(c.Flags())
+	completeWords(c, "engine", engines)
 	return c
 }
 
-func soak(c *cobra.Command, plan bench.SoakPlan, engine, jsonFile string) error {
+func soak(c *cobra.Command, plan bench.SoakPlan, engine string, files outputs) error {
 	if plan.Duration < 2*time.Second {
 		return errors.New("--duration is at least 2s")
 	}
-	if err := errors.Join(checkEngine(engine), checkOutput("--json", jsonFile)); err != nil {
+	if err := errors.Join(checkEngine(engine), files.check()); err != nil {
 		return err
 	}
-	return withBrokers(func(dir string) error {
+	return withBrokers(c.Context(), func(dir string) error {
 		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
 		defer b.stop()
 		broker, err := b.broker(engine)
@@ -62,14 +64,15 @@ func soak(c *cobra.Command, plan bench.SoakPlan, engine, jsonFile string) error 
 		if err != nil {
 			return err
 		}
-		if err := writeTo(jsonFile, c.OutOrStdout(), func(w io.Writer) error { return printJSON(w, report) }); err != nil {
+		table := func(w io.Writer) error { return printSoak(w, report) }
+		if err := files.write(c.OutOrStdout(), table, report, report.WriteCSV); err != nil {
 			return err
 		}
 		return judgeSoak(c.OutOrStdout(), report)
 	})
 }
 
-func judgeSoak(out io.Writer, r bench.SoakReport) error {
+func printSoak(out io.Writer, r bench.SoakReport) error {
 	const mib = 1 << 20
 	fmt.Fprintf(out, "QoS 0        %d deliveries, %d dropped\n", r.Deliveries, r.DroppedQoS0)
 	for _, s := range r.Streams {
@@ -81,7 +84,11 @@ func judgeSoak(out io.Writer, r bench.SoakReport) error {
 		fmt.Fprintf(out, "memory       %.1f MiB at first, %.1f MiB at last; its floor by the fitted line %+.1f MiB, bound %.1f MiB (with backlogs %+.1f)\n",
 			float64(r.RSS[0].Bytes)/mib, float64(r.RSS[n-1].Bytes)/mib, r.Growth/mib, r.GrowthBound/mib, r.GrowthOfAll/mib)
 	}
-	fmt.Fprintf(out, "longest step %v of processor time, %v by the clock\n", r.LongestStep.Used, r.LongestStep.Wall)
+	_, err := fmt.Fprintf(out, "longest step %v of processor time, %v by the clock\n", r.LongestStep.Used, r.LongestStep.Wall)
+	return err
+}
+
+func judgeSoak(out io.Writer, r bench.SoakReport) error {
 	if len(r.Failures) > 0 {
 		return errors.New("the broker did not keep the bounds: " + strings.Join(r.Failures, "; "))
 	}

@@ -16,7 +16,7 @@ var usualFilters = []int{1_000, 10_000, 100_000, 1_000_000}
 
 func newBenchSubscriptions() *cobra.Command {
 	var plan bench.MatchPlan
-	var engines []string
+	var measured []string
 	var files outputs
 	c := &cobra.Command{
 		Use:   "subscriptions",
@@ -31,19 +31,19 @@ the table has the medians, with the least and the most.`,
   vouchmq bench subscriptions --filters 1000,100000 --rounds 1 --engine native --json -`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if plan.Rounds < 1 || plan.Window <= 0 || len(engines) == 0 || len(plan.Filters) == 0 || slices.Min(plan.Filters) < 1000 {
+			if plan.Rounds < 1 || plan.Window <= 0 || len(measured) == 0 || len(plan.Filters) == 0 || slices.Min(plan.Filters) < 1000 {
 				return errors.New("--rounds and --duration are more than 0, --filters at least 1000 each")
 			}
-			if err := errors.Join(checkEngine(engines...), files.check()); err != nil {
+			if err := errors.Join(checkEngine(measured...), files.check()); err != nil {
 				return err
 			}
 			slices.Sort(plan.Filters)
-			report, err := match(c, plan, engines)
-			if err != nil {
+			report, err := match(c, plan, measured)
+			if len(report.Samples) == 0 {
 				return err
 			}
 			fmt.Fprintf(c.OutOrStdout(), "processor time of the broker, median of %d measurements of %v\n\n", report.Rounds, plan.Window)
-			return files.write(c.OutOrStdout(), report.WriteTable, report, report.WriteCSV)
+			return errors.Join(err, files.write(c.OutOrStdout(), report.WriteTable, report, report.WriteCSV)) // what there is is worth having
 		},
 	}
 	helpWithoutShorthand(c)
@@ -51,15 +51,16 @@ the table has the medians, with the least and the most.`,
 	fs.IntSliceVar(&plan.Filters, "filters", usualFilters, "numbers of filters to measure with")
 	fs.IntVar(&plan.Rounds, "rounds", 5, "measure each so many times")
 	fs.DurationVar(&plan.Window, "duration", time.Second, "of one measurement")
-	fs.StringSliceVar(&engines, "engine", []string{"wasm", "native"}, "engines to measure")
+	fs.StringSliceVar(&measured, "engine", []string{"wasm", "native"}, "engines to measure")
 	files.add(fs)
+	completeWords(c, "engine", engines)
 	return c
 }
 
 // match starts a broker with each engine and measures.
 func match(c *cobra.Command, plan bench.MatchPlan, engines []string) (report bench.MatchReport, err error) {
 	plan.Progress = func(s bench.MatchSample) { fmt.Fprintln(c.ErrOrStderr(), s) }
-	err = withBrokers(func(dir string) error {
+	err = withBrokers(c.Context(), func(dir string) error {
 		for _, engine := range engines {
 			b, err := startForScale(c.Context(), c.ErrOrStderr(), dir, engine)
 			if err != nil {

@@ -37,7 +37,9 @@ several values: all of them are measured, in each round.
 
 Publishers send as fast as the broker takes it (closed loop): at QoS 0 TCP holds them up, at QoS 1 and 2 each keeps 1024 messages in
 flight, or fewer if the broker says so, and at most 1 MiB, and each subscriber allows 4096. With --rate they send so many messages a second in all, at times that are fixed before (open
-loop), and what is measured is how long messages take from these times on.`,
+loop), and what is measured is how long messages take from these times on.
+
+Exit status: 1 if a variant failed in every round with a shape, QoS and payload; what was measured is written before.`,
 		Example: `  vouchmq bench throughput
   vouchmq bench throughput --shape p2p --variant wasm-attested --variant native-tls --rounds 5 --duration 10s
   vouchmq bench throughput --qos 0,1,2 --payload 64,1024,16384,65536 --json results.json
@@ -56,6 +58,8 @@ loop), and what is measured is how long messages take from these times on.`,
 	fs.IntSliceVar(&f.qos, "qos", []int{0}, "quality of service: 0, 1, 2")
 	fs.Float64Var(&f.rate, "rate", 0, "messages a second in all, and measure latency (default: as many as the broker takes)")
 	f.outputs.add(fs)
+	completeWords(c, "variant", variantNames)
+	completeWords(c, "shape", []string{"p2p", "fan-in", "fan-out"})
 	return c
 }
 
@@ -101,7 +105,7 @@ func (f *throughputFlags) run(c *cobra.Command) error {
 	if f.rate > 0 {
 		return f.openLoop(c, shapes)
 	}
-	return withBrokers(func(dir string) error {
+	return withBrokers(c.Context(), func(dir string) error {
 		b := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
 		defer b.stop()
 		variants, err := b.withPeers(f.variants, variantNames, f.peers, f.peerCA)
@@ -115,7 +119,7 @@ func (f *throughputFlags) run(c *cobra.Command) error {
 		if len(reports) == 0 {
 			return err
 		}
-		return errors.Join(err, f.write(c.OutOrStdout(), reports.WriteTable, reports, reports.WriteCSV)) // what there is is worth having
+		return errors.Join(err, f.write(c.OutOrStdout(), reports.WriteTable, reports, reports.WriteCSV), reports.Failed()) // what there is is worth having
 	})
 }
 
@@ -140,7 +144,7 @@ func (f *throughputFlags) openLoop(c *cobra.Command, shapes []bench.Shape) error
 		return err
 	}
 	table := func(w io.Writer) error { return writePacedTables(w, reports) }
-	return errors.Join(err, f.write(c.OutOrStdout(), table, reports, reports.WriteCSV))
+	return errors.Join(err, f.write(c.OutOrStdout(), table, reports, reports.WriteCSV), reports.Failed())
 }
 
 func shapesNamed(names []string) (shapes []bench.Shape, err error) {

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,11 +12,11 @@ import (
 )
 
 type benchVerifyFlags struct {
-	rounds   int
-	window   time.Duration
-	least    float64
-	share    float64
-	jsonFile string
+	rounds int
+	window time.Duration
+	least  float64
+	share  float64
+	files  outputs
 }
 
 func newBenchVerify() *cobra.Command {
@@ -42,7 +41,7 @@ Exit status: 1 if one kind of evidence is verified less often than --at-least, a
 	fs.DurationVar(&f.window, "duration", time.Second, "of one measurement")
 	fs.Float64Var(&f.least, "at-least", 1000, "verifications a second that are enough")
 	fs.Float64Var(&f.share, "signatures", 0.6, "share of signatures above which less is enough")
-	fs.StringVar(&f.jsonFile, "json", "", "also write the results to this file, - for standard output")
+	f.files.add(fs)
 	return c
 }
 
@@ -50,7 +49,7 @@ func (f *benchVerifyFlags) run(c *cobra.Command) error {
 	if f.rounds < 1 || f.window <= 0 {
 		return errors.New("--rounds and --duration are more than 0")
 	}
-	if err := checkOutput("--json", f.jsonFile); err != nil {
+	if err := f.files.check(); err != nil {
 		return err
 	}
 	evidence, err := attesttest.All()
@@ -67,7 +66,7 @@ func (f *benchVerifyFlags) run(c *cobra.Command) error {
 		return err
 	}
 	out := c.OutOrStdout()
-	return errors.Join(r.WriteTable(out), writeTo(f.jsonFile, out, func(w io.Writer) error { return printJSON(w, r) }), f.judge(r))
+	return errors.Join(f.files.write(out, r.WriteTable, r, r.WriteCSV), f.judge(r))
 }
 
 // judge says which evidence is verified too slowly, for another reason than its signatures.

@@ -38,7 +38,8 @@ func run(args []string) int {
 
 // interruptible is a context that ends at the first SIGINT or SIGTERM. The second one ends the process at once.
 func interruptible() (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(context.Background())
+	ctx, hurried := withHurry(context.Background())
+	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
@@ -48,6 +49,7 @@ func interruptible() (context.Context, func()) {
 		}
 		cancel(interrupted{s})
 		if _, ok := <-signals; ok {
+			hurried()
 			fmt.Fprintln(os.Stderr, "stopped at once")
 			os.Exit(exitGeneral)
 		}
@@ -90,5 +92,20 @@ refused; 27 timeout.`,
 	root.AddCommand(newServe(), newGateway(), newConfig(), newPub(), newSub(), newInspect(), newVersion(), newDemo(), newBench(),
 		newStatus(), newClients(), newSubscriptions(), newRetained(), newReload(), newUnlock(), newLogLevel(), newPasswd(),
 		newCA(), newEnroll(), newBundle(), newTPM(), newVerify(), newPolicy(), newCollateral())
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		refuseUnknown(c)
+	}
 	return root
+}
+
+// refuseUnknown has commands that only group others refuse words that are none of these; cobra shows help, and says that all went well.
+func refuseUnknown(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		refuseUnknown(sub)
+	}
+	if c.HasSubCommands() && !c.Runnable() {
+		c.Args = cobra.NoArgs
+		c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	}
 }
