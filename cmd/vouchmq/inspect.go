@@ -26,7 +26,7 @@ Without HOST:PORT the addresses of the bundle are tried.
 Exit status: 0 accepted; 1 wrong usage or another error; 2 nobody answers; 3 refused.`,
 		Example: `  vouchmq inspect --bundle plant.bundle
   vouchmq inspect broker.example:8883 --bundle plant.bundle --json
-  vouchmq inspect --bundle plant.bundle --save evidence.cbor && vouchmq verify evidence.cbor`,
+  vouchmq inspect --bundle plant.bundle --save evidence.cbor`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return inspect(c, args, bundlePath, savePath, &asking, asJSON)
