@@ -65,7 +65,11 @@ func (ix *index) firstLike(hash uint32) uint32 {
 	if ix.live == 0 {
 		return 0
 	}
-	return ix.scanTags(*ix.bucket(ix.bucketOf(hash)), hash)
+	at := *ix.bucket(ix.bucketOf(hash))
+	if (at^hash)&ix.tags != 0 {
+		return ix.scanTags(at, hash)
+	}
+	return at &^ ix.tags
 }
 
 // nextLike returns the next element behind id with such a tag.

@@ -35,12 +35,13 @@ type quick struct {
 	size    uint16   // of the topic
 	next    uint16   // the route of the topic that the same connection published to behind this one last
 	behind  uint8    // bytes behind the topic in the head for the only receiver: the length of no properties, in MQTT 5
+	_       uint8
 	name    [quickName]byte
 }
 
 const (
 	quickSize = 64 // bytes that a quick takes in memory
-	quickName = 25 // bytes of a topic that are in it; if it has more, they are in the record
+	quickName = 24 // bytes of a topic that are in it; if it has more, they are in the record
 )
 
 // readiness tells apart the states of subscriptions and connections that make a difference to what is ready made: both numbers
@@ -77,6 +78,19 @@ func (r *routes) nameOf(q *quick) []byte {
 	}
 	at := q.at + recordTopic
 	return r.ready.chunks[q.chunk-1][at : at+uint32(q.size)]
+}
+
+// isTopic says whether a topic is that of a route. It has no jumps for those in the line: they are three words, some of which overlap.
+func (r *routes) isTopic(q *quick, topic []byte) bool {
+	n := uint(len(topic)) - 8
+	if n > quickName-8 {
+		return sameBytes(r.nameOf(q), topic)
+	}
+	m := min(n, 8)
+	diff := binary.LittleEndian.Uint64(q.name[:]) ^ binary.LittleEndian.Uint64(topic) | uint64(q.size) ^ uint64(len(topic))
+	diff |= binary.LittleEndian.Uint64(q.name[m:]) ^ binary.LittleEndian.Uint64(topic[m:])
+	diff |= binary.LittleEndian.Uint64(q.name[n:]) ^ binary.LittleEndian.Uint64(topic[n:])
+	return diff == 0
 }
 
 // effectsOf returns the effects of a route that has some.
@@ -224,34 +238,46 @@ func (c *Core) countPlain(targets, end uint32) {
 // quickly is how many deliveries of the short way are one unit of work.
 const quickly = 8
 
+// onlyEffect is an effect of a route with one receiver, with the longest head that there can be, and what writing whole words may
+// write behind a shorter one.
+type onlyEffect [quickHead + 3 + 2 + quickName + 1 + abi.TargetSize]byte
+
 // appendOnly appends the effect of a route with one receiver for the packets in c.plain. All that it needs besides the route's
-// line is in the batch: the topic is copied from there.
+// line is in there. It has no jumps: as many bytes are written whatever is in them, and those that are not part of it are written
+// over by what follows.
 func (c *Core) appendOnly(source abi.Conn, q *quick) {
 	r, start := &c.plain, len(c.out)
-	remaining := r.topicEnd - r.topicAt + 2 + uint32(q.behind) + r.size
-	lengths := lengthOf(remaining)
-	head := 1 + lengths + remaining - r.size
-	end := start + quickHead + int(head) + abi.TargetSize
-	c.out = slices.Grow(c.out, end-start)[:end]
-	out := c.out[start:]
-	h := (*[quickHead]byte)(out)
-	binary.LittleEndian.PutUint64(h[:], uint64(abi.EffectDeliver)|uint64(source)<<32)
-	binary.LittleEndian.PutUint64(h[quickData:], uint64(abi.DeliverHeaderSize+head+abi.TargetSize))
-	binary.LittleEndian.PutUint64(h[abi.EffectHeaderSize:], uint64(r.payloadAt)<<32)
-	binary.LittleEndian.PutUint64(h[quickPayload:], uint64(r.size)|uint64(r.stride)<<32)
-	binary.LittleEndian.PutUint64(h[quickCount:], uint64(r.count)|uint64(head)<<32)
-	binary.LittleEndian.PutUint32(h[quickTargets:], 1)
-	b := out[quickHead:]
-	b[0], b[1] = publishPlain, byte(remaining)
-	if lengths == 2 {
-		b[1], b[2] = byte(remaining)|0x80, byte(remaining>>7)
+	if cap(c.out)-start < len(onlyEffect{}) {
+		c.growOut()
 	}
-	copy(b[1+lengths:], c.batch[r.topicAt-2:r.topicEnd])
-	if q.behind != 0 {
-		b[head-1] = 0
-	}
-	binary.LittleEndian.PutUint64(b[head:], uint64(q.only))
+	remaining := uint32(q.size) + 2 + uint32(q.behind) + r.size
+	two := (remaining + maxRemaining - 0x7F) >> 14 // 1 if its length takes two bytes
+	head := 2 + two + remaining - r.size
+	e := (*onlyEffect)(c.out[start : start+len(onlyEffect{})])
+	c.out = c.out[:start+quickHead+int(head)+abi.TargetSize]
+	binary.LittleEndian.PutUint64(e[:], uint64(abi.EffectDeliver)|uint64(source)<<32)
+	binary.LittleEndian.PutUint64(e[quickData:], uint64(abi.DeliverHeaderSize+head+abi.TargetSize))
+	binary.LittleEndian.PutUint64(e[abi.EffectHeaderSize:], uint64(r.payloadAt)<<32)
+	binary.LittleEndian.PutUint64(e[quickPayload:], uint64(r.size)|uint64(r.stride)<<32)
+	binary.LittleEndian.PutUint64(e[quickCount:], uint64(r.count)|uint64(head)<<32)
+	binary.LittleEndian.PutUint32(e[quickTargets:], 1)
+	e[quickHead], e[quickLength], e[quickLength+1] = publishPlain, byte(remaining)|byte(two<<7), byte(remaining>>7)
+	b := (*onlyTopic)(e[quickLength+1+two:])
+	binary.BigEndian.PutUint16(b[:], q.size)
+	binary.LittleEndian.PutUint64(b[2:], binary.LittleEndian.Uint64(q.name[:]))
+	binary.LittleEndian.PutUint64(b[2+8:], binary.LittleEndian.Uint64(q.name[8:]))
+	binary.LittleEndian.PutUint64(b[2+16:], binary.LittleEndian.Uint64(q.name[16:]))
+	e[quickHead+head-1] &= q.behind - 1 // behind the topic 0, if there is anything
+	binary.LittleEndian.PutUint64(e[quickHead+head:], uint64(q.only))
 }
+
+// growOut makes room for the effect of a route with one receiver. It is a function of its own for what is rare to be out of the way.
+//
+//go:noinline
+func (c *Core) growOut() { c.out = slices.Grow(c.out, len(onlyEffect{})) }
+
+// onlyTopic is a topic that is in the line of its route, with its length, as it is in a packet.
+type onlyTopic [2 + quickName]byte
 
 // appendReady appends the effects of a route for the packets in c.plain.
 func (c *Core) appendReady(source abi.Conn, q *quick) {
@@ -336,7 +362,7 @@ func (c *Core) fillQuick(id uint32) {
 func (c *Core) chooseOnly(rt *route, q *quick) {
 	g := &c.routes.making[0]
 	m := &rt.matches[g.sample]
-	if m.count != 0 || g.alias != 0 {
+	if m.count != 0 || g.alias != 0 || q.size > quickName {
 		return
 	}
 	q.only, q.behind = c.sessions.at(m.session).conn, 0
