@@ -107,9 +107,6 @@ type receivers struct {
 
 // receiversOf returns the receivers of a route.
 func (r *routes) receiversOf(q *quick) receivers {
-	if q.only != 0 {
-		return receivers{targets: 1}
-	}
 	if q.chunk == 0 {
 		return receivers{}
 	}
@@ -151,28 +148,42 @@ func (c *Core) quickRun(p *connection, at, end uint32) (next, handled uint32) {
 		if r.size >= uint32(q.room) {
 			break
 		}
-		all := receivers{targets: 1}
-		if q.only == 0 {
-			all = c.routes.receiversOf(q)
-		}
-		if end-r.stop >= r.stride {
-			c.countPlain(all.targets, end)
-		}
-		switch {
-		case q.only != 0:
-			c.appendOnly(p.conn, q)
-		case q.effects > 0:
-			c.appendReady(p.conn, q)
+		if q.only != 0 {
+			c.deliverOnly(p.conn, q, end)
+		} else {
+			c.deliverReady(p.conn, q, end)
 		}
 		at += r.count * r.stride
 		handled += r.count
-		c.account(all, r.count)
 	}
 	if handled > 0 {
 		c.sendAt = 0
 	}
 	c.stats.Received += uint64(handled)
 	return at, handled
+}
+
+// deliverOnly delivers the packets of a run to the only receiver of a route.
+func (c *Core) deliverOnly(source abi.Conn, q *quick, end uint32) {
+	r := &c.plain
+	if end-r.stop >= r.stride {
+		c.countPlain(1, end)
+	}
+	c.appendOnly(source, q)
+	c.work += 1 + 2*r.count/quickly
+	c.stats.Sent += uint64(r.count)
+}
+
+// deliverReady delivers the packets of a run to all receivers of a route.
+func (c *Core) deliverReady(source abi.Conn, q *quick, end uint32) {
+	r, all := &c.plain, c.routes.receiversOf(q)
+	if end-r.stop >= r.stride {
+		c.countPlain(all.targets, end)
+	}
+	if q.effects > 0 {
+		c.appendReady(source, q)
+	}
+	c.account(all, r.count)
 }
 
 // account counts n messages of the short way.
