@@ -16,7 +16,9 @@ import (
 //
 // The shape of this file is forced by speed. As WebAssembly every call costs several times what it does natively, and so
 // does every jump, the more the more variables a function has, for Go compiles a jump into a table of all places that one
-// may come from (see the engine's BenchmarkStep and BenchmarkTopics). So a whole run of packets is taken at once, what a
+// may come from (see the engine's BenchmarkStep and BenchmarkTopics), and the processor foresees where that leads from the jumps
+// before, which in an order of chance it cannot. So what is the usual case stands in the body of an if, for that is where Go goes on
+// without a jump, loops over a topic's few words are written out, and numbers are computed rather than chosen. A whole run of packets is taken at once, what a
 // function needs to know of it stands in memory, in plainRun, and functions are small and without many branches.
 // What is not recognised is left to the long way, which does the same for all packets.
 
@@ -27,7 +29,7 @@ type quick struct {
 	judged  uint64   // the judgement by which a connection may publish to it, the last that was asked; 0 is none
 	made    uint32   // what Core.readiness was when this was made; 0 is never
 	serial  uint32   // tells apart the topics that had this number; 0 is none
-	only    abi.Conn // the receiver, if there is one, who gets neither identifiers nor an alias: its effect needs no record
+	only    abi.Conn // the receiver, if there is one, who gets neither identifiers nor an alias, and the topic is in the line
 	chunk   uint32   // of the record, see recordOf; 0 is none
 	at      uint32   // in the chunk
 	effects uint32   // so many bytes of effects in the record
@@ -83,14 +85,13 @@ func (r *routes) nameOf(q *quick) []byte {
 // isTopic says whether a topic is that of a route. It has no jumps for those in the line: they are three words, some of which overlap.
 func (r *routes) isTopic(q *quick, topic []byte) bool {
 	n := uint(len(topic)) - 8
-	if n > quickName-8 {
-		return sameBytes(r.nameOf(q), topic)
+	if n <= quickName-8 {
+		diff := binary.LittleEndian.Uint64(q.name[:]) ^ binary.LittleEndian.Uint64(topic) | uint64(q.size) ^ uint64(len(topic))
+		diff |= binary.LittleEndian.Uint64(q.name[n/2:]) ^ binary.LittleEndian.Uint64(topic[n/2:])
+		diff |= binary.LittleEndian.Uint64(q.name[n:]) ^ binary.LittleEndian.Uint64(topic[n:])
+		return diff == 0
 	}
-	m := min(n, 8)
-	diff := binary.LittleEndian.Uint64(q.name[:]) ^ binary.LittleEndian.Uint64(topic) | uint64(q.size) ^ uint64(len(topic))
-	diff |= binary.LittleEndian.Uint64(q.name[m:]) ^ binary.LittleEndian.Uint64(topic[m:])
-	diff |= binary.LittleEndian.Uint64(q.name[n:]) ^ binary.LittleEndian.Uint64(topic[n:])
-	return diff == 0
+	return sameBytes(r.nameOf(q), topic)
 }
 
 // effectsOf returns the effects of a route that has some.
@@ -136,22 +137,16 @@ func (c *Core) quickRun(p *connection, at, end uint32) (next, handled uint32) {
 		return at, 0
 	}
 	r := &c.plain
-	for c.work < c.config.Limits.StepWork && c.readPlain(p, at, end) {
+	for c.roomForOnly(); c.work < c.config.Limits.StepWork && cap(c.out)-len(c.out) >= len(onlyEffect{}) && c.readPlain(p, at, end); {
 		id := c.knownRoute(p, c.batch[r.topicAt:r.topicEnd])
 		if id == 0 {
 			break
 		}
 		q := c.routes.quickOf(id)
-		if q.made != c.readiness() {
-			c.fillQuick(id)
-		}
-		if r.size >= uint32(q.room) {
-			break
-		}
-		if q.only != 0 {
+		if q.only != 0 && q.made == c.readiness() && r.size < uint32(q.room) {
 			c.deliverOnly(p.conn, q, end)
-		} else {
-			c.deliverReady(p.conn, q, end)
+		} else if !c.deliverReady(p.conn, id, end) {
+			break
 		}
 		at += r.count * r.stride
 		handled += r.count
@@ -174,9 +169,21 @@ func (c *Core) deliverOnly(source abi.Conn, q *quick, end uint32) {
 	c.stats.Sent += uint64(r.count)
 }
 
-// deliverReady delivers the packets of a run to all receivers of a route.
-func (c *Core) deliverReady(source abi.Conn, q *quick, end uint32) {
-	r, all := &c.plain, c.routes.receiversOf(q)
+// deliverReady delivers the packets of a run to all receivers of a route, and says whether it could.
+func (c *Core) deliverReady(source abi.Conn, id, end uint32) bool {
+	r, q := &c.plain, c.routes.quickOf(id)
+	if q.made != c.readiness() {
+		c.fillQuick(id)
+	}
+	if r.size >= uint32(q.room) {
+		return false
+	}
+	if q.only != 0 {
+		c.roomForOnly() // making it ready has appended to the output
+		c.deliverOnly(source, q, end)
+		return true
+	}
+	all := c.routes.receiversOf(q)
 	if end-r.stop >= r.stride {
 		c.countPlain(all.targets, end)
 	}
@@ -184,6 +191,7 @@ func (c *Core) deliverReady(source abi.Conn, q *quick, end uint32) {
 		c.appendReady(source, q)
 	}
 	c.account(all, r.count)
+	return true
 }
 
 // account counts n messages of the short way.
@@ -253,14 +261,11 @@ const quickly = 8
 // write behind a shorter one.
 type onlyEffect [quickHead + 3 + 2 + quickName + 1 + abi.TargetSize]byte
 
-// appendOnly appends the effect of a route with one receiver for the packets in c.plain. All that it needs besides the route's
-// line is in there. It has no jumps: as many bytes are written whatever is in them, and those that are not part of it are written
+// appendOnly appends the effect of a route with one receiver for the packets in c.plain, for which there must be room. All that it
+// needs is in there and in the route's line. It has no jumps: as many bytes are written whatever is in them, and those that are not part of it are written
 // over by what follows.
 func (c *Core) appendOnly(source abi.Conn, q *quick) {
 	r, start := &c.plain, len(c.out)
-	if cap(c.out)-start < len(onlyEffect{}) {
-		c.growOut()
-	}
 	remaining := uint32(q.size) + 2 + uint32(q.behind) + r.size
 	two := (remaining + maxRemaining - 0x7F) >> 14 // 1 if its length takes two bytes
 	head := 2 + two + remaining - r.size
@@ -282,10 +287,8 @@ func (c *Core) appendOnly(source abi.Conn, q *quick) {
 	binary.LittleEndian.PutUint64(e[quickHead+head:], uint64(q.only))
 }
 
-// growOut makes room for the effect of a route with one receiver. It is a function of its own for what is rare to be out of the way.
-//
-//go:noinline
-func (c *Core) growOut() { c.out = slices.Grow(c.out, len(onlyEffect{})) }
+// roomForOnly makes room for an effect of a route with one receiver.
+func (c *Core) roomForOnly() { c.out = slices.Grow(c.out, len(onlyEffect{})) }
 
 // onlyTopic is a topic that is in the line of its route, with its length, as it is in a packet.
 type onlyTopic [2 + quickName]byte

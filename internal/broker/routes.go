@@ -148,19 +148,21 @@ func (c *Core) routeTo(topic []byte) uint32 {
 // which the processor can fetch while it is still at the message before.
 func (c *Core) knownRoute(p *connection, topic []byte) uint32 {
 	r := &c.routes
-	if p.route >= r.count { // forgotten
-		p.route, p.inOrder = 0, false
-		return c.findKnown(p, topic)
-	}
-	before := r.quickOf(p.route)
-	id := uint32(before.next)
-	if !p.inOrder || !r.mayFollow(p, id, topic) {
+	if p.route < r.count {
+		before := r.quickOf(p.route)
+		id := uint32(before.next)
+		if p.inOrder && r.mayFollow(p, id, topic) {
+			p.route = id
+			return id
+		}
 		id = c.findKnown(p, topic)
 		p.inOrder = uint32(before.next) == id
 		before.next = uint16(id)
+		p.route = id
+		return id
 	}
-	p.route = id
-	return id
+	p.route, p.inOrder = 0, false // forgotten
+	return 0
 }
 
 // mayFollow says whether a route is that of a topic, and the connection may publish to it.
@@ -174,29 +176,16 @@ func (c *Core) findKnown(p *connection, topic []byte) uint32 {
 	r := &c.routes
 	hash := hashBytes(c.seed, topic)
 	id := r.byTopic.firstLike(hash)
-	if id == 0 {
-		return 0
+	if q := r.quickOf(id); q.judged == p.judged && r.isTopic(q, topic) {
+		return id
 	}
-	q := r.quickOf(id)
-	if !r.isTopic(q, topic) {
-		if id = r.nextOf(id, hash, topic); id == 0 {
-			return 0
-		}
-		q = r.quickOf(id)
+	for id != 0 && !r.isTopic(r.quickOf(id), topic) {
+		id = r.byTopic.nextLike(id, hash)
 	}
-	if q.judged != p.judged && !c.admits(p, id, hash, topic) {
+	if id == 0 || r.quickOf(id).judged != p.judged && !c.admits(p, id, hash, topic) {
 		return 0
 	}
 	return id
-}
-
-// nextOf returns the route of a topic behind another in the chain of a hash, 0 if there is none.
-func (r *routes) nextOf(id, hash uint32, topic []byte) uint32 {
-	for {
-		if id = r.byTopic.nextLike(id, hash); id == 0 || r.isTopic(r.quickOf(id), topic) {
-			return id
-		}
-	}
 }
 
 // admits says whether a connection may publish to the topic of a route, and remembers it in both.
