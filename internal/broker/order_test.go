@@ -62,3 +62,26 @@ func playTopics(t *testing.T, core *Core, orders ...[]string) (got []byte, publi
 	}
 	return slices.Concat(receivers[0].Stream, receivers[1].Stream), p.ID
 }
+
+// TestIsTopic compares topics of all lengths, in the line of a route and in its record, with those that differ in one byte or in
+// their length.
+func TestIsTopic(t *testing.T) {
+	for size := 1; size <= 2*quickName; size++ {
+		topic := bytes.Repeat([]byte{'t'}, size)
+		r, q := &routes{}, &quick{}
+		r.nameQuick(q, topic)
+		if !r.isTopic(q, topic) {
+			t.Errorf("a topic of %d bytes is not itself", size)
+		}
+		if r.isTopic(q, topic[:size-1]) || r.isTopic(q, append(topic, 't')) || r.isTopic(q, append(topic, 0)) {
+			t.Errorf("a topic of %d bytes is a shorter or a longer one", size)
+		}
+		for i := range topic {
+			other := bytes.Clone(topic)
+			other[i]++
+			if r.isTopic(q, other) || hashBytes(1, other) == hashBytes(1, topic) {
+				t.Errorf("a topic of %d bytes is one that differs in byte %d", size, i)
+			}
+		}
+	}
+}

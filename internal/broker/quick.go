@@ -86,7 +86,8 @@ func (r *routes) nameOf(q *quick) []byte {
 func (r *routes) isTopic(q *quick, topic []byte) bool {
 	n := uint(len(topic)) - 8
 	if n <= quickName-8 {
-		diff := binary.LittleEndian.Uint64(q.name[:]) ^ binary.LittleEndian.Uint64(topic) | uint64(q.size) ^ uint64(len(topic))
+		diff := uint64(q.size) ^ uint64(len(topic))
+		diff |= binary.LittleEndian.Uint64(q.name[:]) ^ binary.LittleEndian.Uint64(topic)
 		diff |= binary.LittleEndian.Uint64(q.name[n/2:]) ^ binary.LittleEndian.Uint64(topic[n/2:])
 		diff |= binary.LittleEndian.Uint64(q.name[n:]) ^ binary.LittleEndian.Uint64(topic[n:])
 		return diff == 0
