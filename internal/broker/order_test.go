@@ -53,7 +53,7 @@ func playTopics(t *testing.T, core *Core, orders ...[]string) (got []byte, publi
 	for _, order := range orders {
 		for size := range 7 {
 			for _, topic := range order {
-				p.Packets(mqtt.AppendPublish(nil, mqtt.V311, &mqtt.Publish{Topic: []byte(topic), Payload: make([]byte, 20*size)}))
+				p.Packets(mqtt.AppendPublish(nil, mqtt.V311, &mqtt.Publish{Topic: []byte(topic), Payload: make([]byte, 50*size)}))
 			}
 			if err := rig.Run(); err != nil {
 				t.Fatal(err)
