@@ -16,10 +16,10 @@ import (
 //
 // The shape of this file is forced by speed. As WebAssembly every call costs several times what it does natively, and so
 // does every jump, the more the more variables a function has, for Go compiles a jump into a table of all places that one
-// may come from (see the engine's BenchmarkStep and BenchmarkTopics), and the processor foresees where that leads from the jumps
-// before, which in an order of chance it cannot. So what is the usual case stands in the body of an if, for that is where Go goes on
-// without a jump, loops over a topic's few words are written out, and numbers are computed rather than chosen. A whole run of packets is taken at once, what a
-// function needs to know of it stands in memory, in plainRun, and functions are small and without many branches.
+// may come from (see the engine's BenchmarkStep and BenchmarkTopics). Where that leads the processor foresees from the jumps
+// before, and in an order of topics that is chance it cannot. So a whole run of packets is taken at once, what a function needs
+// to know of it stands in memory, in plainRun, and functions are small. The usual case stands in the body of an if, where Go goes
+// on without a jump; the few words of a topic need no loop; and numbers are computed rather than chosen.
 // What is not recognised is left to the long way, which does the same for all packets.
 
 // quick is what the short way needs to know of a route. It is a cache line, and all that a message to a topic with a name of
