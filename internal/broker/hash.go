@@ -14,6 +14,18 @@ const (
 
 // hashBytes hashes b eight bytes at a time.
 func hashBytes(seed uint64, b []byte) uint32 {
+	n := uint(len(b)) - 8
+	if n <= 16 {
+		h := mix(seed ^ uint64(len(b))*hashMul2 ^ binary.LittleEndian.Uint64(b))
+		h = mix(h ^ binary.LittleEndian.Uint64(b[n/2:]))
+		h = mix(h ^ binary.LittleEndian.Uint64(b[n:]))
+		return uint32(h ^ h>>32)
+	}
+	return hashAny(seed, b)
+}
+
+// hashAny is hashBytes for any length.
+func hashAny(seed uint64, b []byte) uint32 {
 	h := seed ^ uint64(len(b))*hashMul2
 	var tail uint64
 	if last := len(b) - 8; last >= 0 {

@@ -62,10 +62,14 @@ func (ix *index) scan(id, hash uint32) uint32 {
 
 // firstLike returns the first element with a tag like that of a hash, 0 if there is none. Its hash may be another.
 func (ix *index) firstLike(hash uint32) uint32 {
-	if ix.live == 0 {
-		return 0
+	if ix.live != 0 {
+		at := *ix.bucket(ix.bucketOf(hash))
+		if (at^hash)&ix.tags == 0 {
+			return at &^ ix.tags
+		}
+		return ix.scanTags(at, hash)
 	}
-	return ix.scanTags(*ix.bucket(ix.bucketOf(hash)), hash)
+	return 0
 }
 
 // nextLike returns the next element behind id with such a tag.
@@ -81,10 +85,8 @@ func (ix *index) scanTags(at, hash uint32) uint32 {
 // bucketOf returns the number of the bucket of a hash: buckets that do not exist yet are still part of another.
 func (ix *index) bucketOf(hash uint32) uint32 {
 	b := hash & ix.mask
-	if b >= ix.count {
-		b &= ix.mask >> 1
-	}
-	return b
+	missing := (ix.count - 1 - b) >> 31 // 1 if it does not exist, without a jump that nobody can foresee
+	return b & (ix.mask >> missing)
 }
 
 func (ix *index) bucket(b uint32) *uint32 { return &ix.buckets[b>>bucketBits][b&(bucketPage-1)] }

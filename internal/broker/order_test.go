@@ -53,7 +53,7 @@ func playTopics(t *testing.T, core *Core, orders ...[]string) (got []byte, publi
 	for _, order := range orders {
 		for size := range 7 {
 			for _, topic := range order {
-				p.Packets(mqtt.AppendPublish(nil, mqtt.V311, &mqtt.Publish{Topic: []byte(topic), Payload: make([]byte, 20*size)}))
+				p.Packets(mqtt.AppendPublish(nil, mqtt.V311, &mqtt.Publish{Topic: []byte(topic), Payload: make([]byte, 50*size)}))
 			}
 			if err := rig.Run(); err != nil {
 				t.Fatal(err)
@@ -61,4 +61,27 @@ func playTopics(t *testing.T, core *Core, orders ...[]string) (got []byte, publi
 		}
 	}
 	return slices.Concat(receivers[0].Stream, receivers[1].Stream), p.ID
+}
+
+// TestIsTopic compares topics of all lengths, in the line of a route and in its record, with those that differ in one byte or in
+// their length.
+func TestIsTopic(t *testing.T) {
+	for size := 1; size <= 2*quickName; size++ {
+		topic := bytes.Repeat([]byte{'t'}, size)
+		r, q := &routes{}, &quick{}
+		r.nameQuick(q, topic)
+		if !r.isTopic(q, topic) {
+			t.Errorf("a topic of %d bytes is not itself", size)
+		}
+		if r.isTopic(q, topic[:size-1]) || r.isTopic(q, append(topic, 't')) || r.isTopic(q, append(topic, 0)) {
+			t.Errorf("a topic of %d bytes is a shorter or a longer one", size)
+		}
+		for i := range topic {
+			other := bytes.Clone(topic)
+			other[i]++
+			if r.isTopic(q, other) || hashBytes(1, other) == hashBytes(1, topic) {
+				t.Errorf("a topic of %d bytes is one that differs in byte %d", size, i)
+			}
+		}
+	}
 }

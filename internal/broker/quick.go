@@ -16,8 +16,10 @@ import (
 //
 // The shape of this file is forced by speed. As WebAssembly every call costs several times what it does natively, and so
 // does every jump, the more the more variables a function has, for Go compiles a jump into a table of all places that one
-// may come from (see the engine's BenchmarkStep and BenchmarkTopics). So a whole run of packets is taken at once, what a
-// function needs to know of it stands in memory, in plainRun, and functions are small and without many branches.
+// may come from (see the engine's BenchmarkStep and BenchmarkTopics). Where that leads the processor foresees from the jumps
+// before, and in an order of topics that is chance it cannot. So a whole run of packets is taken at once, what a function needs
+// to know of it stands in memory, in plainRun, and functions are small. The usual case stands in the body of an if, where Go goes
+// on without a jump; the few words of a topic need no loop; and numbers are computed rather than chosen.
 // What is not recognised is left to the long way, which does the same for all packets.
 
 // quick is what the short way needs to know of a route. It is a cache line, and all that a message to a topic with a name of
@@ -27,7 +29,7 @@ type quick struct {
 	judged  uint64   // the judgement by which a connection may publish to it, the last that was asked; 0 is none
 	made    uint32   // what Core.readiness was when this was made; 0 is never
 	serial  uint32   // tells apart the topics that had this number; 0 is none
-	only    abi.Conn // the receiver, if there is one, who gets neither identifiers nor an alias: its effect needs no record
+	only    abi.Conn // the receiver, if there is one, who gets neither identifiers nor an alias, and the topic is in the line
 	chunk   uint32   // of the record, see recordOf; 0 is none
 	at      uint32   // in the chunk
 	effects uint32   // so many bytes of effects in the record
@@ -35,12 +37,13 @@ type quick struct {
 	size    uint16   // of the topic
 	next    uint16   // the route of the topic that the same connection published to behind this one last
 	behind  uint8    // bytes behind the topic in the head for the only receiver: the length of no properties, in MQTT 5
+	_       uint8
 	name    [quickName]byte
 }
 
 const (
 	quickSize = 64 // bytes that a quick takes in memory
-	quickName = 25 // bytes of a topic that are in it; if it has more, they are in the record
+	quickName = 24 // bytes of a topic that are in it; if it has more, they are in the record
 )
 
 // readiness tells apart the states of subscriptions and connections that make a difference to what is ready made: both numbers
@@ -79,6 +82,19 @@ func (r *routes) nameOf(q *quick) []byte {
 	return r.ready.chunks[q.chunk-1][at : at+uint32(q.size)]
 }
 
+// isTopic says whether a topic is that of a route. It has no jumps for those in the line: they are three words, some of which overlap.
+func (r *routes) isTopic(q *quick, topic []byte) bool {
+	n := uint(len(topic)) - 8
+	if n <= quickName-8 {
+		diff := uint64(q.size) ^ uint64(len(topic))
+		diff |= binary.LittleEndian.Uint64(q.name[:]) ^ binary.LittleEndian.Uint64(topic)
+		diff |= binary.LittleEndian.Uint64(q.name[n/2:]) ^ binary.LittleEndian.Uint64(topic[n/2:])
+		diff |= binary.LittleEndian.Uint64(q.name[n:]) ^ binary.LittleEndian.Uint64(topic[n:])
+		return diff == 0
+	}
+	return sameBytes(r.nameOf(q), topic)
+}
+
 // effectsOf returns the effects of a route that has some.
 func (r *routes) effectsOf(q *quick) []byte {
 	at := q.at + q.effectsAt()
@@ -93,9 +109,6 @@ type receivers struct {
 
 // receiversOf returns the receivers of a route.
 func (r *routes) receiversOf(q *quick) receivers {
-	if q.only != 0 {
-		return receivers{targets: 1}
-	}
 	if q.chunk == 0 {
 		return receivers{}
 	}
@@ -125,40 +138,61 @@ func (c *Core) quickRun(p *connection, at, end uint32) (next, handled uint32) {
 		return at, 0
 	}
 	r := &c.plain
-	for c.work < c.config.Limits.StepWork && c.readPlain(p, at, end) {
+	for c.roomForOnly(); c.work < c.config.Limits.StepWork && cap(c.out)-len(c.out) >= len(onlyEffect{}) && c.readPlain(p, at, end); {
 		id := c.knownRoute(p, c.batch[r.topicAt:r.topicEnd])
 		if id == 0 {
 			break
 		}
 		q := c.routes.quickOf(id)
-		if q.made != c.readiness() {
-			c.fillQuick(id)
-		}
-		if r.size >= uint32(q.room) {
+		if q.only != 0 && q.made == c.readiness() && r.size < uint32(q.room) {
+			c.deliverOnly(p.conn, q, end)
+		} else if !c.deliverReady(p.conn, id, end) {
 			break
-		}
-		all := receivers{targets: 1}
-		if q.only == 0 {
-			all = c.routes.receiversOf(q)
-		}
-		if end-r.stop >= r.stride {
-			c.countPlain(all.targets, end)
-		}
-		switch {
-		case q.only != 0:
-			c.appendOnly(p.conn, q)
-		case q.effects > 0:
-			c.appendReady(p.conn, q)
 		}
 		at += r.count * r.stride
 		handled += r.count
-		c.account(all, r.count)
 	}
 	if handled > 0 {
 		c.sendAt = 0
 	}
 	c.stats.Received += uint64(handled)
 	return at, handled
+}
+
+// deliverOnly delivers the packets of a run to the only receiver of a route.
+func (c *Core) deliverOnly(source abi.Conn, q *quick, end uint32) {
+	r := &c.plain
+	if end-r.stop >= r.stride {
+		c.countPlain(1, end)
+	}
+	c.appendOnly(source, q)
+	c.work += 1 + 2*r.count/quickly
+	c.stats.Sent += uint64(r.count)
+}
+
+// deliverReady delivers the packets of a run to all receivers of a route, and says whether it could.
+func (c *Core) deliverReady(source abi.Conn, id, end uint32) bool {
+	r, q := &c.plain, c.routes.quickOf(id)
+	if q.made != c.readiness() {
+		c.fillQuick(id)
+	}
+	if r.size >= uint32(q.room) {
+		return false
+	}
+	if q.only != 0 {
+		c.roomForOnly() // making it ready has appended to the output
+		c.deliverOnly(source, q, end)
+		return true
+	}
+	all := c.routes.receiversOf(q)
+	if end-r.stop >= r.stride {
+		c.countPlain(all.targets, end)
+	}
+	if q.effects > 0 {
+		c.appendReady(source, q)
+	}
+	c.account(all, r.count)
+	return true
 }
 
 // account counts n messages of the short way.
@@ -224,34 +258,41 @@ func (c *Core) countPlain(targets, end uint32) {
 // quickly is how many deliveries of the short way are one unit of work.
 const quickly = 8
 
-// appendOnly appends the effect of a route with one receiver for the packets in c.plain. All that it needs besides the route's
-// line is in the batch: the topic is copied from there.
+// onlyEffect is an effect of a route with one receiver, with the longest head that there can be, and what writing whole words may
+// write behind a shorter one.
+type onlyEffect [quickHead + 3 + 2 + quickName + 1 + abi.TargetSize]byte
+
+// appendOnly appends the effect of a route with one receiver for the packets in c.plain, for which there must be room. All that it
+// needs is in there and in the route's line. It has no jumps: as many bytes are written whatever is in them, and those that are not part of it are written
+// over by what follows.
 func (c *Core) appendOnly(source abi.Conn, q *quick) {
 	r, start := &c.plain, len(c.out)
-	remaining := r.topicEnd - r.topicAt + 2 + uint32(q.behind) + r.size
-	lengths := lengthOf(remaining)
-	head := 1 + lengths + remaining - r.size
-	end := start + quickHead + int(head) + abi.TargetSize
-	c.out = slices.Grow(c.out, end-start)[:end]
-	out := c.out[start:]
-	h := (*[quickHead]byte)(out)
-	binary.LittleEndian.PutUint64(h[:], uint64(abi.EffectDeliver)|uint64(source)<<32)
-	binary.LittleEndian.PutUint64(h[quickData:], uint64(abi.DeliverHeaderSize+head+abi.TargetSize))
-	binary.LittleEndian.PutUint64(h[abi.EffectHeaderSize:], uint64(r.payloadAt)<<32)
-	binary.LittleEndian.PutUint64(h[quickPayload:], uint64(r.size)|uint64(r.stride)<<32)
-	binary.LittleEndian.PutUint64(h[quickCount:], uint64(r.count)|uint64(head)<<32)
-	binary.LittleEndian.PutUint32(h[quickTargets:], 1)
-	b := out[quickHead:]
-	b[0], b[1] = publishPlain, byte(remaining)
-	if lengths == 2 {
-		b[1], b[2] = byte(remaining)|0x80, byte(remaining>>7)
-	}
-	copy(b[1+lengths:], c.batch[r.topicAt-2:r.topicEnd])
-	if q.behind != 0 {
-		b[head-1] = 0
-	}
-	binary.LittleEndian.PutUint64(b[head:], uint64(q.only))
+	remaining := uint32(q.size) + 2 + uint32(q.behind) + r.size
+	two := (remaining + maxRemaining - 0x7F) >> 14 // 1 if its length takes two bytes
+	head := 2 + two + remaining - r.size
+	e := (*onlyEffect)(c.out[start : start+len(onlyEffect{})])
+	c.out = c.out[:start+quickHead+int(head)+abi.TargetSize]
+	binary.LittleEndian.PutUint64(e[:], uint64(abi.EffectDeliver)|uint64(source)<<32)
+	binary.LittleEndian.PutUint64(e[quickData:], uint64(abi.DeliverHeaderSize+head+abi.TargetSize))
+	binary.LittleEndian.PutUint64(e[abi.EffectHeaderSize:], uint64(r.payloadAt)<<32)
+	binary.LittleEndian.PutUint64(e[quickPayload:], uint64(r.size)|uint64(r.stride)<<32)
+	binary.LittleEndian.PutUint64(e[quickCount:], uint64(r.count)|uint64(head)<<32)
+	binary.LittleEndian.PutUint32(e[quickTargets:], 1)
+	e[quickHead], e[quickLength], e[quickLength+1] = publishPlain, byte(remaining)|byte(two<<7), byte(remaining>>7)
+	b := (*onlyTopic)(e[quickLength+1+two:])
+	binary.BigEndian.PutUint16(b[:], q.size)
+	binary.LittleEndian.PutUint64(b[2:], binary.LittleEndian.Uint64(q.name[:]))
+	binary.LittleEndian.PutUint64(b[2+8:], binary.LittleEndian.Uint64(q.name[8:]))
+	binary.LittleEndian.PutUint64(b[2+16:], binary.LittleEndian.Uint64(q.name[16:]))
+	e[quickHead+head-1] &= q.behind - 1 // behind the topic 0, if there is anything
+	binary.LittleEndian.PutUint64(e[quickHead+head:], uint64(q.only))
 }
+
+// roomForOnly makes room for an effect of a route with one receiver.
+func (c *Core) roomForOnly() { c.out = slices.Grow(c.out, len(onlyEffect{})) }
+
+// onlyTopic is a topic that is in the line of its route, with its length, as it is in a packet.
+type onlyTopic [2 + quickName]byte
 
 // appendReady appends the effects of a route for the packets in c.plain.
 func (c *Core) appendReady(source abi.Conn, q *quick) {
@@ -336,7 +377,7 @@ func (c *Core) fillQuick(id uint32) {
 func (c *Core) chooseOnly(rt *route, q *quick) {
 	g := &c.routes.making[0]
 	m := &rt.matches[g.sample]
-	if m.count != 0 || g.alias != 0 {
+	if m.count != 0 || g.alias != 0 || q.size > quickName {
 		return
 	}
 	q.only, q.behind = c.sessions.at(m.session).conn, 0

@@ -148,52 +148,58 @@ func (c *Core) routeTo(topic []byte) uint32 {
 // which the processor can fetch while it is still at the message before.
 func (c *Core) knownRoute(p *connection, topic []byte) uint32 {
 	r := &c.routes
-	if p.inOrder && p.route < r.count {
-		id := uint32(r.quickOf(p.route).next)
-		if q := r.quickOf(id); q.judged == p.judged && sameBytes(r.nameOf(q), topic) {
+	if p.route < r.count {
+		before := r.quickOf(p.route)
+		id := uint32(before.next)
+		if p.inOrder && r.mayFollow(p, id, topic) {
 			p.route = id
 			return id
 		}
+		id = c.findKnown(p, topic)
+		p.inOrder = uint32(before.next) == id
+		before.next = uint16(id)
+		p.route = id
+		return id
 	}
-	id := c.findKnown(p, topic)
-	p.inOrder = p.route < r.count && r.follow(p.route, id)
-	p.route = id
-	return id
+	p.route, p.inOrder = 0, false // forgotten
+	return 0
 }
 
-// follow notes that the topic of a route came behind that of another, and says whether that was known.
-func (r *routes) follow(before, id uint32) bool {
-	next := &r.quickOf(before).next
-	known := uint32(*next) == id
-	*next = uint16(id)
-	return known
+// mayFollow says whether a route is that of a topic, and the connection may publish to it.
+func (r *routes) mayFollow(p *connection, id uint32, topic []byte) bool {
+	q := r.quickOf(id)
+	return q.judged == p.judged && r.isTopic(q, topic)
 }
 
 // findKnown is knownRoute for topics in any order.
 func (c *Core) findKnown(p *connection, topic []byte) uint32 {
-	recent, r := &p.recent[recentOf(topic)], &c.routes
+	r := &c.routes
 	hash := hashBytes(c.seed, topic)
-	if recent.hash == hash && recent.route < r.count {
-		q := r.quickOf(recent.route)
-		if q.serial == recent.serial && q.serial != 0 && sameBytes(r.nameOf(q), topic) {
-			return recent.route
-		}
-	}
-	for id := r.byTopic.firstLike(hash); id != 0; id = r.byTopic.nextLike(id, hash) {
-		q := r.quickOf(id)
-		if !sameBytes(r.nameOf(q), topic) {
-			continue
-		}
-		if q.judged != p.judged {
-			if c.badTopic(topic) || !c.mayPublishUnstamped(p, topic) {
-				return 0
-			}
-			q.judged = p.judged
-		}
-		recent.hash, recent.route, recent.serial = hash, id, q.serial
+	id := r.byTopic.firstLike(hash)
+	if q := r.quickOf(id); q.judged == p.judged && r.isTopic(q, topic) {
 		return id
 	}
-	return 0
+	for id != 0 && !r.isTopic(r.quickOf(id), topic) {
+		id = r.byTopic.nextLike(id, hash)
+	}
+	if id == 0 || r.quickOf(id).judged != p.judged && !c.admits(p, id, hash, topic) {
+		return 0
+	}
+	return id
+}
+
+// admits says whether a connection may publish to the topic of a route, and remembers it in both.
+func (c *Core) admits(p *connection, id, hash uint32, topic []byte) bool {
+	known, q := &p.recent[recentOf(topic)], c.routes.quickOf(id)
+	if *known == (recent{hash, id, q.serial}) {
+		return true
+	}
+	if c.badTopic(topic) || !c.mayPublishUnstamped(p, topic) {
+		return false
+	}
+	q.judged = p.judged
+	*known = recent{hash, id, q.serial}
+	return true
 }
 
 // numSeen is of how many topics the core knows that they were published to once, if their hashes are kind. Only the second
