@@ -162,6 +162,16 @@ func (r *record) has(payload string) (n int) {
 	return n
 }
 
+// first is the first message that was received, "" if none was.
+func (r *record) first() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.received) == 0 {
+		return ""
+	}
+	return r.received[0]
+}
+
 func await(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
