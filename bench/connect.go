@@ -282,13 +282,8 @@ func (r *ConnectReport) comparedWith(way string) (ways []string) {
 }
 
 // ways are those that were measured, in their order.
-func (r *ConnectReport) ways() (all []string) {
-	for _, row := range r.Rows {
-		if !slices.Contains(all, row.Way) {
-			all = append(all, row.Way)
-		}
-	}
-	return all
+func (r *ConnectReport) ways() []string {
+	return distinct(r.Rows, func(row ConnectRow) string { return row.Way })
 }
 
 // of returns what was measured, by round.

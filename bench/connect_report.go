@@ -160,13 +160,8 @@ func (r *ConnectReport) roundTripPlot() barPlot {
 	return p
 }
 
-func (r *ConnectReport) roundTrips() (all []Micros) {
-	for _, row := range r.Rows {
-		if !slices.Contains(all, row.RoundTrip) {
-			all = append(all, row.RoundTrip)
-		}
-	}
-	return all
+func (r *ConnectReport) roundTrips() []Micros {
+	return distinct(r.Rows, func(row ConnectRow) Micros { return row.RoundTrip })
 }
 
 // comparedAt is the rate at which round trips were compared.

@@ -4,7 +4,6 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"text/tabwriter"
 )
@@ -93,13 +92,8 @@ func (r *ConnectionsReport) lines(p *linePlot, solidName, dashedName string, val
 }
 
 // ways are those that were measured, in their order.
-func (r *ConnectionsReport) ways() (all []string) {
-	for _, row := range r.Rows {
-		if !slices.Contains(all, row.Way) {
-			all = append(all, row.Way)
-		}
-	}
-	return all
+func (r *ConnectionsReport) ways() []string {
+	return distinct(r.Rows, func(row ConnectionsRow) string { return row.Way })
 }
 
 func joined(name, more string) string {

@@ -72,12 +72,7 @@ func (r Report) plot() barPlot {
 // is left out.
 func (r PacedReport) plot() linePlot {
 	p := linePlot{xLabel: r.Axis, yLabel: "latency, microseconds"}
-	var names []string
-	for _, row := range r.Rows {
-		if !slices.Contains(names, row.Variant) {
-			names = append(names, row.Variant)
-		}
-	}
+	names := distinct(r.Rows, func(row PacedRow) string { return row.Variant })
 	for i, name := range names {
 		color := colorOf(name, names[:i])
 		p50, p99 := plotLine{name: name + ", median", color: color}, plotLine{name: name + ", p99", color: color, dashed: true}

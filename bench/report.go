@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -61,6 +62,16 @@ func (r Ratio) verdict() string {
 	}
 	b := r.bar("")
 	return b.limit() + ": " + b.Verdict()
+}
+
+// distinct returns the values of rows that differ, in the order in which they come first.
+func distinct[R any, V comparable](rows []R, of func(R) V) (all []V) {
+	for _, row := range rows {
+		if v := of(row); !slices.Contains(all, v) {
+			all = append(all, v)
+		}
+	}
+	return all
 }
 
 // thousands writes a rate with its groups of three digits apart.
