@@ -73,15 +73,7 @@ func TestOrderIsKeptWhoeverSteps(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	for p := range abi.Conn(producers) {
-		await(t, "all events", func() bool { return len(r.applier.sentTo(p+1)) == 4*events })
-		got := r.applier.sentTo(p + 1)
-		for i := range uint32(events) {
-			if n := binary.BigEndian.Uint32([]byte(got[4*i:])); n != i {
-				t.Fatalf("connection %d: event %d came in place of %d", p+1, n, i)
-			}
-		}
-	}
+	r.expectInOrder(t, producers, events)
 }
 
 // What a step leaves to be done is done by the engine's goroutine, which sleeps meanwhile: work that is left, and a time to wake up.

@@ -209,6 +209,12 @@ func TestOrderIsKept(t *testing.T) {
 		})
 	}
 	wait.Wait()
+	r.expectInOrder(t, producers, events)
+}
+
+// expectInOrder waits until each of the connections from 1 on was sent the numbers of its events, and checks that they came in order.
+func (r *rig) expectInOrder(t *testing.T, producers, events int) {
+	t.Helper()
 	for p := range abi.Conn(producers) {
 		await(t, "all events", func() bool { return len(r.applier.sentTo(p+1)) == 4*events })
 		got := r.applier.sentTo(p + 1)

@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"strconv"
 	"testing"
@@ -43,15 +42,8 @@ func timeReviews(t *testing.T, f Factory, sessions int) {
 		most            = 5 * time.Millisecond // of a step, in WebAssembly
 		perSubscription = 10 * time.Microsecond
 	)
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	core, err := f.NewCore()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer core.Close()
-	s := &stepper{b: t, core: core}
-	s.setUp(0, 0)
+	s, end := startTimed(t, f, 0)
+	defer end()
 	for i := range sessions {
 		s.subscriber(i)
 	}

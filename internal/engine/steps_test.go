@@ -49,17 +49,26 @@ func leastOf(t *testing.T, plays int, play func(i int) []time.Duration) (least [
 	return least
 }
 
-// timeSteps plays the batches to a fresh core and returns how much processor time each step took.
-func timeSteps(t *testing.T, f Factory, sessions int) (took []time.Duration) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+// startTimed starts a fresh core with subscribers or none, on a thread of its own, whose processor time is then that of the steps, until end is called.
+func startTimed(t *testing.T, f Factory, subscribers int) (s *stepper, end func()) {
+	t.Helper()
 	core, err := f.NewCore()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer core.Close()
-	s := &stepper{b: t, core: core}
-	s.setUp(0, 1)
+	runtime.LockOSThread()
+	s = &stepper{b: t, core: core}
+	s.setUp(0, subscribers)
+	return s, func() {
+		core.Close()
+		runtime.UnlockOSThread()
+	}
+}
+
+// timeSteps plays the batches to a fresh core and returns how much processor time each step took.
+func timeSteps(t *testing.T, f Factory, sessions int) (took []time.Duration) {
+	s, end := startTimed(t, f, 1)
+	defer end()
 	for i := range sessions {
 		s.begin()
 		s.comeAndGo(i)
