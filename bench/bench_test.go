@@ -364,6 +364,18 @@ func TestParseProcessorTime(t *testing.T) {
 	}
 }
 
+// TestStolenTime reads what the host of a virtual machine took.
+func TestStolenTime(t *testing.T) {
+	if d, err := parseStolen("cpu  10 20 30 40 50 60 70 284 0 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n"); err != nil || d != 2840*time.Millisecond {
+		t.Errorf("%v, error %v", d, err)
+	}
+	for _, stat := range []string{"", "cpu 1 2 3 4\n", "intr 1 2 3 4 5 6 7 8 9\n", "cpu 1 2 3 4 5 6 7 x\n"} {
+		if _, err := parseStolen(stat); err == nil {
+			t.Errorf("%q says what was stolen", stat)
+		}
+	}
+}
+
 // TestProcessorTimeIsExact lets this process work for less than the 10 ms in which /proc counts.
 func TestProcessorTimeIsExact(t *testing.T) {
 	before, err := processorTime(os.Getpid())

@@ -149,17 +149,19 @@ func processorTimeOfStat(pid int) (time.Duration, error) {
 	return parseProcessorTime(string(b))
 }
 
+// ticksPerSecond is USER_HZ, which Linux shows to programs everywhere.
+const ticksPerSecond = 100
+
 // parseProcessorTime reads utime and stime, fields 14 and 15 of proc_pid_stat(5), in hundredths of a second. The second
 // field is a name in parentheses that may contain anything.
 func parseProcessorTime(stat string) (time.Duration, error) {
-	const perSecond = 100 // USER_HZ, which Linux shows to programs everywhere
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 13 {
 		return 0, errors.New("the process's stat has too few fields: has it ended?")
 	}
 	user, err := strconv.ParseInt(fields[11], 10, 64)
 	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * time.Second / perSecond, errors.Join(err, err2)
+	return time.Duration(user+system) * time.Second / ticksPerSecond, errors.Join(err, err2)
 }
 
 // tail keeps the last few kilobytes of what is written to it.

@@ -20,7 +20,16 @@ type StepsReport struct {
 type StepPhase struct {
 	Name string `json:"name"`
 	LongestStep
-	Rate float64 `json:"deliveries_per_second,omitempty"` // of the load
+	Rate   float64       `json:"deliveries_per_second,omitempty"` // of the load
+	Stolen time.Duration `json:"stolen_ns,omitempty"`             // by the host, from all processors, in this part; see stolenTime
+}
+
+// Stolen is what the host took from this machine's processors meanwhile.
+func (r StepsReport) Stolen() (all time.Duration) {
+	for _, p := range r.Phases {
+		all += p.Stolen
+	}
+	return all
 }
 
 // Longest is the longest step of all.
@@ -56,7 +65,7 @@ func (p *ScalePlan) steps(ctx context.Context) (*StepsReport, error) {
 	defer broker.Stop()
 	sleepers := max(p.Sessions-stepClients, 1)
 	each := (p.Subscriptions + sleepers - 1) / sleepers
-	s := &stepsRun{ScalePlan: p, broker: broker, report: StepsReport{Sessions: sleepers + stepClients, Subscriptions: sleepers * each}}
+	s := &stepsRun{ScalePlan: p, broker: broker, stolen: stolenTime(), report: StepsReport{Sessions: sleepers + stepClients, Subscriptions: sleepers * each}}
 	// The first devices are those of freshShape.
 	sleep := func() error { return putToSleep(ctx, broker.Plain, 0, sleepers, each, fleetMeasured) }
 	if err := sleep(); err != nil {
@@ -81,6 +90,7 @@ type stepsRun struct {
 	*ScalePlan
 	broker ScaleBroker
 	report StepsReport
+	stolen time.Duration // until the last phase ended
 }
 
 // phase notes the longest step so far.
@@ -89,8 +99,12 @@ func (s *stepsRun) phase(ctx context.Context, name string, rate float64) error {
 	if err != nil {
 		return err
 	}
-	s.report.Phases = append(s.report.Phases, StepPhase{Name: name, LongestStep: longest, Rate: rate})
-	s.say("%-44s longest step so far %v of processor time, %v by the clock", name, longest.Used.Round(time.Microsecond), longest.Wall.Round(time.Microsecond))
+	stolen := stolenTime()
+	p := StepPhase{Name: name, LongestStep: longest, Rate: rate, Stolen: stolen - s.stolen}
+	s.stolen = stolen
+	s.report.Phases = append(s.report.Phases, p)
+	s.say("%-44s longest step so far %v of processor time, %v by the clock; the host took %v", name, longest.Used.Round(time.Microsecond),
+		longest.Wall.Round(time.Microsecond), p.Stolen)
 	return nil
 }
 

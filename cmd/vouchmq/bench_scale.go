@@ -132,8 +132,8 @@ func printScale(out io.Writer, r bench.ScaleReport) (err error) {
 	}
 	if r.Steps != nil {
 		longest := r.Steps.Longest()
-		_, err = fmt.Fprintf(out, "steps          %d sessions, %d subscriptions, %.0f MB: the longest took %v of processor time, %v by the clock\n", r.Steps.Sessions,
-			r.Steps.Subscriptions, float64(r.Steps.Bytes)/mb, longest.Used, longest.Wall)
+		_, err = fmt.Fprintf(out, "steps          %d sessions, %d subscriptions, %.0f MB: the longest took %v of processor time, %v by the clock; the host took %v from this machine's processors\n",
+			r.Steps.Sessions, r.Steps.Subscriptions, float64(r.Steps.Bytes)/mb, longest.Used, longest.Wall, r.Steps.Stolen())
 	}
 	return err
 }
