@@ -52,13 +52,16 @@ test: module ## get what the tests need, run all of them
 	@tools/run-tests
 
 .PHONY: check
-check: module ## formatting, vet, staticcheck, and the core for WebAssembly
+check: module ## formatting, vet, staticcheck, the core for WebAssembly, and the program for other systems
 	@tools/check-format
 	go vet ./...
 	go -C tools vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
 	GOOS=wasip1 GOARCH=wasm go build $(CORE)
 	GOOS=wasip1 GOARCH=wasm go vet ./guest/...
+	GOOS=linux GOARCH=arm64 go build -o /dev/null ./cmd/vouchmq
+	GOOS=darwin GOARCH=arm64 go build -o /dev/null ./cmd/vouchmq
+	GOOS=windows GOARCH=amd64 go build -o /dev/null ./cmd/vouchmq
 
 .PHONY: bench
 bench: throughput bench-verify scale ## throughput, verifications of evidence, and scale, one after the other
