@@ -327,3 +327,27 @@ func TestDelayProxyDelaysOpening(t *testing.T) {
 		t.Errorf("%+v, %v: opening and CONNECT take a round trip each", r, err)
 	}
 }
+
+// TestConnackTakesThreeFlights connects to Mosquitto over a slow network: opening, TLS and CONNECT take a round trip each. Where Mosquitto
+// leaves Nagle's algorithm on, as it does unless it is told otherwise, CONNACK waits some 40 ms for the acknowledgement of the session
+// tickets before it.
+func TestConnackTakesThreeFlights(t *testing.T) {
+	const roundTrip = 30 * time.Millisecond
+	m := mosquitto(t)
+	p, err := NewDelayProxy(m.Address, roundTrip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	best := time.Hour
+	for range 3 { // on a machine with other work
+		r, err := MeasureConnects(t.Context(), m.TLSOver(p.Dial), ConnectPace{Rate: 100, Window: time.Millisecond})
+		if err != nil || r.Made != leastConnects {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		best = min(best, time.Duration(r.P50))
+	}
+	if best < 3*roundTrip || best >= 4*roundTrip {
+		t.Errorf("CONNACK after %v, with a round trip of %v", best, roundTrip)
+	}
+}
