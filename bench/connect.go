@@ -385,6 +385,6 @@ func (r *ConnectReport) bars() []Bar {
 	return []Bar{{
 		What:  fmt.Sprintf("CONNACK attested minus TLS, round trip %v", barRoundTrip),
 		Value: milliseconds(time.Duration(worst.Later)), Limit: milliseconds(MostLater), Unit: "ms",
-		Spread: fmt.Sprintf("%.3g to %.3g", milliseconds(time.Duration(worst.Least)), milliseconds(time.Duration(worst.Most))),
+		Spread: Spread{Least: milliseconds(time.Duration(worst.Least)), Most: milliseconds(time.Duration(worst.Most))}.extremes(),
 	}}
 }

@@ -77,7 +77,7 @@ func distinct[R any, V comparable](rows []R, of func(R) V) (all []V) {
 // thousands writes a rate with its groups of three digits apart.
 func thousands(f float64) string {
 	s := strconv.FormatFloat(f, 'f', 0, 64)
-	for i := len(s) - 3; i > 0; i -= 3 {
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
