@@ -183,11 +183,7 @@ func (s ConnectSample) String() string {
 func Connects(ctx context.Context, p ConnectPlan) (ConnectReport, error) {
 	r := ConnectReport{Window: Seconds(p.Window), Clients: p.Clients}
 	for round := range p.Rounds {
-		settings := slices.Clone(p.Settings)
-		if round%2 == 1 {
-			slices.Reverse(settings)
-		}
-		for _, setting := range settings {
+		for _, setting := range inTurn(p.Settings, round) {
 			s, err := p.measure(ctx, setting)
 			if err != nil {
 				r.summarize(p.Settings)

@@ -50,12 +50,12 @@ func (s ConnectionsSample) String() string {
 }
 
 // Connections takes the measurements of a plan. For each way to connect a broker is started, and connections are added to those
-// that there are, from one count to the next. If it cannot go on, or ctx ends, the report has what was measured until then, beside the
+// that there are, from one count to the next; every second round has the ways in the opposite order. If it cannot go on, or ctx ends, the report has what was measured until then, beside the
 // error.
 func Connections(ctx context.Context, p ConnectionsPlan) (ConnectionsReport, error) {
 	r := ConnectionsReport{Window: Seconds(p.Window), KeepAlive: Seconds(p.KeepAlive)}
 	for round := range p.Rounds {
-		for _, way := range p.Ways {
+		for _, way := range inTurn(p.Ways, round) {
 			err := p.way(ctx, way, func(s ConnectionsSample) {
 				s.Round, r.Rounds = round+1, round+1
 				r.Samples = append(r.Samples, s)

@@ -38,6 +38,9 @@ func TestConnections(t *testing.T) {
 	if got := len(b.came()); got != 4*30 {
 		t.Errorf("%d clients came, and 30 to each broker are enough", got)
 	}
+	if got := strings.Join(each(r.Samples, func(s ConnectionsSample) string { return s.Way }), " "); got != "plain plain tls tls tls tls plain plain" {
+		t.Errorf("measured in the order %s", got)
+	}
 	for _, row := range r.Rows {
 		if row.Added != 1024 || row.ToTLS != 1 || row.Each != 1024+float64(1<<20)/float64(row.Connections) || row.Silent <= 0 {
 			t.Errorf("%+v", row)

@@ -157,8 +157,8 @@ func (r PacedReport) Load() string {
 	return fmt.Sprintf("QoS %d, %d bytes", r.QoS, r.Payload)
 }
 
-// inTurn returns the variants in the order of a round.
-func inTurn(variants []Variant, round int) []Variant {
+// inTurn returns variants, or what else is measured in turn, in the order of a round: every second one has them in the opposite order.
+func inTurn[V any](variants []V, round int) []V {
 	v := slices.Clone(variants)
 	if round%2 == 1 {
 		slices.Reverse(v)
