@@ -233,13 +233,13 @@ type ConnectRow struct {
 	MostRate  float64 `json:"most_per_second"`
 }
 
-// ConnectComparison compares two ways to connect: medians of what was compared in each round.
+// ConnectComparison compares two ways to connect: medians of what was compared in each round, with the extremes.
 type ConnectComparison struct {
 	Of        ConnectSetting `json:"of"`
 	To        string         `json:"to"`             // way
 	Later     Micros         `json:"later_us"`       // difference of the median latencies
-	Ratio     float64        `json:"ratio"`          // of the median latencies
-	RateRatio float64        `json:"rate_ratio"`     // of the connections a second
+	Ratio     Spread         `json:"ratio"`          // of the median latencies
+	RateRatio Spread         `json:"rate_ratio"`     // of the connections a second
 	Least     Micros         `json:"least_later_us"` // of a round
 	Most      Micros         `json:"most_later_us"`
 }
@@ -341,7 +341,7 @@ func (r *ConnectReport) compare(setting ConnectSetting, to string) (ConnectCompa
 		return ConnectComparison{}, false
 	}
 	return ConnectComparison{
-		Of: setting, To: to, Later: Micros(median(later)), Ratio: median(ratios), RateRatio: median(rates),
+		Of: setting, To: to, Later: Micros(median(later)), Ratio: spreadOf(ratios), RateRatio: spreadOf(rates),
 		Least: Micros(slices.Min(later)), Most: Micros(slices.Max(later)),
 	}, true
 }

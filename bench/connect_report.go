@@ -41,7 +41,7 @@ func (r ConnectReport) writeComparisons(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "round trip\tnew/s\tway\tquote\tcompared with\tlater by ms\t(least\tmost)\tlatency ratio\trate ratio\t\n")
 	for _, c := range r.Comparisons {
-		fmt.Fprintf(t, "%v\t%s\t%s\t%v\t%s\t%s\t%s\t%s\t%.2f\t%.2f\t\n", time.Duration(c.Of.RoundTrip), c.Of.rate(), c.Of.Way, c.Of.Device, c.To,
+		fmt.Fprintf(t, "%v\t%s\t%s\t%v\t%s\t%s\t%s\t%s\t%v\t%v\t\n", time.Duration(c.Of.RoundTrip), c.Of.rate(), c.Of.Way, c.Of.Device, c.To,
 			millis(c.Later), millis(c.Least), millis(c.Most), c.Ratio, c.RateRatio)
 	}
 	return t.Flush()

@@ -239,7 +239,7 @@ func TestConnectComparisons(t *testing.T) {
 		r.Samples = append(r.Samples, late)
 	}
 	r.summarize([]ConnectSetting{tls, attested})
-	want := ConnectComparison{Of: attested, To: TLS, Later: 6 * ms, Ratio: 246.0 / 240, RateRatio: 0.5, Least: 4 * ms, Most: 60 * ms}
+	want := ConnectComparison{Of: attested, To: TLS, Later: 6 * ms, Ratio: Spread{246.0 / 240, 504.0 / 500, 300.0 / 240}, RateRatio: Spread{0.5, 0.5, 0.5}, Least: 4 * ms, Most: 60 * ms}
 	if len(r.Comparisons) != 1 || r.Comparisons[0] != want {
 		t.Errorf("%+v", r.Comparisons)
 	}
