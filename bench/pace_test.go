@@ -76,8 +76,8 @@ func TestPaceChargesForWaitingMessages(t *testing.T) {
 
 func TestPacedGoesOnWhenABrokerFails(t *testing.T) {
 	m := mosquitto(t)
-	good := Variant{MosquittoTLS, m.TLS}
-	bad := Variant{NativeTLS, func(context.Context) (net.Conn, error) { return nil, fmt.Errorf("nobody is there") }}
+	good := Variant{Name: MosquittoTLS, Dial: m.TLS}
+	bad := Variant{Name: NativeTLS, Dial: func(context.Context) (net.Conn, error) { return nil, fmt.Errorf("nobody is there") }}
 	var order []string
 	r, err := Paced(t.Context(), PacedPlan{
 		Case: RateCase([]float64{100}, 64, 0), Variants: []Variant{bad, good}, Rounds: 2, Window: 50 * time.Millisecond,
@@ -104,7 +104,7 @@ func TestPacedGoesOnWhenABrokerFails(t *testing.T) {
 // TestInterruptedMeasurementsAreKept interrupts in the second round. What was measured before is there.
 func TestInterruptedMeasurementsAreKept(t *testing.T) {
 	nobody := func(context.Context) (net.Conn, error) { return nil, fmt.Errorf("nobody is there") }
-	variants := []Variant{{NativeTLS, nobody}, {WasmAttested, nobody}}
+	variants := []Variant{{Name: NativeTLS, Dial: nobody}, {Name: WasmAttested, Dial: nobody}}
 	stopped := fmt.Errorf("enough")
 	interruptedAfter := func(most int) (context.Context, func()) {
 		ctx, stop := context.WithCancelCause(t.Context())
@@ -140,7 +140,7 @@ func TestThroughputIsMeasuredInTurn(t *testing.T) {
 	nobody := func(context.Context) (net.Conn, error) { return nil, fmt.Errorf("nobody is there") }
 	var order []string
 	if _, err := Throughput(t.Context(), Plan{
-		Shapes: Shapes[:1], QoS: []byte{0}, Payloads: []int{64}, Variants: []Variant{{"a", nobody}, {"b", nobody}}, Rounds: 3, Window: time.Millisecond,
+		Shapes: Shapes[:1], QoS: []byte{0}, Payloads: []int{64}, Variants: []Variant{{Name: "a", Dial: nobody}, {Name: "b", Dial: nobody}}, Rounds: 3, Window: time.Millisecond,
 		Progress: func(s Sample) { order = append(order, s.Variant) },
 	}); err != nil {
 		t.Fatal(err)
