@@ -147,7 +147,7 @@ func (m *connects) times(lasted time.Duration) ConnectTimes {
 	made := uint64(m.took.TotalCount())
 	t := ConnectTimes{
 		Due: m.due, Made: made, PerSecond: float64(made) / lasted.Seconds(), Late: percentileOf(m.late, 99),
-		P50: percentileOf(m.took, 50), P90: percentileOf(m.took, 90), P99: percentileOf(m.took, 99), Max: Micros(m.took.Max()),
+		P50: percentileOf(m.took, 50), P90: percentileOf(m.took, 90), P99: percentileOf(m.took, 99), Max: percentileOf(m.took, 100),
 	}
 	if m.failed != nil {
 		t.Error = m.failed.Error()

@@ -167,7 +167,7 @@ func (m *paced) latency() Latency {
 	return Latency{
 		Curve:    curve,
 		Expected: expected, Delivered: delivered, Rate: float64(delivered) / m.pace.Window.Seconds(),
-		P50: percentileOf(took, 50), P90: percentileOf(took, 90), P99: percentileOf(took, 99), P999: percentileOf(took, 99.9), Max: Micros(took.Max()),
+		P50: percentileOf(took, 50), P90: percentileOf(took, 90), P99: percentileOf(took, 99), P999: percentileOf(took, 99.9), Max: percentileOf(took, 100),
 		Late: percentileOf(late, 99),
 	}
 }

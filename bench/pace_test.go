@@ -33,6 +33,21 @@ func TestPaceCountsEachDelivery(t *testing.T) {
 	}
 }
 
+// A window in which no message is due is no latency of 0.
+func TestPaceWithoutMessages(t *testing.T) {
+	m := mosquitto(t)
+	pace := Pace{Shape: paperShape(1, 1, false), PerSecond: 1, Payload: 64, Warmup: 10 * time.Millisecond, Window: 10 * time.Millisecond}
+	l, err := MeasurePace(t.Context(), m.Plain, pace)
+	if err != nil || l.Expected != 0 || l.P50 != 0 || l.Max != 0 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	var table strings.Builder
+	r := PacedReport{Rows: []PacedRow{{X: 1, Variant: MosquittoTLS, Latency: l}}}
+	if err := r.WriteTable(&table); err != nil || !strings.Contains(table.String(), "no message was due") {
+		t.Errorf("%v: %s", err, table.String())
+	}
+}
+
 // stalling is a connection on which one Write takes long: the first after so many bytes.
 type stalling struct {
 	net.Conn
