@@ -63,6 +63,9 @@ func TestPageShowsWhatWasMeasured(t *testing.T) {
 	if strings.Contains(text, "http://") || strings.Contains(text, "https://") || strings.Contains(text, "src=") {
 		t.Error("the page needs something from elsewhere")
 	}
+	if strings.Contains(text, "%!") {
+		t.Error("the page has a format without its values")
+	}
 	if strings.Contains(text, ">99.95<") {
 		t.Error("a percentile of a thousand messages a round that only one of two thousand is beyond")
 	}
@@ -109,6 +112,9 @@ func TestPlots(t *testing.T) {
 	}}
 	if got := drawing(t, string(lines.SVG())); count(got, "circle") != 3 || count(got, "polyline") != 2 {
 		t.Errorf("%v", got)
+	}
+	if text := string(lines.SVG()); !strings.Contains(text, `<line x1="375.0" y1="53.7" x2="375.0" y2="36.3" opacity`) || strings.Contains(text, "%!") {
+		t.Errorf("no line from 50 to 200 at 10: %s", text)
 	}
 	bars := barPlot{yLabel: "rate", names: []string{"a", "<b>"}, groups: []barGroup{{"g", []plotPoint{{y: 1}, {y: 2, low: 1, high: 3}}}}}
 	if got := drawing(t, string(bars.SVG())); count(got, "rect") != 2 {

@@ -199,7 +199,7 @@ func (s *svg) drawLine(l plotLine, x, y plotScale) {
 		s.add(`<circle cx="%.1f" cy="%.1f" r="3"><title>%s: %s, %s</title></circle>`,
 			x.at(p.x), y.at(p.y), html.EscapeString(l.name), axisNumber(p.x), axisNumber(p.y))
 		if p.high > 0 {
-			s.add(`<line x1="%.1f" y1="%.1f" x2="%[1]f" y2="%.1f" opacity="0.5"/>`, x.at(p.x), y.at(p.low), y.at(p.high))
+			s.add(`<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" opacity="0.5"/>`, x.at(p.x), y.at(p.low), x.at(p.x), y.at(p.high))
 		}
 	}
 	s.add("</g>")
