@@ -277,7 +277,7 @@ func TestThroughputRatiosAreOfRounds(t *testing.T) {
 	if err := errors.Join(r.WriteTable(&table), r.WriteCSV(&list)); err != nil {
 		t.Error(err)
 	}
-	for _, want := range []string{"native-tls / wasm-attested", "1.38", "at most 1.15: NOT reached", "at least 10: reached", "1 rounds failed: it is gone", "0.94"} {
+	for _, want := range []string{"native-tls / wasm-attested", "1.38", "at most 1.15: NOT reached", "at least 10: reached", "1 round failed: it is gone", "0.94"} {
 		if !strings.Contains(table.String(), want) {
 			t.Errorf("%q is not in the table:\n%s", want, table.String())
 		}

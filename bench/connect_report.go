@@ -187,6 +187,9 @@ func (r *ConnectReport) comparedAt() float64 {
 func (r *ConnectReport) saturatedPlot() barPlot {
 	secure := slices.DeleteFunc(r.ways(), func(way string) bool { return way == Plain })
 	p := barPlot{yLabel: "new connections per second", names: secure}
+	if len(secure) < len(r.ways()) {
+		p.before = []string{Plain}
+	}
 	groups := append([]Device{{}}, r.devices()...)
 	for _, device := range groups {
 		g := barGroup{name: "quote: " + device.String(), values: slices.Repeat([]plotPoint{unmeasured}, len(secure))}

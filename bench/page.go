@@ -19,6 +19,7 @@ func (e *Evaluation) WritePage(w io.Writer) error {
 		"number":        number,
 		"micros":        micros,
 		"rounds":        rounds,
+		"failures":      failures,
 		"seconds":       func(s Seconds) string { return time.Duration(s).String() },
 		"mebibytes":     func(b uint64) string { return thousands(float64(b>>20)) + " MiB" },
 		"bars":          func(r Report) template.HTML { return r.plot().SVG() },

@@ -159,6 +159,24 @@ func TestShortNumbers(t *testing.T) {
 	}
 }
 
+// A way to connect has the same color in all plots of new connections.
+func TestWaysKeepTheirColor(t *testing.T) {
+	r := ConnectReport{}
+	for _, way := range ConnectWays {
+		row := ConnectRow{ConnectSetting: ConnectSetting{Way: way}, ConnectTimes: ConnectTimes{Made: 1, PerSecond: 1}}
+		if attests(way) {
+			row.Device = FastDevice
+		}
+		r.Rows = append(r.Rows, row)
+	}
+	all, secure := r.roundTripPlot(), r.saturatedPlot()
+	for i, way := range secure.names {
+		if at := slices.Index(all.names, way); all.color(at) != secure.color(i) {
+			t.Errorf("%s has the colors %d and %d", way, all.color(at), secure.color(i))
+		}
+	}
+}
+
 func TestColorsOfPlotsDiffer(t *testing.T) {
 	for _, names := range [][]string{slices.Concat(ConnectWays, BesideWays, []string{"emqx"}), slices.Concat(ConnectWays[1:], BesideWays), {NativeTLS, WasmAttested, MosquittoTLS, "emqx", "nano"}, {"plain", "tls", "attested"}, append(slices.Clone(variantColors), "emqx")} {
 		seen := map[int]string{}

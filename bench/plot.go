@@ -218,9 +218,13 @@ func (s *svg) legend(i int, name string, color int, dashed bool) {
 // barPlot has groups of bars over a linear scale.
 type barPlot struct {
 	yLabel string
+	before []string // names that have colors of their own in other plots beside it, and no bars here
 	names  []string // of the bars of each group
 	groups []barGroup
 }
+
+// color is that of the bars of a name.
+func (p barPlot) color(i int) int { return colorOf(p.names[i], slices.Concat(p.before, p.names[:i])) }
 
 type barGroup struct {
 	name   string
@@ -266,7 +270,7 @@ func (p barPlot) SVG() template.HTML {
 	}
 	s.labels("", p.yLabel)
 	for i, name := range p.names {
-		s.legend(i, name, colorOf(name, p.names[:i]), false)
+		s.legend(i, name, p.color(i), false)
 	}
 	return s.done()
 }
@@ -301,7 +305,7 @@ func (s *svg) drawGroup(g barGroup, p barPlot, left float64, y plotScale) {
 		}
 		at := left + p.width()*(1-plotBarShare)/2 + float64(i)*p.bar()
 		s.add(`<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"><title>%s, %s: %s</title></rect>`,
-			at, y.at(v.y), p.bar()*0.9, y.at(0)-y.at(v.y), plotColors[colorOf(p.names[i], p.names[:i])%len(plotColors)],
+			at, y.at(v.y), p.bar()*0.9, y.at(0)-y.at(v.y), plotColors[p.color(i)%len(plotColors)],
 			html.EscapeString(g.name), html.EscapeString(p.names[i]), axisNumber(v.y))
 		middle, top := at+p.bar()*0.45, y.at(max(v.y, v.high))-5
 		if v.high > 0 {

@@ -52,6 +52,9 @@ func failures(count int, last string) string {
 	if count == 0 {
 		return ""
 	}
+	if count == 1 {
+		return "1 round failed: " + last
+	}
 	return fmt.Sprintf("%d rounds failed: %s", count, last)
 }
 
