@@ -254,22 +254,28 @@ const (
 
 // IdleAttested is the memory of the process for each attested connection, with 10,000 of them. false is that it was not measured.
 func (r *ConnectionsReport) IdleAttested() (bytes float64, ok bool) {
+	row, ok := r.idleAttested()
+	return row.Each, ok
+}
+
+func (r *ConnectionsReport) idleAttested() (row ConnectionsRow, ok bool) {
 	for _, row := range r.Rows {
 		if row.Way == Attested && row.Connections == barConnections {
-			return row.Each, true
+			return row, true
 		}
 	}
-	return 0, false
+	return ConnectionsRow{}, false
 }
 
 // bars compares with what VouchMQ aims at.
 func (r *ConnectionsReport) bars() []Bar {
-	bytes, ok := r.IdleAttested()
+	row, ok := r.idleAttested()
 	if !ok {
 		return nil
 	}
 	return []Bar{{
 		What:  fmt.Sprintf("memory per idle attested connection, of %s", thousands(barConnections)),
-		Value: bytes / 1024, Limit: MostIdleBytes >> 10, Unit: "KiB",
+		Value: row.Each / 1024, Limit: MostIdleBytes >> 10, Unit: "KiB",
+		Spread: Spread{Least: row.LeastEach / 1024, Most: row.MostEach / 1024}.extremes(),
 	}}
 }

@@ -107,9 +107,9 @@ func (b *smallBroker) came() []string {
 }
 
 func TestIdleAttestedBar(t *testing.T) {
-	row := ConnectionsRow{Way: Attested, Connections: barConnections, Each: MostIdleBytes + 1}
+	row := ConnectionsRow{Way: Attested, Connections: barConnections, Each: MostIdleBytes + 1, LeastEach: 39 << 10, MostEach: 42 << 10}
 	r := ConnectionsReport{Rows: []ConnectionsRow{{Way: Attested, Connections: 1000, Each: 1 << 20}, row}}
-	if bars := r.bars(); len(bars) != 1 || bars[0].Met() {
+	if bars := r.bars(); len(bars) != 1 || bars[0].Met() || bars[0].Spread != "39 to 42" {
 		t.Errorf("%+v", bars)
 	}
 	r.Rows = r.Rows[:1]
