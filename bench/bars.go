@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,7 +41,7 @@ func (b Bar) String() string {
 	return fmt.Sprintf("%-72s %8s  %-16s %-16s %s", b.What, b.value(), b.Spread, b.limit(), b.Verdict())
 }
 
-func (b Bar) value() string { return strconv.FormatFloat(b.Value, 'g', 3, 64) + unit(b.Unit) }
+func (b Bar) value() string { return short(b.Value) + unit(b.Unit) }
 
 func (b Bar) limit() string {
 	words := "at most "
@@ -48,6 +49,14 @@ func (b Bar) limit() string {
 		words = "at least "
 	}
 	return words + strconv.FormatFloat(b.Limit, 'g', 4, 64) + unit(b.Unit)
+}
+
+// short writes a number with three digits, or all of those before the point.
+func short(f float64) string {
+	if math.Abs(f) >= 1000 && !math.IsInf(f, 0) {
+		return thousands(f)
+	}
+	return strconv.FormatFloat(f, 'g', 3, 64)
 }
 
 func unit(u string) string {
@@ -184,7 +193,7 @@ func (r PacedReport) paperRateBars() (all []Bar) {
 		if ratio.X == paperRate && ratio.Of == WasmAttested && ratio.To == MosquittoTLS {
 			all = append(all, Bar{
 				What:  fmt.Sprintf("p99 at %d messages/s of %d bytes, %s / %s", paperRate, r.Payload, ratio.Of, ratio.To),
-				Value: ratio.Value, Limit: paperRateRatio, Spread: fmt.Sprintf("%.3g to %.3g", ratio.Least, ratio.Most),
+				Value: ratio.Value, Limit: paperRateRatio, Spread: ratio.extremes(),
 			})
 		}
 	}
@@ -200,7 +209,7 @@ func (r PacedReport) highRateBars() (all []Bar) {
 		b := Bar{
 			What:  fmt.Sprintf("p99 at %s messages/s of %d bytes, %s", thousands(highRate), r.Payload, row.Variant),
 			Value: row.P99.Number() / 1000, Limit: milliseconds(highRateP99), Unit: "ms",
-			Spread: fmt.Sprintf("%.3g to %.3g", row.LeastP99.Number()/1000, row.MostP99.Number()/1000),
+			Spread: Spread{Least: row.LeastP99.Number() / 1000, Most: row.MostP99.Number() / 1000}.extremes(),
 		}
 		if row.Failed > 0 || !row.Kept() {
 			b.Value, b.Spread = maxMilliseconds, "rate not kept"

@@ -136,6 +136,16 @@ func TestMoreDeliveriesThanMessagesIsAnError(t *testing.T) {
 	}
 }
 
+// What happened within a window is a difference, by the time that it took.
+func TestAccounts(t *testing.T) {
+	at := time.Now()
+	before := account{at, 100, time.Second, 5 * time.Second}
+	after := account{at.Add(2 * time.Second), 1100, 2 * time.Second, 8 * time.Second}
+	if r, want := after.since(before), (Result{Rate: 500, Cost: 1e6, Processors: Processors{0.5, 1.5}}); r != want {
+		t.Errorf("%+v, want %+v", r, want)
+	}
+}
+
 func TestPublishChunkIsOneRecord(t *testing.T) {
 	all := publishChunks([]string{"bench/p2p/0"}, 64)
 	if c := all[0]; len(all) != 1 || len(c.bytes) > chunkSize || len(c.bytes) < chunkSize-100 || c.packets < 150 {
@@ -241,7 +251,9 @@ func TestMedian(t *testing.T) {
 
 func TestThroughputRatiosAreOfRounds(t *testing.T) {
 	sample := func(variant string, round int, rate float64) Sample {
-		return Sample{Shape: "p2p", Payload: 64, Variant: variant, Round: round, Result: Result{Rate: rate, Expected: 10, Delivered: 9}}
+		return Sample{Shape: "p2p", Payload: 64, Variant: variant, Round: round, Result: Result{
+			Rate: rate, Expected: 10, Delivered: 9, Processors: Processors{rate / 64, 1},
+		}}
 	}
 	failed := sample(MosquittoTLS, 2, 0)
 	failed.Error = "it is gone"
@@ -258,14 +270,14 @@ func TestThroughputRatiosAreOfRounds(t *testing.T) {
 	if len(r) != 1 || !slices.Equal(r[0].Ratios, []Ratio{loss, gain}) {
 		t.Fatalf("%+v", r)
 	}
-	if got, want := r[0].Rows[0], (Row{Shape: "p2p", Variant: WasmAttested, Median: 60, Least: 40, Most: 80, Dropped: 2}); got != want {
+	if got, want := r[0].Rows[0], (Row{Shape: "p2p", Variant: WasmAttested, Median: 60, Least: 40, Most: 80, Dropped: 2, Processors: Processors{0.9375, 1}}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	var table, list strings.Builder
 	if err := errors.Join(r.WriteTable(&table), r.WriteCSV(&list)); err != nil {
 		t.Error(err)
 	}
-	for _, want := range []string{"native-tls / wasm-attested", "1.38", "at most 1.15: NOT reached", "at least 10: reached", "1 rounds failed: it is gone"} {
+	for _, want := range []string{"native-tls / wasm-attested", "1.38", "at most 1.15: NOT reached", "at least 10: reached", "1 round failed: it is gone", "0.94"} {
 		if !strings.Contains(table.String(), want) {
 			t.Errorf("%q is not in the table:\n%s", want, table.String())
 		}
@@ -278,10 +290,10 @@ func TestThroughputRatiosAreOfRounds(t *testing.T) {
 // TestThroughputMeasuresAll goes through all that a plan names, and keeps an error of one broker for a result.
 func TestThroughputMeasuresAll(t *testing.T) {
 	m := mosquitto(t)
-	bad := Variant{"nobody", func(context.Context) (net.Conn, error) { return nil, errors.New("nobody is there") }}
+	bad := Variant{Name: "nobody", Dial: func(context.Context) (net.Conn, error) { return nil, errors.New("nobody is there") }}
 	measured := 0
 	r, err := Throughput(t.Context(), Plan{
-		Shapes: Shapes[:1], QoS: []byte{0, 1}, Payloads: []int{64, 256}, Variants: []Variant{{MosquittoTLS, m.TLS}, bad}, Rounds: 1,
+		Shapes: Shapes[:1], QoS: []byte{0, 1}, Payloads: []int{64, 256}, Variants: []Variant{{Name: MosquittoTLS, Dial: m.TLS, ProcessorTime: m.ProcessorTime}, bad}, Rounds: 1,
 		Window: 30 * time.Millisecond, Progress: func(Sample) { measured++ },
 	})
 	if err != nil || len(r) != 4 || measured != 8 {
@@ -290,6 +302,9 @@ func TestThroughputMeasuresAll(t *testing.T) {
 	for _, report := range r {
 		for _, s := range report.Samples {
 			if failed := s.Variant == bad.Name; failed != (s.Error != "") || failed != (s.Delivered == 0) {
+				t.Errorf("QoS %d, %d bytes: %+v", report.QoS, report.Payload, s)
+			}
+			if busy := s.Processors; s.Error == "" && (busy.Broker <= 0 || busy.Generator <= 0 || busy.Broker+busy.Generator > float64(runtime.NumCPU())+1) {
 				t.Errorf("QoS %d, %d bytes: %+v", report.QoS, report.Payload, s)
 			}
 		}

@@ -183,11 +183,7 @@ func (s ConnectSample) String() string {
 func Connects(ctx context.Context, p ConnectPlan) (ConnectReport, error) {
 	r := ConnectReport{Window: Seconds(p.Window), Clients: p.Clients}
 	for round := range p.Rounds {
-		settings := slices.Clone(p.Settings)
-		if round%2 == 1 {
-			slices.Reverse(settings)
-		}
-		for _, setting := range settings {
+		for _, setting := range inTurn(p.Settings, round) {
 			s, err := p.measure(ctx, setting)
 			if err != nil {
 				r.summarize(p.Settings)
@@ -237,13 +233,13 @@ type ConnectRow struct {
 	MostRate  float64 `json:"most_per_second"`
 }
 
-// ConnectComparison compares two ways to connect: medians of what was compared in each round.
+// ConnectComparison compares two ways to connect: medians of what was compared in each round, with the extremes.
 type ConnectComparison struct {
 	Of        ConnectSetting `json:"of"`
 	To        string         `json:"to"`             // way
 	Later     Micros         `json:"later_us"`       // difference of the median latencies
-	Ratio     float64        `json:"ratio"`          // of the median latencies
-	RateRatio float64        `json:"rate_ratio"`     // of the connections a second
+	Ratio     Spread         `json:"ratio"`          // of the median latencies
+	RateRatio Spread         `json:"rate_ratio"`     // of the connections a second
 	Least     Micros         `json:"least_later_us"` // of a round
 	Most      Micros         `json:"most_later_us"`
 }
@@ -345,7 +341,7 @@ func (r *ConnectReport) compare(setting ConnectSetting, to string) (ConnectCompa
 		return ConnectComparison{}, false
 	}
 	return ConnectComparison{
-		Of: setting, To: to, Later: Micros(median(later)), Ratio: median(ratios), RateRatio: median(rates),
+		Of: setting, To: to, Later: Micros(median(later)), Ratio: spreadOf(ratios), RateRatio: spreadOf(rates),
 		Least: Micros(slices.Min(later)), Most: Micros(slices.Max(later)),
 	}, true
 }
@@ -385,6 +381,6 @@ func (r *ConnectReport) bars() []Bar {
 	return []Bar{{
 		What:  fmt.Sprintf("CONNACK attested minus TLS, round trip %v", barRoundTrip),
 		Value: milliseconds(time.Duration(worst.Later)), Limit: milliseconds(MostLater), Unit: "ms",
-		Spread: fmt.Sprintf("%.3g to %.3g", milliseconds(time.Duration(worst.Least)), milliseconds(time.Duration(worst.Most))),
+		Spread: Spread{Least: milliseconds(time.Duration(worst.Least)), Most: milliseconds(time.Duration(worst.Most))}.extremes(),
 	}}
 }

@@ -41,7 +41,7 @@ func (r ConnectReport) writeComparisons(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "round trip\tnew/s\tway\tquote\tcompared with\tlater by ms\t(least\tmost)\tlatency ratio\trate ratio\t\n")
 	for _, c := range r.Comparisons {
-		fmt.Fprintf(t, "%v\t%s\t%s\t%v\t%s\t%s\t%s\t%s\t%.2f\t%.2f\t\n", time.Duration(c.Of.RoundTrip), c.Of.rate(), c.Of.Way, c.Of.Device, c.To,
+		fmt.Fprintf(t, "%v\t%s\t%s\t%v\t%s\t%s\t%s\t%s\t%v\t%v\t\n", time.Duration(c.Of.RoundTrip), c.Of.rate(), c.Of.Way, c.Of.Device, c.To,
 			millis(c.Later), millis(c.Least), millis(c.Most), c.Ratio, c.RateRatio)
 	}
 	return t.Flush()
@@ -99,8 +99,8 @@ func (r *ConnectReport) ratePlot() linePlot {
 		rows := r.where(func(s ConnectSetting) bool {
 			return s.Way == way && s.Rate > 0 && s.RoundTrip == r.first() && (s.Device == FastDevice || !attests(way))
 		})
-		p.add(way+", median", i, false, rows, func(row ConnectRow) Micros { return row.P50 })
-		p.add(way+", p99", i, true, rows, func(row ConnectRow) Micros { return row.P99 })
+		p.add(way+", median", i, false, rows, medianConnack)
+		p.add(way+", p99", i, true, rows, func(row ConnectRow) plotPoint { return plotPoint{y: row.P99.Number()} })
 	}
 	return p
 }
@@ -113,19 +113,26 @@ func (r *ConnectReport) quotePlot() linePlot {
 			rows := r.where(func(s ConnectSetting) bool {
 				return s.Way == way && s.Rate > 0 && s.RoundTrip == r.first() && s.Device == device
 			})
-			p.add(fmt.Sprintf("%s, %v", way, device), i, way == Mutual, rows, func(row ConnectRow) Micros { return row.P50 })
+			p.add(fmt.Sprintf("%s, %v", way, device), i, way == Mutual, rows, medianConnack)
 		}
 	}
 	return p
 }
 
-func (p *linePlot) add(name string, color int, dashed bool, rows []ConnectRow, value func(ConnectRow) Micros) {
+// medianConnack is the median latency of a row with its extremes, in microseconds.
+func medianConnack(row ConnectRow) plotPoint {
+	return plotPoint{y: row.P50.Number(), low: row.LeastP50.Number(), high: row.MostP50.Number()}
+}
+
+// add adds a line of what rows have, in microseconds, by their rate.
+func (p *linePlot) add(name string, color int, dashed bool, rows []ConnectRow, value func(ConnectRow) plotPoint) {
 	if len(rows) == 0 {
 		return
 	}
 	l := plotLine{name: name, color: color, dashed: dashed}
 	for _, row := range rows {
-		l.points = append(l.points, plotPoint{x: row.Rate, y: value(row).Number() / 1000})
+		v := value(row)
+		l.points = append(l.points, plotPoint{x: row.Rate, y: v.y / 1000, low: v.low / 1000, high: v.high / 1000})
 	}
 	p.lines = append(p.lines, l)
 }
@@ -146,7 +153,7 @@ func (r *ConnectReport) roundTripPlot() barPlot {
 	p := barPlot{yLabel: "CONNACK after, milliseconds (median)", names: ways}
 	at := r.comparedAt()
 	for _, trip := range r.roundTrips() {
-		g := barGroup{name: "round trip " + time.Duration(trip).String(), values: make([]plotPoint, len(ways))}
+		g := barGroup{name: "round trip " + time.Duration(trip).String(), values: slices.Repeat([]plotPoint{unmeasured}, len(ways))}
 		for i, way := range ways {
 			rows := r.where(func(s ConnectSetting) bool {
 				return s.Way == way && s.RoundTrip == trip && s.Rate == at && (s.Device == FastDevice || !attests(way))
@@ -180,9 +187,12 @@ func (r *ConnectReport) comparedAt() float64 {
 func (r *ConnectReport) saturatedPlot() barPlot {
 	secure := slices.DeleteFunc(r.ways(), func(way string) bool { return way == Plain })
 	p := barPlot{yLabel: "new connections per second", names: secure}
+	if len(secure) < len(r.ways()) {
+		p.before = []string{Plain}
+	}
 	groups := append([]Device{{}}, r.devices()...)
 	for _, device := range groups {
-		g := barGroup{name: "quote: " + device.String(), values: make([]plotPoint, len(secure))}
+		g := barGroup{name: "quote: " + device.String(), values: slices.Repeat([]plotPoint{unmeasured}, len(secure))}
 		if device.TEE == "" {
 			g.name = "no evidence"
 		}

@@ -50,12 +50,12 @@ func (s ConnectionsSample) String() string {
 }
 
 // Connections takes the measurements of a plan. For each way to connect a broker is started, and connections are added to those
-// that there are, from one count to the next. If it cannot go on, or ctx ends, the report has what was measured until then, beside the
+// that there are, from one count to the next; every second round has the ways in the opposite order. If it cannot go on, or ctx ends, the report has what was measured until then, beside the
 // error.
 func Connections(ctx context.Context, p ConnectionsPlan) (ConnectionsReport, error) {
 	r := ConnectionsReport{Window: Seconds(p.Window), KeepAlive: Seconds(p.KeepAlive)}
 	for round := range p.Rounds {
-		for _, way := range p.Ways {
+		for _, way := range inTurn(p.Ways, round) {
 			err := p.way(ctx, way, func(s ConnectionsSample) {
 				s.Round, r.Rounds = round+1, round+1
 				r.Samples = append(r.Samples, s)
@@ -254,22 +254,28 @@ const (
 
 // IdleAttested is the memory of the process for each attested connection, with 10,000 of them. false is that it was not measured.
 func (r *ConnectionsReport) IdleAttested() (bytes float64, ok bool) {
+	row, ok := r.idleAttested()
+	return row.Each, ok
+}
+
+func (r *ConnectionsReport) idleAttested() (row ConnectionsRow, ok bool) {
 	for _, row := range r.Rows {
 		if row.Way == Attested && row.Connections == barConnections {
-			return row.Each, true
+			return row, true
 		}
 	}
-	return 0, false
+	return ConnectionsRow{}, false
 }
 
 // bars compares with what VouchMQ aims at.
 func (r *ConnectionsReport) bars() []Bar {
-	bytes, ok := r.IdleAttested()
+	row, ok := r.idleAttested()
 	if !ok {
 		return nil
 	}
 	return []Bar{{
 		What:  fmt.Sprintf("memory per idle attested connection, of %s", thousands(barConnections)),
-		Value: bytes / 1024, Limit: MostIdleBytes >> 10, Unit: "KiB",
+		Value: row.Each / 1024, Limit: MostIdleBytes >> 10, Unit: "KiB",
+		Spread: Spread{Least: row.LeastEach / 1024, Most: row.MostEach / 1024}.extremes(),
 	}}
 }

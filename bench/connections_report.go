@@ -61,19 +61,23 @@ func (r ConnectionsReport) WriteCSV(w io.Writer) error {
 // memoryPlot shows memory for each connection by their number: all of the process, and what was added to it.
 func (r *ConnectionsReport) memoryPlot() linePlot {
 	p := linePlot{xLabel: "idle connections", yLabel: "KiB for each connection"}
-	r.lines(&p, "", "added", func(row ConnectionsRow) (solid, dashed float64) { return row.Each / 1024, row.Added / 1024 })
+	r.lines(&p, "", "added", func(row ConnectionsRow) (solid, dashed plotPoint) {
+		return plotPoint{y: row.Each / 1024, low: row.LeastEach / 1024, high: row.MostEach / 1024}, plotPoint{y: row.Added / 1024}
+	})
 	return p
 }
 
 // processorPlot shows processor time by the number of connections, with pings and without.
 func (r *ConnectionsReport) processorPlot() linePlot {
 	p := linePlot{xLabel: "idle connections", yLabel: "processor time, milliseconds per second"}
-	r.lines(&p, "pinging", "silent", func(row ConnectionsRow) (solid, dashed float64) { return row.Pinging, row.Silent })
+	r.lines(&p, "pinging", "silent", func(row ConnectionsRow) (solid, dashed plotPoint) {
+		return plotPoint{y: row.Pinging}, plotPoint{y: row.Silent}
+	})
 	return p
 }
 
 // lines adds two lines for each way to connect. The scale is logarithmic, and has no place for what is 0.
-func (r *ConnectionsReport) lines(p *linePlot, solidName, dashedName string, values func(ConnectionsRow) (solid, dashed float64)) {
+func (r *ConnectionsReport) lines(p *linePlot, solidName, dashedName string, values func(ConnectionsRow) (solid, dashed plotPoint)) {
 	for i, way := range r.ways() {
 		solid := plotLine{name: joined(way, solidName), color: i}
 		dashed := plotLine{name: joined(way, dashedName), color: i, dashed: true}
@@ -103,8 +107,8 @@ func joined(name, more string) string {
 	return name + ", " + more
 }
 
-func (l *plotLine) point(x, y float64) {
-	if y > 0 {
-		l.points = append(l.points, plotPoint{x: x, y: y})
+func (l *plotLine) point(x float64, p plotPoint) {
+	if p.x = x; p.y > 0 {
+		l.points = append(l.points, p)
 	}
 }

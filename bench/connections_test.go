@@ -38,6 +38,9 @@ func TestConnections(t *testing.T) {
 	if got := len(b.came()); got != 4*30 {
 		t.Errorf("%d clients came, and 30 to each broker are enough", got)
 	}
+	if got := strings.Join(each(r.Samples, func(s ConnectionsSample) string { return s.Way }), " "); got != "plain plain tls tls tls tls plain plain" {
+		t.Errorf("measured in the order %s", got)
+	}
 	for _, row := range r.Rows {
 		if row.Added != 1024 || row.ToTLS != 1 || row.Each != 1024+float64(1<<20)/float64(row.Connections) || row.Silent <= 0 {
 			t.Errorf("%+v", row)
@@ -104,9 +107,9 @@ func (b *smallBroker) came() []string {
 }
 
 func TestIdleAttestedBar(t *testing.T) {
-	row := ConnectionsRow{Way: Attested, Connections: barConnections, Each: MostIdleBytes + 1}
+	row := ConnectionsRow{Way: Attested, Connections: barConnections, Each: MostIdleBytes + 1, LeastEach: 39 << 10, MostEach: 42 << 10}
 	r := ConnectionsReport{Rows: []ConnectionsRow{{Way: Attested, Connections: 1000, Each: 1 << 20}, row}}
-	if bars := r.bars(); len(bars) != 1 || bars[0].Met() {
+	if bars := r.bars(); len(bars) != 1 || bars[0].Met() || bars[0].Spread != "39 to 42" {
 		t.Errorf("%+v", bars)
 	}
 	r.Rows = r.Rows[:1]

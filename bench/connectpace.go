@@ -144,11 +144,10 @@ func (m *connects) note(late, took time.Duration, err error) {
 
 // times reads what has been noted, when all clients have gone.
 func (m *connects) times(lasted time.Duration) ConnectTimes {
-	at := func(h *hdrhistogram.Histogram, percent float64) Micros { return Micros(h.ValueAtPercentile(percent)) }
 	made := uint64(m.took.TotalCount())
 	t := ConnectTimes{
-		Due: m.due, Made: made, PerSecond: float64(made) / lasted.Seconds(), Late: at(m.late, 99),
-		P50: at(m.took, 50), P90: at(m.took, 90), P99: at(m.took, 99), Max: Micros(m.took.Max()),
+		Due: m.due, Made: made, PerSecond: float64(made) / lasted.Seconds(), Late: percentileOf(m.late, 99),
+		P50: percentileOf(m.took, 50), P90: percentileOf(m.took, 90), P99: percentileOf(m.took, 99), Max: percentileOf(m.took, 100),
 	}
 	if m.failed != nil {
 		t.Error = m.failed.Error()

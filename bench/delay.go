@@ -38,11 +38,16 @@ func (p *DelayProxy) Addr() string { return p.listener.Addr().String() }
 // Dial connects to the proxy, whatever the address, and waits for a round trip: as long as opening a connection takes over such a
 // network.
 func (p *DelayProxy) Dial(ctx context.Context, network, _ string) (net.Conn, error) {
-	if err := pause(ctx, 2*p.oneWay); err != nil {
+	opened := time.Now().Add(2 * p.oneWay)
+	if err := pause(ctx, 2*p.oneWay-wakingTime); err != nil {
 		return nil, err
 	}
+	sleepUntil(opened)
 	return new(net.Dialer).DialContext(ctx, network, p.Addr())
 }
+
+// wakingTime is how late a timer of Go may be when there is nothing else to be done, with room to spare: what is left is slept in the kernel.
+const wakingTime = 2 * time.Millisecond
 
 // Close ends the proxy and all its connections.
 func (p *DelayProxy) Close() {
@@ -135,11 +140,11 @@ func (p *DelayProxy) copy(out, in net.Conn) {
 	}
 }
 
-// deliver writes each piece when it is due. After an error it only empties the line, so that nobody waits for it.
+// deliver writes each piece when it is due, and not a millisecond later, as a timer of Go might be: a handshake has six of them. After an error it only empties the line, so that nobody waits for it.
 func deliver(out io.Writer, line <-chan delayed) {
 	failed := false
 	for d := range line {
-		time.Sleep(time.Until(d.due))
+		sleepUntil(d.due)
 		if !failed {
 			_, err := out.Write(d.data)
 			failed = err != nil

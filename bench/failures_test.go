@@ -12,7 +12,7 @@ import (
 // TestFailedVariantsAreNamed has a variant that nobody reaches, and one that fails in some rounds only.
 func TestFailedVariantsAreNamed(t *testing.T) {
 	nobody := func(context.Context) (net.Conn, error) { return nil, errors.New("nobody is there") }
-	variants := []Variant{{NativeTLS, nobody}}
+	variants := []Variant{{Name: NativeTLS, Dial: nobody}}
 	reports, err := Throughput(t.Context(), Plan{Shapes: Shapes[:1], QoS: []byte{1}, Payloads: []int{64}, Variants: variants, Rounds: 2, Window: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)

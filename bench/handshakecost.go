@@ -52,13 +52,13 @@ type HandshakeReport struct {
 // collection every few handshakes would be measured, which a client that connects once never sees.
 const clientGCPercent = 800
 
-// Handshakes measures what it costs to connect securely, over all variants in turn. A handshake counts when the client
+// Handshakes measures what it costs to connect securely, over all variants in turn, every second round in the opposite order. A handshake counts when the client
 // has secured its connection; it then closes it, without MQTT. If it cannot go on, or ctx ends, the report has what was measured until then, beside the error.
 func Handshakes(ctx context.Context, p HandshakePlan) (HandshakeReport, error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(clientGCPercent))
 	var r HandshakeReport
-	for range p.Rounds {
-		for _, v := range p.Variants {
+	for round := range p.Rounds {
+		for _, v := range inTurn(p.Variants, round) {
 			s, err := p.measure(ctx, v)
 			if err != nil {
 				r.summarize(p)
@@ -73,7 +73,7 @@ func Handshakes(ctx context.Context, p HandshakePlan) (HandshakeReport, error) {
 
 func (r *HandshakeReport) summarize(p HandshakePlan) {
 	for _, v := range p.Variants {
-		if len(r.of(v.Name)) > 0 {
+		if min(len(r.of(v.Name)), len(r.of(p.Variants[0].Name))) > 0 {
 			r.add(v.Name, p.Variants[0].Name)
 		}
 	}
@@ -177,6 +177,9 @@ func (r *HandshakeReport) add(variant, first string) {
 	var client, broker []time.Duration
 	reference := r.of(first)
 	for round, s := range r.of(variant) {
+		if round == len(reference) {
+			break // interrupted before what it is compared with
+		}
 		with := reference[round]
 		rates, client, broker = append(rates, s.Rate), append(client, s.Client), append(broker, s.Broker)
 		shares = append(shares, float64(with.Client+with.Broker)/float64(s.Client+s.Broker))

@@ -30,8 +30,11 @@ func TestHandshakesAreMeasuredInTurn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if one == 0 || other == 0 || len(r.Samples) != 6 || len(r.Rows) != 2 || r.Samples[1].Variant != "other" {
+	if one == 0 || other == 0 || len(r.Samples) != 6 || len(r.Rows) != 2 {
 		t.Fatalf("%d and %d handshakes: %+v", one, other, r)
+	}
+	if got := strings.Join(each(r.Samples, func(s HandshakeSample) string { return s.Variant }), " "); got != "one other other one one other" {
+		t.Errorf("measured in the order %s", got)
 	}
 	if r.Rows[0].Share != 1 || r.Rows[0].BrokerShare != 1 || r.Rows[1].Rate <= 0 || r.Rows[1].Broker <= 0 {
 		t.Errorf("%+v", r.Rows)
@@ -56,6 +59,16 @@ func TestHandshakesCompareRounds(t *testing.T) {
 	var table strings.Builder
 	if err := r.WriteTable(&table); err != nil || !strings.Contains(table.String(), "0.50") {
 		t.Errorf("%v: %s", err, table.String())
+	}
+}
+
+// In a round that was interrupted, the last variant of the first one's order may be there alone.
+func TestHandshakesInterruptedBackwards(t *testing.T) {
+	ms := time.Millisecond
+	r := HandshakeReport{Samples: []HandshakeSample{{"TLS", 1, ms, ms}, {"attested", 1, 2 * ms, 2 * ms}, {"attested", 1, 9 * ms, 9 * ms}}}
+	r.summarize(HandshakePlan{Variants: []Variant{{Name: "TLS"}, {Name: "attested"}}})
+	if len(r.Rows) != 2 || r.Rows[1].Share != 0.5 || r.Rows[1].LeastShare != 0.5 {
+		t.Errorf("%+v", r.Rows)
 	}
 }
 

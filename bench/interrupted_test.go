@@ -50,7 +50,7 @@ func TestInterruptedSeriesAreKept(t *testing.T) {
 
 	ctx, count = interruptedAfter(t, 3) // at the begin of the second measurement
 	handshakes, err := Handshakes(ctx, HandshakePlan{
-		Variants: []Variant{{"TLS", dial}, {"attested", dial}}, Rounds: 9, Clients: 1, Window: 20 * time.Millisecond,
+		Variants: []Variant{{Name: "TLS", Dial: dial}, {Name: "attested", Dial: dial}}, Rounds: 9, Clients: 1, Window: 20 * time.Millisecond,
 		Broker: func() (time.Duration, error) { count(); return 0, nil },
 	})
 	if err != errEnough || len(handshakes.Samples) != 1 || len(handshakes.Rows) != 1 {

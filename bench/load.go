@@ -80,6 +80,15 @@ type Result struct {
 	Delivered uint64  `json:"delivered"`             // deliveries that came, in all
 	// Cost is the broker's processor time for each delivery, in nanoseconds, if it was asked for.
 	Cost float64 `json:"processor_ns_per_delivery,omitempty"`
+	// Processors are how many were busy within the window, on average.
+	Processors Processors `json:"processors"`
+}
+
+// Processors are how many processors were busy, on average; 0 where it is not known. If there are fewer than the machine has, something
+// else bounds what was measured; if those of the load generator are most of them, then what bounds it is the load generator.
+type Processors struct {
+	Broker    float64 `json:"broker"`
+	Generator float64 `json:"generator"` // this process
 }
 
 // Dropped is the number of deliveries that never came.
@@ -379,40 +388,51 @@ func (m *measurement) observe(ctx context.Context) (Result, error) {
 	if err := pause(ctx, m.load.Warmup); err != nil {
 		return Result{}, err
 	}
-	used, err := m.processorTime()
+	before, err := m.count()
 	if err != nil {
 		return Result{}, err
 	}
-	begun, before := time.Now(), m.delivered()
 	if err := pause(ctx, m.load.Window); err != nil {
 		return Result{}, err
 	}
-	after, took := m.delivered(), time.Since(begun)
-	usedThen, err := m.processorTime()
+	after, err := m.count()
 	if err != nil {
 		return Result{}, err
 	}
-
 	m.stopping.Store(true)
 	if err := m.drain(ctx); err != nil {
 		return Result{}, err
 	}
 	sent := m.sent()
-	r := Result{
-		Rate:      float64(after-before) / took.Seconds(),
-		Sent:      sent,
-		Expected:  sent * uint64(m.load.Shape.fan),
-		Delivered: m.delivered(),
-		Cost:      float64((usedThen - used).Nanoseconds()) / float64(max(after-before, 1)),
-	}
+	r := after.since(before)
+	r.Sent, r.Expected, r.Delivered = sent, sent*uint64(m.load.Shape.fan), m.delivered()
 	return r, r.check()
 }
 
-func (m *measurement) processorTime() (time.Duration, error) {
-	if m.load.ProcessorTime == nil {
-		return 0, nil
+// account is what was counted up to a moment.
+type account struct {
+	at              time.Time
+	delivered       uint64
+	broker, clients time.Duration // of processor time
+}
+
+func (m *measurement) count() (a account, err error) {
+	a.at, a.delivered = time.Now(), m.delivered()
+	a.clients, _ = ownProcessorTime() // 0 where it is not known
+	if m.load.ProcessorTime != nil {
+		a.broker, err = m.load.ProcessorTime()
 	}
-	return m.load.ProcessorTime()
+	return a, err
+}
+
+// since is what happened since an earlier moment.
+func (a account) since(before account) Result {
+	took := a.at.Sub(before.at).Seconds()
+	broker, clients, delivered := a.broker-before.broker, a.clients-before.clients, a.delivered-before.delivered
+	return Result{
+		Rate: float64(delivered) / took, Cost: float64(broker.Nanoseconds()) / float64(max(delivered, 1)),
+		Processors: Processors{Broker: broker.Seconds() / took, Generator: clients.Seconds() / took},
+	}
 }
 
 // check refuses a result that cannot be: one in which more came than was sent is a fault of the broker or of the

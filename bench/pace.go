@@ -159,17 +159,16 @@ func (m *paced) latency() Latency {
 	for _, p := range m.sending {
 		late.Merge(p.late)
 	}
-	at := func(h *hdrhistogram.Histogram, percent float64) Micros { return Micros(h.ValueAtPercentile(percent)) }
 	delivered := uint64(took.TotalCount())
 	var curve []Micros
 	for _, percent := range CurvePercents {
-		curve = append(curve, at(took, percent))
+		curve = append(curve, percentileOf(took, percent))
 	}
 	return Latency{
 		Curve:    curve,
 		Expected: expected, Delivered: delivered, Rate: float64(delivered) / m.pace.Window.Seconds(),
-		P50: at(took, 50), P90: at(took, 90), P99: at(took, 99), P999: at(took, 99.9), Max: Micros(took.Max()),
-		Late: at(late, 99),
+		P50: percentileOf(took, 50), P90: percentileOf(took, 90), P99: percentileOf(took, 99), P999: percentileOf(took, 99.9), Max: percentileOf(took, 100),
+		Late: percentileOf(late, 99),
 	}
 }
 

@@ -33,6 +33,21 @@ func TestPaceCountsEachDelivery(t *testing.T) {
 	}
 }
 
+// A window in which no message is due is no latency of 0.
+func TestPaceWithoutMessages(t *testing.T) {
+	m := mosquitto(t)
+	pace := Pace{Shape: paperShape(1, 1, false), PerSecond: 1, Payload: 64, Warmup: 10 * time.Millisecond, Window: 10 * time.Millisecond}
+	l, err := MeasurePace(t.Context(), m.Plain, pace)
+	if err != nil || l.Expected != 0 || l.P50 != 0 || l.Max != 0 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	var table strings.Builder
+	r := PacedReport{Rows: []PacedRow{{X: 1, Variant: MosquittoTLS, Latency: l}}}
+	if err := r.WriteTable(&table); err != nil || !strings.Contains(table.String(), "no message was due") {
+		t.Errorf("%v: %s", err, table.String())
+	}
+}
+
 // stalling is a connection on which one Write takes long: the first after so many bytes.
 type stalling struct {
 	net.Conn
@@ -76,8 +91,8 @@ func TestPaceChargesForWaitingMessages(t *testing.T) {
 
 func TestPacedGoesOnWhenABrokerFails(t *testing.T) {
 	m := mosquitto(t)
-	good := Variant{MosquittoTLS, m.TLS}
-	bad := Variant{NativeTLS, func(context.Context) (net.Conn, error) { return nil, fmt.Errorf("nobody is there") }}
+	good := Variant{Name: MosquittoTLS, Dial: m.TLS}
+	bad := Variant{Name: NativeTLS, Dial: func(context.Context) (net.Conn, error) { return nil, fmt.Errorf("nobody is there") }}
 	var order []string
 	r, err := Paced(t.Context(), PacedPlan{
 		Case: RateCase([]float64{100}, 64, 0), Variants: []Variant{bad, good}, Rounds: 2, Window: 50 * time.Millisecond,
@@ -104,7 +119,7 @@ func TestPacedGoesOnWhenABrokerFails(t *testing.T) {
 // TestInterruptedMeasurementsAreKept interrupts in the second round. What was measured before is there.
 func TestInterruptedMeasurementsAreKept(t *testing.T) {
 	nobody := func(context.Context) (net.Conn, error) { return nil, fmt.Errorf("nobody is there") }
-	variants := []Variant{{NativeTLS, nobody}, {WasmAttested, nobody}}
+	variants := []Variant{{Name: NativeTLS, Dial: nobody}, {Name: WasmAttested, Dial: nobody}}
 	stopped := fmt.Errorf("enough")
 	interruptedAfter := func(most int) (context.Context, func()) {
 		ctx, stop := context.WithCancelCause(t.Context())
@@ -140,7 +155,7 @@ func TestThroughputIsMeasuredInTurn(t *testing.T) {
 	nobody := func(context.Context) (net.Conn, error) { return nil, fmt.Errorf("nobody is there") }
 	var order []string
 	if _, err := Throughput(t.Context(), Plan{
-		Shapes: Shapes[:1], QoS: []byte{0}, Payloads: []int{64}, Variants: []Variant{{"a", nobody}, {"b", nobody}}, Rounds: 3, Window: time.Millisecond,
+		Shapes: Shapes[:1], QoS: []byte{0}, Payloads: []int{64}, Variants: []Variant{{Name: "a", Dial: nobody}, {Name: "b", Dial: nobody}}, Rounds: 3, Window: time.Millisecond,
 		Progress: func(s Sample) { order = append(order, s.Variant) },
 	}); err != nil {
 		t.Fatal(err)

@@ -58,10 +58,13 @@ func PublishersCase(publishers []int, payload int, qos byte) PacedCase {
 	return c
 }
 
+// payloadAxis is the axis of what OpenLoopCase makes.
+const payloadAxis = "bytes of payload"
+
 // OpenLoopCase is one of Shapes at a fixed rate of messages in all, with payloads of rising size.
 func OpenLoopCase(shape Shape, perSecond float64, payloads []int, qos byte) PacedCase {
 	c := PacedCase{
-		Name: "open-loop-" + shape.Name, Axis: "bytes of payload",
+		Name: "open-loop-" + shape.Name, Axis: payloadAxis,
 		Title: fmt.Sprintf("%s, %s messages/s (%s deliveries/s), QoS %d", shape.Name, number(perSecond), number(perSecond*float64(shape.fan)), qos),
 	}
 	for _, payload := range payloads {
@@ -154,8 +157,8 @@ func (r PacedReport) Load() string {
 	return fmt.Sprintf("QoS %d, %d bytes", r.QoS, r.Payload)
 }
 
-// inTurn returns the variants in the order of a round.
-func inTurn(variants []Variant, round int) []Variant {
+// inTurn returns variants, or what else is measured in turn, in the order of a round: every second one has them in the opposite order.
+func inTurn[V any](variants []V, round int) []V {
 	v := slices.Clone(variants)
 	if round%2 == 1 {
 		slices.Reverse(v)

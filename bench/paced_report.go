@@ -43,6 +43,8 @@ func (r PacedRow) remark() string {
 	switch {
 	case r.Failed > 0:
 		return " " + failures(r.Failed, r.Error)
+	case r.Expected == 0:
+		return " no message was due in so short a time"
 	case !r.Kept():
 		return " does not keep pace"
 	}

@@ -18,6 +18,8 @@ func (e *Evaluation) WritePage(w io.Writer) error {
 		"thousands":     thousands,
 		"number":        number,
 		"micros":        micros,
+		"rounds":        rounds,
+		"failures":      failures,
 		"seconds":       func(s Seconds) string { return time.Duration(s).String() },
 		"mebibytes":     func(b uint64) string { return thousands(float64(b>>20)) + " MiB" },
 		"bars":          func(r Report) template.HTML { return r.plot().SVG() },
@@ -48,6 +50,14 @@ func (e *Evaluation) WritePage(w io.Writer) error {
 	return t.Execute(w, e)
 }
 
+// rounds says in words how many rounds there were of which length.
+func rounds(n int, each Seconds) string {
+	if n == 1 {
+		return fmt.Sprintf("One round of %v", time.Duration(each))
+	}
+	return fmt.Sprintf("%d rounds of %v", n, time.Duration(each))
+}
+
 // HasShapes reports whether more than one shape was measured, so that there is something to compare.
 func (r Report) HasShapes() bool {
 	return slices.ContainsFunc(r.Rows, func(row Row) bool { return row.Shape != r.Rows[0].Shape })
@@ -72,6 +82,9 @@ func (r Report) plot() barPlot {
 // is left out.
 func (r PacedReport) plot() linePlot {
 	p := linePlot{xLabel: r.Axis, yLabel: "latency, microseconds"}
+	if r.Axis == payloadAxis {
+		p.xTick = byteSize
+	}
 	names := distinct(r.Rows, func(row PacedRow) string { return row.Variant })
 	for i, name := range names {
 		color := colorOf(name, names[:i])

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 )
@@ -68,7 +69,9 @@ func (r PacedReport) curvePlots() (all []titledPlot) {
 				continue
 			}
 			for i, latency := range row.Curve {
-				p.put(row.Variant, plotPoint{x: 100 / (100 - CurvePercents[i]), y: latency.Number()})
+				if oneIn := 100 / (100 - CurvePercents[i]); math.Round(oneIn) <= row.ofARound(r.Rounds) {
+					p.put(row.Variant, plotPoint{x: oneIn, y: latency.Number()})
+				}
 			}
 		}
 		if len(p.lines) > 0 {
@@ -76,6 +79,11 @@ func (r PacedReport) curvePlots() (all []titledPlot) {
 		}
 	}
 	return all
+}
+
+// ofARound is how many messages came in a round: there is no percentile of less than one of them.
+func (r PacedRow) ofARound(rounds int) float64 {
+	return float64(r.Delivered) / float64(max(rounds-r.Failed, 1))
 }
 
 // percentile writes one in so many as a percentile.

@@ -15,13 +15,13 @@ func TestPageShowsWhatWasMeasured(t *testing.T) {
 		Case: "rate", Title: "<One> publisher", Axis: "messages per second", Rounds: 2,
 		Rows: []PacedRow{
 			{X: 200, Variant: WasmAttested, Latency: Latency{
-				Expected: 100, Delivered: 100, P50: Micros(time.Millisecond), P99: Micros(2 * time.Millisecond), Curve: make([]Micros, len(CurvePercents)),
+				Expected: 2000, Delivered: 2000, P50: Micros(time.Millisecond), P99: Micros(2 * time.Millisecond), Curve: make([]Micros, len(CurvePercents)),
 			}},
 			{X: 20_000, Variant: WasmAttested, Latency: Latency{Expected: 100, Delivered: 100, P50: 5000, P99: Micros(3 * time.Millisecond)}},
 			{X: 20_000, Variant: MosquittoTLS, Latency: Latency{Expected: 100, Delivered: 94, P50: Micros(77 * time.Second)}},
 			{X: 50_000, Variant: MosquittoTLS, Failed: 2, Error: "connection <lost>"},
 		},
-		Ratios: []PacedRatio{{X: 200, Of: WasmAttested, To: MosquittoTLS, Spread: Spread{Value: 1.05}}},
+		Ratios: []PacedRatio{{X: 200, Of: WasmAttested, To: MosquittoTLS, Spread: Spread{1.05, 1, 1.2}}},
 	}
 	e := Evaluation{
 		Program: "vouchmq 1", Command: "vouchmq bench <script>", Machine: ThisMachine(), Paced: []PacedReport{paced},
@@ -50,7 +50,7 @@ func TestPageShowsWhatWasMeasured(t *testing.T) {
 	}
 	text := page.String()
 	for _, want := range []string{
-		"QoS 1, point to point, closed loop", "Percentiles at 200 messages/s", ">99.9<", "fresh topic", "30 (20 to 40)", "sessions &lt;come&gt;", "12ms",
+		"QoS 1, point to point, closed loop", "Percentiles at 200 messages/s", ">99.9<", "1.05 (1.00 to 1.20)", "2 rounds of 0s", "fresh topic", "30 (20 to 40)", "sessions &lt;come&gt;", "12ms",
 		"longest step, 100,000 sessions, 1,000,000 subscriptions", "not measured",
 		"vouchmq bench &lt;script&gt;", "&lt;One&gt; publisher", "connection &lt;lost&gt;", "2,000,000",
 		"refused &lt;by&gt; the broker", "&lt;too&gt; many",
@@ -62,6 +62,12 @@ func TestPageShowsWhatWasMeasured(t *testing.T) {
 	}
 	if strings.Contains(text, "http://") || strings.Contains(text, "https://") || strings.Contains(text, "src=") {
 		t.Error("the page needs something from elsewhere")
+	}
+	if strings.Contains(text, "%!") {
+		t.Error("the page has a format without its values")
+	}
+	if strings.Contains(text, ">99.95<") {
+		t.Error("a percentile of a thousand messages a round that only one of two thousand is beyond")
 	}
 	var verdicts []bool
 	for _, b := range e.Bars() {
@@ -107,6 +113,9 @@ func TestPlots(t *testing.T) {
 	if got := drawing(t, string(lines.SVG())); count(got, "circle") != 3 || count(got, "polyline") != 2 {
 		t.Errorf("%v", got)
 	}
+	if text := string(lines.SVG()); !strings.Contains(text, `<line x1="375.0" y1="53.7" x2="375.0" y2="36.3" opacity`) || strings.Contains(text, "%!") {
+		t.Errorf("no line from 50 to 200 at 10: %s", text)
+	}
 	bars := barPlot{yLabel: "rate", names: []string{"a", "<b>"}, groups: []barGroup{{"g", []plotPoint{{y: 1}, {y: 2, low: 1, high: 3}}}}}
 	if got := drawing(t, string(bars.SVG())); count(got, "rect") != 2 {
 		t.Errorf("%v", got)
@@ -118,8 +127,58 @@ func TestPlots(t *testing.T) {
 	}
 }
 
+// What a bar plot has no value of is something else than 0, and what is written above narrow bars must not lie on its neighbour.
+func TestBarsThatAreMissingOrNarrow(t *testing.T) {
+	p := barPlot{names: []string{"a", "b"}, groups: []barGroup{{"g", []plotPoint{{y: 12.34}, unmeasured}}}}
+	if got := drawing(t, string(p.SVG())); count(got, "rect") != 1 || p.most() != 12.34 || p.upright() {
+		t.Errorf("%v, at most %v, upright %v", got, p.most(), p.upright())
+	}
+	p.names, p.groups = slices.Repeat([]string{"a"}, 7), slices.Repeat(p.groups, 3)
+	if !p.upright() || !strings.Contains(string(p.SVG()), `rotate(-90)" text-anchor="start" class="value">12.3<`) {
+		t.Error("what is written above 21 bars lies down")
+	}
+}
+
+func TestFewPowersOfTenAreDivided(t *testing.T) {
+	for most, want := range map[float64]bool{20: true, 2000: false} {
+		p := linePlot{lines: []plotLine{{points: []plotPoint{{x: 1, y: 1}, {x: 2, y: most}}}}}
+		if got := strings.Contains(string(p.SVG()), ">5<"); got != want {
+			t.Errorf("up to %v: a line at 5 is %v", most, got)
+		}
+	}
+}
+
+func TestShortNumbers(t *testing.T) {
+	for f, want := range map[float64]string{1060: "1,060", 0.1234: "0.123", -19.04: "-19", -123456: "-123,456", 23.25: "23.2", 999: "999"} {
+		if got := short(f); got != want {
+			t.Errorf("%v is written %s, want %s", f, got, want)
+		}
+	}
+	if got := thousands(-123); got != "-123" {
+		t.Error(got)
+	}
+}
+
+// A way to connect has the same color in all plots of new connections.
+func TestWaysKeepTheirColor(t *testing.T) {
+	r := ConnectReport{}
+	for _, way := range ConnectWays {
+		row := ConnectRow{ConnectSetting: ConnectSetting{Way: way}, ConnectTimes: ConnectTimes{Made: 1, PerSecond: 1}}
+		if attests(way) {
+			row.Device = FastDevice
+		}
+		r.Rows = append(r.Rows, row)
+	}
+	all, secure := r.roundTripPlot(), r.saturatedPlot()
+	for i, way := range secure.names {
+		if at := slices.Index(all.names, way); all.color(at) != secure.color(i) {
+			t.Errorf("%s has the colors %d and %d", way, all.color(at), secure.color(i))
+		}
+	}
+}
+
 func TestColorsOfPlotsDiffer(t *testing.T) {
-	for _, names := range [][]string{{NativeTLS, WasmAttested, MosquittoTLS, "emqx", "nano"}, {"plain", "tls", "attested"}, append(slices.Clone(variantColors), "emqx")} {
+	for _, names := range [][]string{slices.Concat(ConnectWays, BesideWays, []string{"emqx"}), slices.Concat(ConnectWays[1:], BesideWays), {NativeTLS, WasmAttested, MosquittoTLS, "emqx", "nano"}, {"plain", "tls", "attested"}, append(slices.Clone(variantColors), "emqx")} {
 		seen := map[int]string{}
 		for i, name := range names {
 			color := colorOf(name, names[:i]) % len(plotColors)

@@ -26,9 +26,13 @@ var plotColors = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00",
 // variantColors are those of variants that are often measured, so that they look the same in all plots.
 var variantColors = []string{NativeTLS, "wasm-plain", WasmAttested, MosquittoTLS, "native-plain", "wasm-tls", "native-attested"}
 
-// colorOf is the number of the color of a name in a plot that has these names before it. Variants have theirs, and what is none, such
-// as another broker beside them, gets one that no variant has.
+// colorOf is the number of the color of a name in a plot that has these names before it. In a plot of variants they have theirs, and
+// what is none, such as another broker beside them, gets one that no variant has. In a plot that begins with something else, such as
+// ways to connect, all have that of their place.
 func colorOf(name string, before []string) int {
+	if len(before) > 0 && !slices.Contains(variantColors, before[0]) {
+		return len(before)
+	}
 	if i := slices.Index(variantColors, name); i >= 0 {
 		return i
 	}
@@ -145,10 +149,19 @@ func decade(v float64, round func(float64) float64) float64 {
 	return math.Pow(10, round(math.Log10(max(v, 1e-9))))
 }
 
+// logAxis has a line for each power of ten, and between few of them one for twice and five times as much.
 func (s *svg) logAxis(y plotScale) {
-	for v := y.least; v <= y.most*1.001; v *= 10 {
-		s.line(plotLeft, y.at(v), plotLeft+plotInnerWidth, y.at(v), "grid")
-		s.text(plotLeft-8, y.at(v)+4, "end", "tick", axisNumber(v))
+	steps := []float64{1}
+	if y.most <= y.least*100.1 {
+		steps = []float64{1, 2, 5}
+	}
+	for power := y.least; power <= y.most*1.001; power *= 10 {
+		for _, step := range steps {
+			if v := power * step; v <= y.most*1.001 {
+				s.line(plotLeft, y.at(v), plotLeft+plotInnerWidth, y.at(v), "grid")
+				s.text(plotLeft-8, y.at(v)+4, "end", "tick", axisNumber(v))
+			}
+		}
 	}
 }
 
@@ -186,7 +199,7 @@ func (s *svg) drawLine(l plotLine, x, y plotScale) {
 		s.add(`<circle cx="%.1f" cy="%.1f" r="3"><title>%s: %s, %s</title></circle>`,
 			x.at(p.x), y.at(p.y), html.EscapeString(l.name), axisNumber(p.x), axisNumber(p.y))
 		if p.high > 0 {
-			s.add(`<line x1="%.1f" y1="%.1f" x2="%[1]f" y2="%.1f" opacity="0.5"/>`, x.at(p.x), y.at(p.low), y.at(p.high))
+			s.add(`<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" opacity="0.5"/>`, x.at(p.x), y.at(p.low), x.at(p.x), y.at(p.high))
 		}
 	}
 	s.add("</g>")
@@ -205,56 +218,109 @@ func (s *svg) legend(i int, name string, color int, dashed bool) {
 // barPlot has groups of bars over a linear scale.
 type barPlot struct {
 	yLabel string
+	before []string // names that have colors of their own in other plots beside it, and no bars here
 	names  []string // of the bars of each group
 	groups []barGroup
 }
+
+// color is that of the bars of a name.
+func (p barPlot) color(i int) int { return colorOf(p.names[i], slices.Concat(p.before, p.names[:i])) }
 
 type barGroup struct {
 	name   string
 	values []plotPoint // one for each name; x does not count
 }
 
+// unmeasured stands for what a group has no bar of, which is something else than 0.
+var unmeasured = plotPoint{y: math.NaN()}
+
+func (p plotPoint) measured() bool { return !math.IsNaN(p.y) }
+
+// most is the largest value, extremes included.
+func (p barPlot) most() (most float64) {
+	for _, g := range p.groups {
+		for _, v := range g.values {
+			if v.measured() {
+				most = max(most, v.y, v.high)
+			}
+		}
+	}
+	return most
+}
+
 // SVG draws the plot.
 func (p barPlot) SVG() template.HTML {
 	s := newSVG(p.yLabel)
-	most := 0.0
-	for _, g := range p.groups {
-		for _, v := range g.values {
-			most = max(most, v.y, v.high)
-		}
-	}
+	most := p.most()
 	if most == 0 {
 		s.text(plotWidth/2, plotHeight/2, "middle", "label", "nothing was measured")
 		return s.done()
 	}
-	y := plotScale{0, most * 1.05, plotTop + plotInnerHeight, plotTop, false}
+	headroom := 1.05 // for what is written above bars
+	if p.upright() {
+		headroom = 1.12
+	}
+	y := plotScale{0, most * headroom, plotTop + plotInnerHeight, plotTop, false}
 	for v, step := 0.0, niceStep(most); v <= y.most; v += step {
 		s.line(plotLeft, y.at(v), plotLeft+plotInnerWidth, y.at(v), "grid")
 		s.text(plotLeft-8, y.at(v)+4, "end", "tick", axisNumber(v))
 	}
 	for i, g := range p.groups {
-		s.drawGroup(g, p.names, plotLeft+float64(i)*plotInnerWidth/float64(len(p.groups)), plotInnerWidth/float64(len(p.groups)), y)
+		s.drawGroup(g, p, plotLeft+float64(i)*p.width(), y)
 	}
 	s.labels("", p.yLabel)
 	for i, name := range p.names {
-		s.legend(i, name, colorOf(name, p.names[:i]), false)
+		s.legend(i, name, p.color(i), false)
 	}
 	return s.done()
 }
 
-func (s *svg) drawGroup(g barGroup, names []string, left, width float64, y plotScale) {
-	bar := width * plotBarShare / float64(len(g.values))
-	s.text(left+width/2, plotTop+plotInnerHeight+18, "middle", "tick", g.name)
-	for i, v := range g.values {
-		at := left + width*(1-plotBarShare)/2 + float64(i)*bar
-		s.add(`<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"><title>%s, %s: %s</title></rect>`,
-			at, y.at(v.y), bar*0.9, y.at(0)-y.at(v.y), plotColors[colorOf(names[i], names[:i])%len(plotColors)],
-			html.EscapeString(g.name), html.EscapeString(names[i]), axisNumber(v.y))
-		if v.high > 0 {
-			s.line(at+bar*0.45, y.at(v.low), at+bar*0.45, y.at(v.high), "axis")
+// width is that of a group.
+func (p barPlot) width() float64 { return plotInnerWidth / float64(len(p.groups)) }
+
+// bar is the width of a bar, with the gap beside it.
+func (p barPlot) bar() float64 { return p.width() * plotBarShare / float64(len(p.names)) }
+
+// valueDigit is the width of a digit above a bar, and a bit.
+const valueDigit = 6.5
+
+// upright reports whether what is written above bars has to stand upright, for it would lie on its neighbour.
+func (p barPlot) upright() bool {
+	longest := 0
+	for _, g := range p.groups {
+		for _, v := range g.values {
+			if v.measured() {
+				longest = max(longest, len(axisNumber(v.y)))
+			}
 		}
-		s.text(at+bar*0.45, y.at(max(v.y, v.high))-5, "middle", "value", axisNumber(v.y)) // some bars are too small to be seen
 	}
+	return float64(longest)*valueDigit > p.bar()
+}
+
+func (s *svg) drawGroup(g barGroup, p barPlot, left float64, y plotScale) {
+	s.text(left+p.width()/2, plotTop+plotInnerHeight+18, "middle", "tick", g.name)
+	for i, v := range g.values {
+		if !v.measured() {
+			continue
+		}
+		at := left + p.width()*(1-plotBarShare)/2 + float64(i)*p.bar()
+		s.add(`<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"><title>%s, %s: %s</title></rect>`,
+			at, y.at(v.y), p.bar()*0.9, y.at(0)-y.at(v.y), plotColors[p.color(i)%len(plotColors)],
+			html.EscapeString(g.name), html.EscapeString(p.names[i]), axisNumber(v.y))
+		middle, top := at+p.bar()*0.45, y.at(max(v.y, v.high))-5
+		if v.high > 0 {
+			s.line(middle, y.at(v.low), middle, y.at(v.high), "axis")
+		}
+		s.barValue(middle, top, axisNumber(v.y), p.upright()) // some bars are too small to be seen
+	}
+}
+
+func (s *svg) barValue(x, y float64, text string, upright bool) {
+	if !upright {
+		s.text(x, y, "middle", "value", text)
+		return
+	}
+	s.add(`<text transform="translate(%.1f %.1f) rotate(-90)" text-anchor="start" class="value">%s</text>`, x+3, y, html.EscapeString(text))
 }
 
 // niceStep is 1, 2 or 5 times a power of ten, so that some five steps reach v.

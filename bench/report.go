@@ -28,21 +28,21 @@ func (all Reports) WriteTable(w io.Writer) error {
 
 func (r Report) writeTable(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "shape\tvariant\tdeliveries/s\tleast\tmost\tdropped\t\n")
+	fmt.Fprintf(t, "shape\tvariant\tdeliveries/s\tleast\tmost\tdropped\tCPUs: broker\tgenerator\t\n")
 	last := ""
 	for _, row := range r.Rows {
 		if last != "" && row.Shape != last {
-			fmt.Fprintf(t, "\t\t\t\t\t\t\n")
+			fmt.Fprintf(t, "\t\t\t\t\t\t\t\t\n")
 		}
 		last = row.Shape
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", row.Shape, row.Variant, thousands(row.Median), thousands(row.Least),
-			thousands(row.Most), row.Dropped, failures(row.Failed, row.Error))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", row.Shape, row.Variant, thousands(row.Median), thousands(row.Least),
+			thousands(row.Most), row.Dropped, ratioOrNone(row.Processors.Broker), ratioOrNone(row.Processors.Generator), failures(row.Failed, row.Error))
 	}
 	if len(r.Ratios) > 0 {
-		fmt.Fprintf(t, "\t\t\t\t\t\t\n")
+		fmt.Fprintf(t, "\t\t\t\t\t\t\t\t\n")
 	}
 	for _, ratio := range r.Ratios {
-		fmt.Fprintf(t, "%s\t%s / %s\t%.2f\t%.2f\t%.2f\t%s\t\n", ratio.Shape, ratio.Of, ratio.To, ratio.Value, ratio.Least, ratio.Most, ratio.verdict())
+		fmt.Fprintf(t, "%s\t%s / %s\t%.2f\t%.2f\t%.2f\t%s\t\t\t\n", ratio.Shape, ratio.Of, ratio.To, ratio.Value, ratio.Least, ratio.Most, ratio.verdict())
 	}
 	return t.Flush()
 }
@@ -51,6 +51,9 @@ func (r Report) writeTable(w io.Writer) error {
 func failures(count int, last string) string {
 	if count == 0 {
 		return ""
+	}
+	if count == 1 {
+		return "1 round failed: " + last
 	}
 	return fmt.Sprintf("%d rounds failed: %s", count, last)
 }
@@ -77,7 +80,7 @@ func distinct[R any, V comparable](rows []R, of func(R) V) (all []V) {
 // thousands writes a rate with its groups of three digits apart.
 func thousands(f float64) string {
 	s := strconv.FormatFloat(f, 'f', 0, 64)
-	for i := len(s) - 3; i > 0; i -= 3 {
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
@@ -86,12 +89,14 @@ func thousands(f float64) string {
 // WriteCSV writes every sample, for plots.
 func (all Reports) WriteCSV(w io.Writer) error {
 	c := csv.NewWriter(w)
-	c.Write([]string{"qos", "payload_bytes", "shape", "variant", "round", "deliveries_per_second", "sent", "expected", "delivered", "error"})
+	c.Write([]string{"qos", "payload_bytes", "shape", "variant", "round", "deliveries_per_second", "sent", "expected", "delivered",
+		"broker_processors", "generator_processors", "error"})
 	for _, r := range all {
 		for _, s := range r.Samples {
 			c.Write([]string{
 				strconv.Itoa(int(s.QoS)), strconv.Itoa(s.Payload), s.Shape, s.Variant, strconv.Itoa(s.Round), strconv.FormatFloat(s.Rate, 'f', 1, 64),
-				strconv.FormatUint(s.Sent, 10), strconv.FormatUint(s.Expected, 10), strconv.FormatUint(s.Delivered, 10), s.Error,
+				strconv.FormatUint(s.Sent, 10), strconv.FormatUint(s.Expected, 10), strconv.FormatUint(s.Delivered, 10),
+				strconv.FormatFloat(s.Processors.Broker, 'f', 3, 64), strconv.FormatFloat(s.Processors.Generator, 'f', 3, 64), s.Error,
 			})
 		}
 	}

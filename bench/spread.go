@@ -17,7 +17,7 @@ type Spread struct {
 func (s Spread) String() string { return fmt.Sprintf("%.2f (%.2f to %.2f)", s.Value, s.Least, s.Most) }
 
 // extremes are for a table that has the median in another column.
-func (s Spread) extremes() string { return fmt.Sprintf("%.3g to %.3g", s.Least, s.Most) }
+func (s Spread) extremes() string { return short(s.Least) + " to " + short(s.Most) }
 
 func spreadOf(values []float64) Spread {
 	return Spread{median(values), slices.Min(values), slices.Max(values)}

@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -64,7 +65,7 @@ type MatchRow struct {
 const filtersPerSleeper = 1000
 
 // Match takes the measurements of a plan. The brokers get more and more filters, of a fleet of devices; with each number of
-// filters they are measured in turn. Messages go to the same thousand devices each time, whose filters are among the others, and
+// filters they are measured in turn, every second round in the opposite order. Messages go to the same thousand devices each time, whose filters are among the others, and
 // each message is delivered once. If it cannot go on, or ctx ends, the report has what was measured until then, beside the error.
 func Match(ctx context.Context, p MatchPlan) (MatchReport, error) {
 	r := MatchReport{Rounds: p.Rounds, Window: Seconds(p.Window)}
@@ -93,7 +94,8 @@ func (p *MatchPlan) measure(ctx context.Context, filters int, r *MatchReport) er
 	samples := make([][]MatchSample, len(p.Brokers))
 	defer func() { r.add(rows, samples) }() // also what there is if it is interrupted
 	for round := range p.Rounds {
-		for i, b := range p.Brokers {
+		for _, b := range inTurn(p.Brokers, round) {
+			i := slices.IndexFunc(p.Brokers, func(one MatchBroker) bool { return one.Name == b.Name })
 			s, err := p.sample(ctx, b, MatchSample{Broker: b.Name, Filters: filters, Round: round + 1})
 			if err != nil {
 				return fmt.Errorf("%s: %w", b.Name, err)

@@ -11,6 +11,8 @@ import (
 type Variant struct {
 	Name string // such as wasm-attested
 	Dial Dialer
+	// ProcessorTime is what the broker has used of processors so far; nil if that is not known.
+	ProcessorTime func() (time.Duration, error)
 }
 
 // Answers connects once and says farewell: an error says why nothing can be measured of a broker.
@@ -101,7 +103,9 @@ func (p *Plan) samples() (all []Sample) {
 
 func (p *Plan) measure(ctx context.Context, v Variant, s Sample) Sample {
 	shape := p.Shapes[slices.IndexFunc(p.Shapes, func(shape Shape) bool { return shape.Name == s.Shape })]
-	result, err := Measure(ctx, v.Dial, Load{Shape: shape, QoS: s.QoS, Payload: s.Payload, Warmup: p.Warmup, Window: p.Window})
+	result, err := Measure(ctx, v.Dial, Load{
+		Shape: shape, QoS: s.QoS, Payload: s.Payload, Warmup: p.Warmup, Window: p.Window, ProcessorTime: v.ProcessorTime,
+	})
 	if s.Result = result; err != nil {
 		s.Error = err.Error()
 	}
@@ -132,6 +136,8 @@ type Row struct {
 	Dropped uint64  `json:"dropped"`          // deliveries, in all rounds together
 	Failed  int     `json:"failed,omitempty"` // rounds without a result
 	Error   string  `json:"error,omitempty"`  // of the last of them
+	// Processors are medians.
+	Processors Processors `json:"processors"`
 }
 
 // Ratio compares the deliveries of two variants: the ratio of each round, whose two measurements were taken within seconds of
@@ -219,7 +225,7 @@ func (r *Report) samplesOf(shape, variant string) (all []Sample) {
 
 func row(shape, variant string, samples []Sample) Row {
 	r := Row{Shape: shape, Variant: variant}
-	var rates []float64
+	var rates, broker, generator []float64
 	for _, s := range samples {
 		if s.Error != "" {
 			r.Failed++
@@ -228,9 +234,11 @@ func row(shape, variant string, samples []Sample) Row {
 		}
 		r.Dropped += s.Dropped()
 		rates = append(rates, s.Rate)
+		broker, generator = append(broker, s.Processors.Broker), append(generator, s.Processors.Generator)
 	}
 	if len(rates) > 0 {
 		r.Median, r.Least, r.Most = median(rates), slices.Min(rates), slices.Max(rates)
+		r.Processors = Processors{Broker: median(broker), Generator: median(generator)}
 	}
 	return r
 }

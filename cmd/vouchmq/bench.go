@@ -134,7 +134,7 @@ func (b *benchBrokers) variantsOr(names, usual []string) (all []bench.Variant, e
 		wanted = usual
 	}
 	for _, name := range wanted {
-		dial, err := b.dialer(name)
+		v, err := b.variant(name)
 		if errors.Is(err, bench.ErrNoMosquitto) && len(names) == 0 {
 			fmt.Fprintf(b.log, "without Mosquitto: %v\n", err)
 			continue
@@ -142,7 +142,7 @@ func (b *benchBrokers) variantsOr(names, usual []string) (all []bench.Variant, e
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		all = append(all, bench.Variant{Name: name, Dial: dial})
+		all = append(all, v)
 	}
 	return all, nil
 }
@@ -155,26 +155,28 @@ func stopBroker(ctx context.Context, broker *local.Broker, log io.Writer) {
 	}
 }
 
-func (b *benchBrokers) dialer(variant string) (bench.Dialer, error) {
-	engine, transport, _ := strings.Cut(variant, "-")
-	if variant == bench.MosquittoTLS {
+// variant starts what is needed for a variant of that name.
+func (b *benchBrokers) variant(name string) (bench.Variant, error) {
+	if name == bench.MosquittoTLS {
 		m, err := b.mosquitto()
 		if err != nil {
-			return nil, err
+			return bench.Variant{}, err
 		}
-		return m.TLS, nil
+		return bench.Variant{Name: name, Dial: m.TLS, ProcessorTime: m.ProcessorTime}, nil
 	}
+	engine, transport, _ := strings.Cut(name, "-")
 	broker, err := b.broker(engine)
 	if err != nil {
-		return nil, err
+		return bench.Variant{}, err
 	}
+	v := bench.Variant{Name: name, Dial: broker.Attested(""), ProcessorTime: broker.ProcessorTime}
 	switch transport {
 	case "plain":
-		return broker.Plain(), nil
+		v.Dial = broker.Plain()
 	case "tls":
-		return broker.TLS(""), nil
+		v.Dial = broker.TLS("")
 	}
-	return broker.Attested(""), nil
+	return v, nil
 }
 
 // mosquitto starts Mosquitto, or returns the one that runs already.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/vouchmq/vouchmq/bench"
 )
@@ -39,7 +40,7 @@ measured natively and in WebAssembly, over plain TCP, TLS and attested TLS, besi
 broker that --peer names. Of the paper's numbers of rates, subscribers and publishers it takes some; the commands for each case take all.
 
 It writes evaluation.html, which needs nothing else, evaluation.json, and lists of all measurements (CSV) to a folder, and says which
-aims are reached. It takes about half an hour; --quick takes about five minutes, and its figures are only good for seeing what there is. If it
+aims are reached. It takes about forty minutes; --quick takes about five, and its figures are only good for seeing what there is. If it
 is interrupted, what has been measured until then is written.
 
 Exit status: 1 if a part ends with an error, or a variant failed in every round of a measurement. That an aim is not reached is none.`,
@@ -56,7 +57,7 @@ Exit status: 1 if a part ends with an error, or a variant failed in every round 
 	fs.IntVar(&f.rounds, "rounds", 5, "measure each so many times")
 	fs.DurationVar(&f.duration, "duration", 1500*time.Millisecond, "of one measurement; the paper's are 60s")
 	fs.DurationVar(&f.warmup, "warmup", 300*time.Millisecond, "before each measurement")
-	fs.BoolVar(&f.quick, "quick", false, "one short round, and fewer numbers")
+	fs.BoolVar(&f.quick, "quick", false, "one short round unless more are asked for, and fewer numbers")
 	fs.StringSliceVar(&f.only, "only", nil, "parts to measure: "+strings.Join(partNames(), ", ")+" (default: all)")
 	addPeerFlags(fs, &f.peers, &f.peerCA)
 	completeWords(c, "only", partNames())
@@ -73,7 +74,7 @@ func (f *evaluationFlags) run(c *cobra.Command) error {
 		}
 	}
 	if f.quick {
-		f.rounds, f.duration, f.warmup = 1, 500*time.Millisecond, 100*time.Millisecond
+		f.hasten(c.Flags())
 	}
 	return withBrokers(c.Context(), func(dir string) error {
 		brokers := &benchBrokers{ctx: c.Context(), dir: dir, log: c.ErrOrStderr()}
@@ -93,6 +94,19 @@ func (f *evaluationFlags) run(c *cobra.Command) error {
 		defer r.brokers.stop()
 		return errors.Join(r.measure(), r.write(), r.result.Failed()) // what there is is worth having
 	})
+}
+
+// hasten has little measured, but for what was asked for.
+func (f *evaluationFlags) hasten(asked *pflag.FlagSet) {
+	if !asked.Changed("rounds") {
+		f.rounds = 1
+	}
+	if !asked.Changed("duration") {
+		f.duration = 500 * time.Millisecond
+	}
+	if !asked.Changed("warmup") {
+		f.warmup = 100 * time.Millisecond
+	}
 }
 
 // checkFolder makes the folder for the results, and fails if nothing can be written to it.
@@ -163,11 +177,7 @@ func (r *evaluationRun) note(format string, args ...any) {
 const (
 	paperPayload = 16 << 10 // bytes
 	shortPayload = 64       // bytes, as sensors send them
-	fewRounds    = 3        // of what no aim depends on
 )
-
-// few is how often something is measured that no aim depends on.
-func (r *evaluationRun) few() int { return min(r.rounds, fewRounds) }
 
 // throughput measures the table that most aims are about.
 func (r *evaluationRun) throughput() error {
@@ -181,7 +191,7 @@ func (r *evaluationRun) payloads() error {
 	if r.quick {
 		sizes = sizes[2:]
 	}
-	return r.closedLoop(pacedVariants, bench.Plan{Shapes: bench.Shapes[:1], Payloads: sizes, Rounds: r.few()})
+	return r.closedLoop(pacedVariants, bench.Plan{Shapes: bench.Shapes[:1], Payloads: sizes, Rounds: r.rounds})
 }
 
 func (r *evaluationRun) closedLoop(names []string, plan bench.Plan) error {
@@ -204,18 +214,18 @@ func (r *evaluationRun) rate() error {
 }
 
 func (r *evaluationRun) subscribers() error {
-	return r.paced(bench.SubscribersCase(fewer([]int{1, 4, 16, 64, 256}, r.quick), paperPayload, 0), r.few())
+	return r.paced(bench.SubscribersCase(fewer([]int{1, 4, 16, 64, 256}, r.quick), paperPayload, 0), r.rounds)
 }
 
 func (r *evaluationRun) publishers() error {
-	return r.paced(bench.PublishersCase(fewer([]int{5, 20, 40, 64}, r.quick), paperPayload, 0), r.few())
+	return r.paced(bench.PublishersCase(fewer([]int{5, 20, 40, 64}, r.quick), paperPayload, 0), r.rounds)
 }
 
 // openLoopRate is how many messages a second go in all, so that those of 64 KiB do not fill a processor.
 const openLoopRate = 1_000
 
 func (r *evaluationRun) openLoop() error {
-	return r.paced(bench.OpenLoopCase(bench.Shapes[0], openLoopRate, fewer([]int{64, 1 << 10, 16 << 10, 64 << 10}, r.quick), 1), r.few())
+	return r.paced(bench.OpenLoopCase(bench.Shapes[0], openLoopRate, fewer([]int{64, 1 << 10, 16 << 10, 64 << 10}, r.quick), 1), r.rounds)
 }
 
 // fewer is the first and the last of a list, and one between, if there is to be little.
@@ -253,7 +263,7 @@ func (r *evaluationRun) handshakes() error {
 
 // subscriptions measures what matching costs.
 func (r *evaluationRun) subscriptions() error {
-	plan := bench.MatchPlan{Filters: usualFilters, Rounds: r.few(), Window: r.duration}
+	plan := bench.MatchPlan{Filters: usualFilters, Rounds: r.rounds, Window: r.duration}
 	if r.quick {
 		plan.Filters, plan.Window = []int{1_000, 20_000}, r.duration/2
 	}

@@ -30,7 +30,8 @@ func newBenchThroughput() *cobra.Command {
 		Long: `Measure how many messages a second brokers deliver: VouchMQ with its core native and in WebAssembly, over plain TCP,
 TLS and attested TLS, Mosquitto over TLS if it is installed, and any other broker that --peer names. The variants are measured in
 turn, round after round, every second round in the opposite order; the table has the medians with the least and the most, and ratios
-are taken within each round.
+are taken within each round. CPUs are how many processors the broker and the load generator, which is this process, kept busy: where
+the load generator has most of them, it is what bounds the figure.
 
 Shapes: p2p (10 publishers, each to one of 10 subscribers), fan-in (20 to 1), fan-out (1 to 50). --payload and --qos may have
 several values: all of them are measured, in each round.
