@@ -303,7 +303,9 @@ func rewriteBundle(broker *server.Server, opened *server.Opened, log *logging) e
 func explainSettings(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return withHint(err, "the user that this runs as may not do that there: start it in a folder of its own, or as another user")
+		return withHint(err, "the user that this runs as may not read or write that: give it the right to, or start it as another user or in another folder")
+	case errors.Is(err, syscall.ENOSPC):
+		return withHint(err, "free some space there and start it again: what has been made is kept")
 	case errors.Is(err, settings.ErrSettings):
 		return withHint(err, "the keys are in docs/configuration.md; see also: vouchmq config check --help")
 	}
