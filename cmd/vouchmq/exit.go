@@ -73,7 +73,7 @@ func outcomeOf(err error) outcome {
 	case errors.As(err, new(refusedBundle)), errors.Is(err, client.ErrBundleExpired):
 		o.status = exitAttestation
 	case errors.Is(err, atls.ErrCertificate):
-		o = outcome{exitAttestation, "ask the owner for a certificate (vouchmq ca client), and show it with --cert and --key"}
+		o = outcome{exitAttestation, "ask the owner for a certificate (vouchmq ca client), and show it with --cert and --key; one that is refused may have expired, or been revoked"}
 	case errors.As(err, &kind):
 		o = outcome{exitAttestation, attestationHint(kind)}
 		if outOfTime(err) {
