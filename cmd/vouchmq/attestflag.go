@@ -2,13 +2,19 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"strings"
 
 	"github.com/spf13/pflag"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/client"
+	"github.com/vouchmq/vouchmq/internal/atomicfile"
 	"github.com/vouchmq/vouchmq/internal/server"
 	"github.com/vouchmq/vouchmq/internal/tee"
 )
@@ -39,6 +45,9 @@ func (f *attestFlags) apply(ctx context.Context, o *client.Options, instance str
 	if err != nil {
 		return err
 	}
+	if err := makeSimulated(f.tee, self, log); err != nil {
+		return err
+	}
 	options, err := tee.Parse(f.tee)
 	if err != nil {
 		return fmt.Errorf("--attest: %w", err)
@@ -54,5 +63,27 @@ func (f *attestFlags) apply(ctx context.Context, o *client.Options, instance str
 	if f.measure {
 		return tee.Measure(ctx, o.Attester, self, log)
 	}
+	return nil
+}
+
+// makeSimulated makes the key that sim:FILE names, if there is none, and says by which values a policy can know it.
+func makeSimulated(asked string, program attest.Digest, log *slog.Logger) error {
+	path, ok := strings.CutPrefix(asked, "sim:")
+	if _, err := os.Lstat(path); !ok || path == "" || !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	key, err := sim.NewKey()
+	if err != nil {
+		return err
+	}
+	content, err := key.Marshal()
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.Create(path, content, 0o600); err != nil {
+		return fmt.Errorf("--attest: key of a simulated TEE: %w", err)
+	}
+	log.Warn("made the key of a simulated TEE, which protects nothing; what a policy says of it:",
+		"file", path, "module", program.String(), "sim.key", key.Digest().String())
 	return nil
 }

@@ -40,34 +40,40 @@ func newConfigCheck() *cobra.Command {
 		Long: `Say all that is wrong with a configuration, without starting a broker: the file and the variables that change it, the
 policy, and the files that they name. Certificates must fit their keys and must not have expired. Nothing is made.
 
+With an owner elsewhere it also prints the digest of the configuration, as the broker's evidence claims it: the owner can compute it
+from copies of vouchmq.yaml, the policy and owner-ca.pem, for "config" of a policy.
+
 Exit status: 0 if nothing is wrong; 1 otherwise, with one line for each problem.`,
 		Example: `  vouchmq config check vouchmq.yaml`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			problems, err := checkFile(args[0])
-			if err != nil {
-				return err
-			}
-			return printProblems(c.OutOrStdout(), args[0], problems)
+			return check(c.OutOrStdout(), args[0])
 		},
 	}
 	helpWithoutShorthand(c)
 	return c
 }
 
-// checkFile reads a file, and what it names as far as it can be read.
-func checkFile(name string) (settings.Problems, error) {
+// check reads a file, and what it names as far as it can be read.
+func check(out io.Writer, name string) error {
 	s, err := (&serveFlags{config: name}).read(nil)
 	var problems settings.Problems
 	if err != nil && !errors.As(err, &problems) {
-		return nil, err
+		return err
 	}
 	if s == nil {
-		return problems, nil
+		return printProblems(out, name, problems)
 	}
-	problems = append(problems, server.Check(s, server.Opening{Now: time.Now(), Dir: filepath.Dir(name)})...)
+	opening := server.Opening{Now: time.Now(), Dir: filepath.Dir(name)}
+	problems = append(problems, server.Check(s, opening)...)
 	problems.Sort()
-	return problems, nil
+	if err := printProblems(out, name, problems); err != nil {
+		return err
+	}
+	if digest, known := server.ClaimedConfig(s, opening); known {
+		_, err = fmt.Fprintf(out, "config  %v\n", digest)
+	}
+	return err
 }
 
 func printProblems(out io.Writer, name string, problems settings.Problems) error {

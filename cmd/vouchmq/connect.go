@@ -284,7 +284,11 @@ func (f *connectFlags) dialSocket(ctx context.Context, log func(string)) (net.Co
 	}
 	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, network, addr)
 	if err != nil && !isNetwork(err) {
-		return nil, withHint(fmt.Errorf("%w: TLS with %s: %w", errNoConnection, addr, err), "check --cafile, and that this is a TLS listener")
+		hint := "check --cafile, and that this is a TLS listener"
+		if outOfTime(err) {
+			hint = clockHint
+		}
+		return nil, withHint(fmt.Errorf("%w: TLS with %s: %w", errNoConnection, addr, err), hint)
 	}
 	return conn, err
 }

@@ -33,7 +33,7 @@ Exit status: 0 if each step did what it says; 1 otherwise.`,
 			if withTPM {
 				return demo.RunTPM(c.Context(), c.OutOrStdout(), program)
 			}
-			return demo.Run(c.Context(), c.OutOrStdout(), program)
+			return demo.Run(c.Context(), c.OutOrStdout(), program, os.Args[0])
 		},
 	}
 	helpWithoutShorthand(c)

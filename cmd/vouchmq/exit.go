@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -72,9 +73,12 @@ func outcomeOf(err error) outcome {
 	case errors.As(err, new(refusedBundle)), errors.Is(err, client.ErrBundleExpired):
 		o.status = exitAttestation
 	case errors.Is(err, atls.ErrCertificate):
-		o = outcome{exitAttestation, "ask the owner for a certificate (vouchmq ca client), and show it with --cert and --key"}
+		o = outcome{exitAttestation, "ask the owner for a certificate (vouchmq ca client), and show it with --cert and --key; one that is refused may have expired, or been revoked"}
 	case errors.As(err, &kind):
 		o = outcome{exitAttestation, attestationHint(kind)}
+		if outOfTime(err) {
+			o.hint = clockHint
+		}
 	case errors.Is(err, errNoConnection), errors.Is(err, pubsub.ErrLost), errors.Is(err, pubsub.ErrNoConnack),
 		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		o.status = exitConnect
@@ -94,6 +98,14 @@ func isNetwork(err error) bool {
 	var op *net.OpError
 	var dns *net.DNSError
 	return errors.As(err, &dns) || errors.As(err, &op) && op.Op == "dial"
+}
+
+const clockHint = "is the clock of this machine right? If it is, the certificate has expired: tell the owner of the broker"
+
+// outOfTime reports whether a certificate has expired or is not good yet, by the clock of this machine.
+func outOfTime(err error) bool {
+	var invalid x509.CertificateInvalidError
+	return errors.As(err, &invalid) && invalid.Reason == x509.Expired
 }
 
 func noBrokerHint(err error) string {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -40,6 +42,15 @@ func TestOutcomes(t *testing.T) {
 		if o.status != c.status || (o.hint != "") != c.hint {
 			t.Errorf("%s: %+v", name, o)
 		}
+	}
+}
+
+// TestWrongClock: who meets a certificate out of its time is asked for the clock, not whether this is the right broker.
+func TestWrongClock(t *testing.T) {
+	early := &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired, Detail: "current time is before"}}
+	o := outcomeOf(attest.Errorf(attest.ErrTLS, "TLS handshake: %w", early))
+	if o.status != exitAttestation || o.hint != clockHint {
+		t.Errorf("%+v", o)
 	}
 }
 

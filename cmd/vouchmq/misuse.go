@@ -13,7 +13,7 @@ var (
 	missingFlags  = regexp.MustCompile(`^required flag\(s\) (.*) not set$`)
 	missingOneOf  = regexp.MustCompile(`^at least one of the flags in the group \[(.*)\] is required$`)
 	flagsTogether = regexp.MustCompile(`^if any flags in the group \[(.*)\] are set (they must all be set|none of the others can be); .*$`)
-	unknown       = regexp.MustCompile(`^unknown command `)
+	unknown       = regexp.MustCompile(`^unknown command ("[^"]*")`)
 	arguments     = regexp.MustCompile(`^(accepts|requires) .*arg\(s\), .*received`)
 )
 
@@ -34,6 +34,8 @@ func misuse(c *cobra.Command, err error) error {
 			return withHint(errors.New("only one can be given of "+all), help)
 		}
 		return withHint(errors.New("all or none must be given of "+all), help)
+	case unknown.MatchString(text) && c.HasParent() && !c.HasSubCommands():
+		return withHint(errors.New(unknown.FindStringSubmatch(text)[1]+" is one word too many"), "usage: "+c.UseLine())
 	case unknown.MatchString(text):
 		return withHint(err, help)
 	case arguments.MatchString(text):

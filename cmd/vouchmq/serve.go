@@ -46,8 +46,8 @@ owner CA, keys, a policy, a bundle for attested clients. It says which commands 
 
 SIGINT and SIGTERM end it in good order: clients are told, and get what was still to be written. A second signal ends
 it at once. SIGUSR1 prints statistics as one line of JSON. SIGHUP reads the configuration anew: certificates, policy,
-limits, listeners and log level change without a connection being dropped; what is wrong with it is logged, and the old
-one stays. Changed certificate files are noticed without a signal. Look at the broker, and administer it, with: vouchmq
+limits, listeners and log level change, and only clients that are not accepted any more are disconnected; what is wrong with
+it is logged, and the old one stays. Changed certificate files are noticed without a signal. Look at the broker, and administer it, with: vouchmq
 status, clients, subscriptions, retained, log-level, reload.
 
 Where the configuration names an owner elsewhere, the broker needs a certificate of that owner: it waits until it has been
@@ -303,7 +303,9 @@ func rewriteBundle(broker *server.Server, opened *server.Opened, log *logging) e
 func explainSettings(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return withHint(err, "the user that this runs as may not do that there: start it in a folder of its own, or as another user")
+		return withHint(err, "the user that this runs as may not read or write that: give it the right to, or start it as another user or in another folder")
+	case errors.Is(err, syscall.ENOSPC):
+		return withHint(err, "free some space there and start it again: what has been made is kept")
 	case errors.Is(err, settings.ErrSettings):
 		return withHint(err, "the keys are in docs/configuration.md; see also: vouchmq config check --help")
 	}

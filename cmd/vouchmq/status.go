@@ -74,9 +74,13 @@ func teeInWords(b *admin.Build) string {
 	return b.TEE
 }
 
+// counts are those that are not 0.
 func counts(m map[string]uint64) string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(m)) {
+		if m[name] == 0 {
+			continue
+		}
 		all = append(all, fmt.Sprintf("%s %d", name, m[name]))
 	}
 	return strings.Join(all, ", ")

@@ -1,13 +1,13 @@
 // Compares the worked example of docs/attested-tls.md with what this client computes, and changes each byte of its evidence.
 //
-//   node example.mjs PAGE
+//   node example.mjs [PAGE]
 
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { base32 } from './attested.mjs';
 import { appraise, expectedClaims, exporterContext, leafHash, Refusal, reportData, requestDigest, shortReportData, treeRoot } from './evidence.mjs';
 
-const page = readFileSync(process.argv[2], 'utf8');
+const page = readFileSync(process.argv[2] ?? new URL('../../docs/attested-tls.md', import.meta.url), 'utf8');
 const text = page.split('```text example\n')[1].split('```')[0].replaceAll('\n   ', '');
 const shown = Object.fromEntries(text.trim().split('\n').map((line) => line.split(' = ')));
 const value = (name) => Buffer.from(shown[name].replaceAll(' ', ''), 'hex');

@@ -266,6 +266,25 @@ func Check(s *settings.Settings, o Opening) settings.Problems {
 	return work.problems
 }
 
+// ClaimedConfig returns the digest of the configuration that the evidence of a broker with s claims, computed from copies of its files, so
+// that an owner need not take it from the broker's machine. It is known if the settings name owner and policy, and nothing is wrong with them.
+func ClaimedConfig(s *settings.Settings, o Opening) (_ attest.Digest, known bool) {
+	work := &opener{settings: s, opening: o}
+	config := work.config()
+	config.Policy = work.policy()
+	work.listeners(&config)
+	if s.Owner == "" || config.Policy == nil || len(work.problems) > 0 {
+		return attest.Digest{}, false
+	}
+	ca, err := work.ownerCA()
+	if err != nil {
+		return attest.Digest{}, false
+	}
+	config.OwnerKey = attest.Sum(ca.RawSubjectPublicKeyInfo)
+	id, err := config.Identity()
+	return id.Config, err == nil
+}
+
 // opener reads the files of settings, and gathers what is wrong with them.
 type opener struct {
 	intel    *collateral.Store // collateral of Intel that goes with quotes; nil: none
@@ -298,7 +317,11 @@ func (o *opener) path(path string) string {
 
 // wrong notes that what a key names is of no use.
 func (o *opener) wrong(key string, err error) {
-	o.problems = append(o.problems, o.settings.Problem(key, err, "%s", err))
+	problem := o.settings.Problem(key, err, "%s", err)
+	same := func(known settings.Problem) bool { return known.Error() == problem.Error() }
+	if !slices.ContainsFunc(o.problems, same) { // listeners share a section
+		o.problems = append(o.problems, problem)
+	}
 }
 
 // fail is wrong, as an error.

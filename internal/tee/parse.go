@@ -14,7 +14,7 @@ import (
 
 // Syntax says what Parse reads, for a help text.
 const Syntax = "auto, sgx, tdx, sevsnp, tpm, nitro, cca or azure, with KEY=VALUE,... after a colon as in a broker's configuration " +
-	"(tpm:device=PATH,certificate=FILE,bank=sha384,pcrs=0+4+14,event_log=FILE; sevsnp:certificate=FILE; cca:platform_key=FILE); sim:KEYFILE, or KEYFILE alone, is a simulated one"
+	"(tpm:device=PATH,certificate=FILE,bank=sha384,pcrs=0+4+14,event_log=FILE; sevsnp:certificate=FILE; cca:platform_key=FILE); sim:KEYFILE, or KEYFILE alone, is a simulated one (sim: makes the file if it is not there)"
 
 // Banks of PCRs.
 const (
@@ -59,7 +59,7 @@ func parseSim(path string) (Options, error) {
 	o := Options{Kind: string(attest.Sim)}
 	pem, err := os.ReadFile(path)
 	if err != nil {
-		return o, fmt.Errorf("neither a TEE that this program knows nor the key file of a simulated one: %w", err)
+		return o, fmt.Errorf("neither a TEE that this program knows nor the key file of a simulated one (sim:FILE makes one): %w", err)
 	}
 	if o.Sim.Key, err = sim.ParseKey(pem); err != nil {
 		return o, fmt.Errorf("%s: %w", path, err)

@@ -38,9 +38,9 @@ type demo struct {
 	attest []string // flags with which clients attest themselves
 }
 
-// Run shows everything on out, with a simulated TEE. program is the path of vouchmq.
-func Run(ctx context.Context, out io.Writer, program string) error {
-	return play(ctx, out, program, "Now start a broker that stays: vouchmq serve", func(d *demo) []func() error {
+// Run shows everything on out, with a simulated TEE. program is the path of vouchmq, typed how it was called.
+func Run(ctx context.Context, out io.Writer, program, typed string) error {
+	return play(ctx, out, program, "Now start a broker that stays: "+typed+" serve", func(d *demo) []func() error {
 		return []func() error{d.startBroker, d.exchangeAttested, d.brokersView, d.inspect, d.changedModule, d.ordinaryClient}
 	})
 }

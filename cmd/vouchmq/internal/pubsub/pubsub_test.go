@@ -1,7 +1,11 @@
 package pubsub
 
 import (
+	"bufio"
+	"context"
 	"errors"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -91,4 +95,46 @@ func TestEndingKeepsTheFirstReason(t *testing.T) {
 	if e.get() != first {
 		t.Error(e.get())
 	}
+}
+
+// What waits for an answer ends with the connection, over which none can come, and tells why it ended.
+func TestNothingIsAwaitedFromAConnectionThatEnded(t *testing.T) {
+	for _, v := range versions {
+		near, far := net.Pipe()
+		go acceptAndLeave(far, v)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		c, err := connect(ctx, near, Options{Version: v, ClientID: "left", CleanStart: true}.withDefaults())
+		if err != nil {
+			t.Fatal(v, err)
+		}
+		if err := c.Publish(ctx, &Message{Topic: "t", QoS: 1}); !errors.Is(err, ErrLost) {
+			t.Error(v, err)
+		}
+	}
+}
+
+// acceptAndLeave is a broker that lets its client in, and goes at the first message.
+func acceptAndLeave(conn net.Conn, v Version) {
+	defer conn.Close()
+	connack := []byte{0x20, 2, 0, 0}
+	if v == V5 {
+		connack = []byte{0x20, 3, 0, 0, 0}
+	}
+	in := bufio.NewReader(conn)
+	if readPacket(in) == nil {
+		if _, err := conn.Write(connack); err == nil {
+			_ = readPacket(in)
+		}
+	}
+}
+
+// readPacket reads a packet of at most 127 bytes behind its fixed header.
+func readPacket(in *bufio.Reader) error {
+	head := make([]byte, 2)
+	if _, err := io.ReadFull(in, head); err != nil {
+		return err
+	}
+	_, err := in.Discard(int(head[1]))
+	return err
 }

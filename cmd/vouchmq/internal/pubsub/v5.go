@@ -10,7 +10,6 @@ import (
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 
-	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
@@ -116,6 +115,8 @@ func (c *clientV5) disconnected(d *paho.Disconnect) {
 }
 
 func (c *clientV5) Publish(ctx context.Context, m *Message) error {
+	ctx, release := c.end.within(ctx)
+	defer release()
 	answer, err := c.paho.Publish(ctx, &paho.Publish{
 		QoS: m.QoS, Retain: m.Retain, Topic: m.Topic, Payload: m.Payload, Properties: m.Properties.publish(),
 	})
@@ -138,6 +139,8 @@ func (c *clientV5) Subscribe(ctx context.Context, s []Subscription, p Properties
 			Topic: x.Filter, QoS: x.QoS, RetainAsPublished: x.RetainAsPublished,
 		})
 	}
+	ctx, release := c.end.within(ctx)
+	defer release()
 	answer, err := c.paho.Subscribe(ctx, request)
 	if answer == nil {
 		return nil, c.explain(err)
@@ -159,6 +162,8 @@ func subackText(s *paho.Suback) string {
 }
 
 func (c *clientV5) Unsubscribe(ctx context.Context, filters []string, p Properties) error {
+	ctx, release := c.end.within(ctx)
+	defer release()
 	_, err := c.paho.Unsubscribe(ctx, &paho.Unsubscribe{
 		Topics: filters, Properties: &paho.UnsubscribeProperties{User: p.user()},
 	})
@@ -197,11 +202,9 @@ func (c *clientV5) Done() <-chan struct{} { return c.end.known }
 
 func (c *clientV5) Err() error { return c.end.get() }
 
-// explain prefers what the broker said in DISCONNECT, and what was wrong with the broker, to what the library makes of it.
+// explain prefers the reason for which the connection ended to what the library makes of it.
 func (c *clientV5) explain(err error) error {
-	var refusal *Refusal
-	end := c.end.get()
-	if err != nil && (errors.As(end, &refusal) || policy.KindOf(end) != 0) {
+	if end := c.end.get(); err != nil && end != nil {
 		return end
 	}
 	return err
