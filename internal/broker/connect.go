@@ -156,7 +156,7 @@ func (c *Core) enter(id uint32, p *connection, req *mqtt.Connect) {
 		c.setWill(p, s, &req.Will)
 	}
 	c.restartOutbound(s)
-	c.unparkScans(id)
+	c.wakeScans(id)
 }
 
 // requestedExpiry returns the session expiry interval that a CONNECT asks for, in seconds.

@@ -55,8 +55,8 @@ type Core struct {
 	aliasesOut       slab[aliasOut]
 	byAliasOut       index
 	timers           timers
-	scans            []scan
-	parked           []scan // those of sessions without a connection
+	scans            slab[scan]
+	scanning         scanning
 	retained         retainedTotals
 	trimAt           int64  // when tables may be made smaller again
 	lookAt           int64  // when the core looks whether they should be

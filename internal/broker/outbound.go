@@ -343,7 +343,7 @@ func (c *Core) drain(id uint32) {
 		}
 		c.work++
 	}
-	if s.firstQueued == 0 && len(c.scans) > 0 {
+	if s.firstQueued == 0 {
 		c.wakeScans(id)
 	}
 	c.speedUp(id, s)

@@ -245,9 +245,6 @@ func (c *Core) review(p *connection) {
 			denied = true
 			c.deny(p, c.clientID)
 			c.removeSubscription(p.session, c.clientID)
-			if i := c.findScan(p.session, c.clientID); i >= 0 {
-				c.endScan(i)
-			}
 		}
 		c.work++
 		id = next

@@ -291,12 +291,16 @@ func testSweep(t *testing.T, from uint32) {
 		}
 	}
 	b.connect(1, mqtt.V5)
-	c.addScan(c.connectionOf(1).session, []byte("+/k"), 0, 0)
+	session := c.connectionOf(1).session
+	s := c.sessions.at(session)
+	id, isNew, _ := c.addSubscription(session, []byte("+/k"), 0, 0)
+	c.addScan(session, id, isNew)
 	var got []uint32
-	for done := false; !done; {
-		nodes, _ := c.retainedNodes([]byte("+/k"), c.scans[0].cursor)
+	for all := false; !all; {
+		sc := c.scans.at(s.firstScan)
+		nodes, _ := c.retainedNodes([]byte("+/k"), sc.cursor)
 		got = append(got, nodes...)
-		done = c.scanPortion(&c.scans[0])
+		_, all = c.scanPortion(s, sc)
 	}
 	if !slices.Equal(got, want) || len(want) != 10 {
 		t.Errorf("found the nodes %v, not %v", got, want)

@@ -20,7 +20,6 @@ func (c *Core) handleSubscribe(p *connection, frame []byte) {
 		identifier = req.Props.SubscriptionIDs[0]
 	}
 	c.reasons = c.reasons[:0]
-	scans := len(c.scans)
 	var f mqtt.Filter
 	for rest := req.Filters; mqtt.NextFilter(&rest, &f); {
 		reason := c.subscribeTo(p, &f, identifier)
@@ -33,7 +32,7 @@ func (c *Core) handleSubscribe(p *connection, frame []byte) {
 	if c.groups.waiting > 0 {
 		c.drain(p.session) // it may have joined a group with which messages wait
 	}
-	c.startScans(scans)
+	c.startScans(p.session)
 }
 
 // subackCode returns what stands in a SUBACK for a reason: for clients that know no other failure, 0x80 for all.
@@ -76,7 +75,7 @@ func (c *Core) subscribeTo(p *connection, f *mqtt.Filter, identifier uint32) mqt
 		return mqtt.QuotaExceeded
 	}
 	opts := optionsOf(f)
-	isNew, reason := c.addSubscription(p.session, f.Topic, opts, identifier)
+	id, isNew, reason := c.addSubscription(p.session, f.Topic, opts, identifier)
 	if reason == mqtt.QuotaExceeded {
 		c.metBy(abi.LimitSubscriptions, p)
 	}
@@ -84,7 +83,7 @@ func (c *Core) subscribeTo(p *connection, f *mqtt.Filter, identifier uint32) mqt
 		return reason // retained messages are for those that are not shared (4.8.2)
 	}
 	if !reason.Failed() && (f.RetainHandling == 0 || f.RetainHandling == 1 && isNew) { // [MQTT-3.3.1-9], [MQTT-3.3.1-10]
-		c.addScan(p.session, f.Topic, opts, identifier)
+		c.addScan(p.session, id, isNew)
 	}
 	return reason
 }
@@ -132,9 +131,6 @@ func (c *Core) unsubscribeFrom(p *connection, filter []byte) mqtt.ReasonCode {
 	}
 	if !c.removeSubscription(p.session, filter) {
 		return mqtt.NoSubscriptionExisted
-	}
-	if i := c.findScan(p.session, filter); i >= 0 { // [MQTT-3.10.4-2]
-		c.endScan(i)
 	}
 	return mqtt.Success
 }
