@@ -37,8 +37,12 @@ func (p *connection) heed(props *mqtt.Properties) {
 	p.terse = props.Has.Has(mqtt.PropRequestProblemInformation) && !props.RequestProblemInformation
 }
 
+// connectWork is how many units of work a CONNECT is, more than other packets.
+const connectWork = 32
+
 // connectClient handles a CONNECT that is well formed.
 func (c *Core) connectClient(p *connection, frame []byte, req *mqtt.Connect) {
+	c.work += connectWork
 	method := req.Props.Has.Has(mqtt.PropAuthenticationMethod)
 	switch {
 	case method && !c.knowsMethod(req.Props.AuthenticationMethod):

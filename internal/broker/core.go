@@ -31,6 +31,7 @@ type Core struct {
 	resume    uint32   // offset in the batch of the packets at which the last step stopped; 0 is none
 	plain     plainRun // the packets that quickRun is at
 	resumeNum uint32   // how many packets of that event are left
+	filters   filterList
 
 	store            store
 	freed            []block // bodies of messages that effects of this step may still refer to

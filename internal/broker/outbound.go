@@ -418,6 +418,7 @@ func (c *Core) restartOutbound(s *session) {
 
 // dropOutbound forgets all that waits for a session, but for what other members of its groups can get.
 func (c *Core) dropOutbound(s *session) {
+	c.work += (s.inflight + s.queued) / chooseWork
 	for n := s.firstInflight; n != 0; {
 		d := c.deliveries.at(n)
 		next := d.next

@@ -309,3 +309,19 @@ func testSweep(t *testing.T, from uint32) {
 		t.Errorf("told of %q", told)
 	}
 }
+
+// TestWalkStopsAmongSiblings asks for retained messages below a level with more of them than one portion looks at.
+func TestWalkStopsAmongSiblings(t *testing.T) {
+	c := newBencher().core
+	for i := range 4 * scanNodes {
+		m := content{topic: fmt.Appendf(nil, "flat/%d", i), payload: abi.Ref{Size: 1}}
+		if reason := c.setRetained(&m); reason != mqtt.Success {
+			t.Fatal(reason)
+		}
+	}
+	for _, filter := range []string{"flat/#", "flat/+"} {
+		if _, ok := c.walkRetained([]byte(filter)); ok || max(len(c.nodes), len(c.nodesAhead)) > scanNodes+2 {
+			t.Errorf("%s: walked to %d and %d nodes, ok %v", filter, len(c.nodes), len(c.nodesAhead), ok)
+		}
+	}
+}

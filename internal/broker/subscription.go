@@ -159,10 +159,14 @@ func (c *Core) removeSubscription(session uint32, filter []byte) bool {
 
 // dropSubscriptions ends all subscriptions of a session.
 func (c *Core) dropSubscriptions(sess *session) {
+	c.work += dropWork * sess.subscriptions
 	for sess.firstSubscription != 0 {
 		c.dropSubscription(sess.firstSubscription)
 	}
 }
+
+// dropWork is how many units of work it is to end a subscription.
+const dropWork = 2
 
 func (c *Core) dropSubscription(id uint32) {
 	sub := c.subscriptions.at(id)
