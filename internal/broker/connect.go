@@ -83,7 +83,7 @@ func (c *Core) admit(p *connection, req *mqtt.Connect, answer *abi.AuthAnswer) {
 		c.sessions.at(id).owner = c.store.keep(c.ownerOf(p))
 	}
 	c.enter(id, p, req)
-	c.review(p)
+	c.reviewClient(p)
 	c.accept(p, req, present, made, answer) // [MQTT-3.1.4-5]
 	c.drain(id)
 }

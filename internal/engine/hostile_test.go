@@ -13,7 +13,7 @@ import (
 // hostileLimits are much like the defaults of a broker.
 var hostileLimits = abi.Limits{
 	MaxPacketSize: 1 << 20, MaxInflight: 1024, ReceiveMaximum: 1024, TopicAliasMaximum: 64, MaxQueued: 32_768, MaxQueuedBytes: 16 << 20,
-	MaxRetained: 200_000, MaxRetainedBytes: 128 << 20, MaxSessions: 1 << 17, MaxSubscriptions: 1000, MaxTopicLevels: 64,
+	MaxRetained: 200_000, MaxRetainedBytes: 128 << 20, MaxSessions: 1 << 17, MaxSubscriptions: 1 << 15, MaxTopicLevels: 64,
 	MaxSessionExpiry: 1 << 20, MaxMemory: 256 << 20, MaxModuleMemory: 352 << 20, ConnectTimeout: 10_000, StallTimeout: 1000, StepWork: 8192,
 }
 
@@ -35,6 +35,7 @@ func TestHostileSteps(t *testing.T) {
 		{"an UNSUBSCRIBE full of filters", manyUnsubscribes},
 		{"clients that do not take what is retained", waitingScans},
 		{"one client that does not take what is retained", ownScans},
+		{"one client with many subscriptions loses them all", reviewOfOne},
 		{"many that come at once", massCome},
 		{"many that leave at once", massLeave},
 		{"many that are paused leave at once", massPaused},
@@ -139,6 +140,23 @@ func ownScans(s *stepper) (took []time.Duration) {
 	s.begin()
 	s.event(abi.EventUnblocked, 10, 0, nil)
 	return s.timedUntil(took, true)
+}
+
+// reviewOfOne is a client that may not have any of its subscriptions any more.
+func reviewOfOne(s *stepper) []time.Duration {
+	for i := range 20 {
+		s.begin()
+		if i == 0 {
+			s.connect(2)
+		}
+		var list []mqtt.Filter
+		for k := range 1000 {
+			list = append(list, mqtt.Filter{Topic: fmt.Appendf(nil, "one/%d/%d", i, k)})
+		}
+		s.event(abi.EventPackets, 2, 1, mqtt.AppendSubscribe(nil, mqtt.V311, 1, nil, list))
+		s.runAll()
+	}
+	return s.review("#", []string{"other/#"})
 }
 
 // massCome are clients that come at once.
