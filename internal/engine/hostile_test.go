@@ -118,7 +118,7 @@ func (s *stepper) subscribeToRetained(conn int) {
 // waitingScans are many such clients, and others that come then.
 func waitingScans(s *stepper) (took []time.Duration) {
 	s.retain(1000)
-	for i := range 50 {
+	for i := range 30 {
 		s.subscribeToRetained(10 + i)
 		took = s.timedUntil(took, true)
 	}
@@ -170,7 +170,7 @@ func massCome(s *stepper) []time.Duration {
 
 // massLeave are clients that leave at once with all their subscriptions.
 func massLeave(s *stepper) (took []time.Duration) {
-	const clients = 1000
+	const clients = 300
 	for i := range clients {
 		var list []mqtt.Filter
 		for k := range 100 {
