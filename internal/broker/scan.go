@@ -96,10 +96,10 @@ func (c *Core) dropScans(session uint32) {
 	}
 }
 
-// wakeScans lets the scans of a session go on, if it has any and a connection.
+// wakeScans lets the scans of a session, which has a connection, go on if there are any.
 func (c *Core) wakeScans(session uint32) {
 	s := c.sessions.at(session)
-	if s.scanning || s.firstScan == 0 || s.conn == 0 {
+	if s.scanning || s.firstScan == 0 {
 		return
 	}
 	s.scanning = true
