@@ -180,7 +180,7 @@ func (c *Core) tellChain(a *page, first, cursor uint32) {
 // tellSubscription appends what a subscription is.
 func (c *Core) tellSubscription(a *page, id uint32) {
 	sub := c.subscriptions.at(id)
-	c.clientID = c.tree.appendPath(c.clientID[:0], sub.node)
+	c.clientID = c.appendFilter(c.clientID[:0], sub)
 	c.out = abi.AppendSubscriptionRecord(c.out, &abi.SubscriptionRecord{
 		ClientID: string(c.store.bytes(c.sessions.at(sub.session).clientID)), Filter: string(c.clientID),
 		QoS: sub.options.qos(), NoLocal: sub.options.noLocal(), RetainAsPublished: sub.options.retainAsPublished(),

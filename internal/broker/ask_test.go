@@ -197,6 +197,17 @@ func TestSubscriptionsOfOne(t *testing.T) {
 	}
 }
 
+// TestSharedSubscriptionsAreTold asks for subscriptions one of which is shared.
+func TestSharedSubscriptionsAreTold(t *testing.T) {
+	b := newBencher()
+	b.connect(1, mqtt.V5, mqtt.Filter{Topic: []byte("$share/g/a/+")}, mqtt.Filter{Topic: []byte("a/+")})
+	list := b.all(t, abi.Question{Kind: abi.AskSubscriptions}, subscriptionNames, func() {})
+	slices.Sort(list)
+	if want := []string{"c1 $share/g/a/+", "c1 a/+"}; !slices.Equal(list, want) {
+		t.Errorf("told of %q, not %q", list, want)
+	}
+}
+
 // FuzzAsk asks arbitrary questions and publishes what is perhaps no message, to a core that holds a little of everything.
 func FuzzAsk(f *testing.F) {
 	for kind := abi.AskSessions; kind <= abi.DoClearRetained; kind++ {

@@ -37,8 +37,12 @@ func (p *connection) heed(props *mqtt.Properties) {
 	p.terse = props.Has.Has(mqtt.PropRequestProblemInformation) && !props.RequestProblemInformation
 }
 
+// connectWork is how many units of work a CONNECT is, more than other packets.
+const connectWork = 32
+
 // connectClient handles a CONNECT that is well formed.
 func (c *Core) connectClient(p *connection, frame []byte, req *mqtt.Connect) {
+	c.work += connectWork
 	method := req.Props.Has.Has(mqtt.PropAuthenticationMethod)
 	switch {
 	case method && !c.knowsMethod(req.Props.AuthenticationMethod):
@@ -79,7 +83,7 @@ func (c *Core) admit(p *connection, req *mqtt.Connect, answer *abi.AuthAnswer) {
 		c.sessions.at(id).owner = c.store.keep(c.ownerOf(p))
 	}
 	c.enter(id, p, req)
-	c.review(p)
+	c.reviewClient(p)
 	c.accept(p, req, present, made, answer) // [MQTT-3.1.4-5]
 	c.drain(id)
 }
@@ -156,7 +160,7 @@ func (c *Core) enter(id uint32, p *connection, req *mqtt.Connect) {
 		c.setWill(p, s, &req.Will)
 	}
 	c.restartOutbound(s)
-	c.unparkScans(id)
+	c.wakeScans(id)
 }
 
 // requestedExpiry returns the session expiry interval that a CONNECT asks for, in seconds.

@@ -35,6 +35,7 @@ type connection struct {
 
 	pausedBy   uint32   // the session that has paused it, see pace.go
 	pausedNext abi.Conn // the next connection that the same session has paused
+	pausedPrev abi.Conn // the one before it; 0 is none
 	recent     [numRecent]recent
 	route      uint32 // of the topic that it published to last, 0 is none that is remembered
 	inOrder    bool   // that topic had come behind the one before it the last time, too
@@ -79,6 +80,7 @@ func (c *Core) open(e *abi.Event) {
 	if slot == 0 || p.conn != 0 {
 		return // the host broke the contract; it will hear nothing of this connection
 	}
+	c.work += openWork
 	*p = connection{conn: e.Conn, lastSeen: c.now, peer: c.store.keep(e.Data)}
 	var peer abi.Peer
 	p.gated = abi.ReadPeer(e.Data, &peer) != nil || peer.Authenticate
@@ -143,7 +145,9 @@ func (c *Core) packets(e *abi.Event) (done bool) {
 			break
 		}
 		c.work++
-		c.packet(p, at, at+uint32(size))
+		if c.packet(p, at, at+uint32(size)); c.filters.open {
+			continue // with the same packet, in the next step
+		}
 		at += uint32(size)
 		left--
 	}
@@ -159,7 +163,7 @@ func (c *Core) endPackets(p *connection, conn abi.Conn) {
 		}
 		c.flushAcks(conn)
 	}
-	c.acks, c.rows, c.lastRow = c.acks[:0], c.rows[:0], 0
+	c.acks, c.rows, c.lastRow, c.filters.open = c.acks[:0], c.rows[:0], 0, false
 }
 
 // shortWay handles packets from offset at on that can go a short way, and returns the offset of the first that cannot
@@ -274,9 +278,16 @@ func (c *Core) closed(conn abi.Conn) {
 	}
 }
 
+// Units of work for a connection that comes and for one that goes, with or without its session.
+const (
+	openWork   = 8
+	forgetWork = 8
+)
+
 // forget frees what belongs to a connection and takes it from its session.
 func (c *Core) forget(p *connection) {
 	session := p.session
+	c.work += forgetWork
 	if session != 0 {
 		c.noteDisconnected(p)
 		c.keepWillPeer(p)

@@ -13,7 +13,7 @@ type Core struct {
 	configured  bool
 	rulesSerial uint32 // changes whenever the rules do
 	judgements  uint64 // so far, see permits.go
-	reviewed    uint32 // slots whose connections have been looked at since then
+	review      review
 
 	batch    []byte
 	now      int64
@@ -31,6 +31,7 @@ type Core struct {
 	resume    uint32   // offset in the batch of the packets at which the last step stopped; 0 is none
 	plain     plainRun // the packets that quickRun is at
 	resumeNum uint32   // how many packets of that event are left
+	filters   filterList
 
 	store            store
 	freed            []block // bodies of messages that effects of this step may still refer to
@@ -55,8 +56,8 @@ type Core struct {
 	aliasesOut       slab[aliasOut]
 	byAliasOut       index
 	timers           timers
-	scans            []scan
-	parked           []scan // those of sessions without a connection
+	scans            slab[scan]
+	scanning         scanning
 	retained         retainedTotals
 	trimAt           int64  // when tables may be made smaller again
 	lookAt           int64  // when the core looks whether they should be
@@ -166,7 +167,7 @@ func (c *Core) plant() {
 
 // runEvents handles events until the end or until the step has done enough work, and returns how far it came.
 //
-// Nothing is done before the review that new rules ask for has ended: what comes behind them must not go to who may not read it any more.
+// Nothing is done before the review that new rules ask for has ended, see review.go.
 func (c *Core) runEvents(start, end uint32) uint32 {
 	var e abi.Event
 	batch := c.batch[:end]
@@ -241,7 +242,7 @@ func (c *Core) configure(data []byte) {
 	c.routes.bound(l.MaxModuleMemory)
 	c.configured = true
 	c.rulesSerial++
-	c.reviewed = 0
+	c.review = review{}
 }
 
 // runTimers looks at what is due, and says whether there is more.

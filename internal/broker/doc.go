@@ -32,6 +32,7 @@
 //	route        a topic name with the sessions and groups that get its messages, kept until subscriptions change
 //	message      a message that is kept because somebody must still acknowledge or get it
 //	delivery     a message on its way to one session
+//	scan         the retained messages that a session is still owed for a new subscription
 //	timer        a time at which a connection or a session must be looked at
 //
 // A CONNECT goes from connect.go through auth.go, if the host is to find out who the client is, to connack.go, which says
@@ -40,7 +41,7 @@
 // A PUBLISH goes from connection.go (packets) through publish.go (what the packet asks), routes.go (who gets
 // it) to deliver.go (one delivery for each form that the receivers need) and, for QoS 1 and 2, outbound.go
 // (what must be acknowledged). For a shared subscription shared_choice.go finds the member that gets it, and
-// shared_waiting.go keeps what none can take now. Each kind of durable state is changed in one file only: sessions
+// shared_waiting.go keeps what none can take now. When the rules change, review.go looks at all connections anew. Each kind of durable state is changed in one file only: sessions
 // in session.go, subscriptions in subscription.go and shared.go, retained messages in retained.go, what is in
 // flight in outbound.go and inbound.go. Limits are kept where they are met; limits.go counts them and tells of them, and
 // memory.go says how the memory of all is bounded.

@@ -30,7 +30,7 @@ func (c *Core) memory() uint64 {
 	return c.store.size() + c.tree.nodes.size() + c.tree.children.size() +
 		c.sessions.size() + c.byClientID.size() + c.subscriptions.size() + c.bySessionAndNode.size() + c.permits.size() + c.byFilters.size() +
 		c.messages.size() + c.deliveries.size() + c.received.size() + c.byReceivedID.size() +
-		c.groups.all.size() + c.groups.byName.size() + c.aliasesOut.size() + c.byAliasOut.size() + c.timers.size() +
+		c.scans.size() + c.groups.all.size() + c.groups.byName.size() + c.aliasesOut.size() + c.byAliasOut.size() + c.timers.size() +
 		c.routes.size() + c.connectionBytes() + c.scratchBytes()
 }
 
@@ -48,7 +48,6 @@ func (c *Core) connectionBytes() uint64 {
 // Sizes of what is in no slab; a test compares them.
 const (
 	connectionSize = 128
-	scanSize       = 32
 	blockSize      = 12
 )
 
@@ -56,7 +55,7 @@ const (
 func (c *Core) scratchBytes() uint64 {
 	bytes := cap(c.batch) + cap(c.out) + cap(c.acks) + cap(c.rows) + cap(c.head) + cap(c.encoded) + cap(c.reasons) + cap(c.clientID)
 	numbers := cap(c.ids) + cap(c.nodes) + cap(c.nodesAhead) + cap(c.tree.here) + cap(c.tree.ahead) + cap(c.dropped) + cap(c.overflowed)
-	return uint64(bytes + 4*numbers + blockSize*cap(c.freed) + scanSize*(cap(c.scans)+cap(c.parked)) + 8*cap(c.limitsMet))
+	return uint64(bytes + 4*numbers + blockSize*cap(c.freed) + 8*cap(c.limitsMet))
 }
 
 // fits says whether the tables may take so many bytes more, if that leaves the last eighths of the limit.
@@ -99,7 +98,7 @@ func (c *Core) roomForClient(id uint32, clientID []byte, req *mqtt.Connect) (lim
 func (c *Core) roomForSubscription(session uint32, filter []byte) bool {
 	name, filter, shared, _ := mqtt.ParseShared(filter)
 	node, group := c.findFilter(name, filter, shared)
-	need := c.subscriptions.growth() + c.bySessionAndNode.growth()
+	need := c.subscriptions.growth() + c.bySessionAndNode.growth() + c.scans.growth()
 	if shared {
 		need += c.growthOfGroup(group, name)
 	}
@@ -241,6 +240,7 @@ func (c *Core) trim() {
 	c.byFilters.trim()
 	c.subscriptions.trim()
 	c.bySessionAndNode.trim()
+	c.scans.trim()
 	c.groups.all.trim()
 	c.groups.byName.trim()
 	c.messages.trim()

@@ -12,6 +12,9 @@ type content struct {
 	topic   []byte
 	props   *mqtt.Properties // those that go on to receivers; nil if there are none
 	payload abi.Ref
+
+	propsSize uint32 // bytes of the encoded properties, as far as size has measured them
+
 	expires int64 // when it is worth nothing any more, in milliseconds; 0 is never
 	qos     uint8
 	retain  bool
@@ -111,7 +114,7 @@ func (c *Core) loadPart(id uint32, part uint16, m *content) {
 	m.payload = abi.Ref{Space: kept.body.chunk, Offset: at, Size: kept.payload}
 	if kept.props > 0 {
 		mqtt.ParseProperties(b[kept.topic:start], mqtt.PublishProperties, &c.props) // what AppendProperties wrote
-		m.props = &c.props
+		m.props, m.propsSize = &c.props, kept.props
 	}
 }
 

@@ -75,8 +75,13 @@ func (c *Core) mayQueue(s *session, m *content) bool {
 	return s.queued < l.MaxQueued && s.queuedBytes+m.size() <= l.MaxQueuedBytes
 }
 
-// size is what a message counts for in a queue.
-func (m *content) size() uint32 { return uint32(len(m.topic)) + m.payload.Size }
+// size is what a message counts for in a queue: all that is kept of it. Properties are measured once, for they may be many.
+func (m *content) size() uint32 {
+	if m.props != nil && m.propsSize == 0 {
+		m.propsSize = uint32(mqtt.PropertiesSize(m.props))
+	}
+	return uint32(len(m.topic)) + m.propsSize + m.payload.Size
+}
 
 func (c *Core) enqueue(s *session, n uint32, d *delivery) {
 	if s.lastQueued != 0 {
@@ -107,7 +112,7 @@ func (c *Core) dequeue(s *session) (n uint32, d *delivery) {
 // weight is what a delivery counts for in a queue, see content.size.
 func (c *Core) weight(d *delivery) uint32 {
 	m := c.messages.at(d.message)
-	return uint32(d.count) * (m.topic + m.payload)
+	return uint32(d.count) * (m.topic + m.props + m.payload)
 }
 
 // launch puts a delivery in flight and returns its packet id.
@@ -343,7 +348,7 @@ func (c *Core) drain(id uint32) {
 		}
 		c.work++
 	}
-	if s.firstQueued == 0 && len(c.scans) > 0 {
+	if s.firstQueued == 0 {
 		c.wakeScans(id)
 	}
 	c.speedUp(id, s)
@@ -418,6 +423,7 @@ func (c *Core) restartOutbound(s *session) {
 
 // dropOutbound forgets all that waits for a session, but for what other members of its groups can get.
 func (c *Core) dropOutbound(s *session) {
+	c.work += (s.inflight + s.queued) / chooseWork
 	for n := s.firstInflight; n != 0; {
 		d := c.deliveries.at(n)
 		next := d.next

@@ -37,7 +37,10 @@ func (c *Core) pauseFor(id uint32, s *session, source abi.Conn) {
 		return
 	}
 	p.pausedBy = id
-	p.pausedNext, s.paused = s.paused, p.conn
+	if next := c.connectionOf(s.paused); next != nil {
+		next.pausedPrev = p.conn
+	}
+	p.pausedNext, p.pausedPrev, s.paused = s.paused, 0, p.conn
 	c.pausing = p.conn
 	c.timers.set(s.timer, s.ackedAt+int64(c.config.Limits.StallTimeout))
 }
@@ -66,7 +69,7 @@ func (c *Core) speedUp(id uint32, s *session) {
 			s.paused = 0
 			break
 		}
-		s.paused, p.pausedBy, p.pausedNext = p.pausedNext, 0, 0
+		s.paused, p.pausedBy, p.pausedNext, p.pausedPrev = p.pausedNext, 0, 0, 0
 		c.effect(abi.EffectResume, p.conn, 0, nil)
 	}
 	if s.conn != 0 {
@@ -79,16 +82,13 @@ func (c *Core) unpause(p *connection) {
 	if p.pausedBy == 0 {
 		return
 	}
-	s := c.sessions.at(p.pausedBy)
-	if s.paused == p.conn {
-		s.paused = p.pausedNext
-		return
+	if before := c.connectionOf(p.pausedPrev); before != nil {
+		before.pausedNext = p.pausedNext
+	} else {
+		c.sessions.at(p.pausedBy).paused = p.pausedNext
 	}
-	for q := c.connectionOf(s.paused); q != nil; q = c.connectionOf(q.pausedNext) {
-		if q.pausedNext == p.conn {
-			q.pausedNext = p.pausedNext
-			return
-		}
+	if next := c.connectionOf(p.pausedNext); next != nil {
+		next.pausedPrev = p.pausedPrev
 	}
 }
 

@@ -61,7 +61,7 @@ func (c *Core) take(p *connection, m *content) mqtt.ReasonCode {
 		return reason
 	}
 	if m.props != nil || stamp != nil {
-		m.props = c.mark(m.props, stamp, &c.publish.Props)
+		m.props, m.propsSize = c.mark(m.props, stamp, &c.publish.Props), 0
 	}
 	if m.retain {
 		if reason := c.setRetained(m); reason != mqtt.Success && !c.goesOn(m) {

@@ -49,6 +49,12 @@ type session struct {
 	aliasCount uint16 // those that it knows
 	firstAlias uint32
 
+	firstScan        uint32 // retained messages that it is still owed, see scan.go
+	lastScan         uint32
+	scanning         bool // it is in the chain of those that can be sent some now
+	nextScanning     uint32
+	previousScanning uint32
+
 	firstReceived uint32 // QoS 2 messages that came and are not released, see inbound.go
 	receivedCount uint32
 	receivedRange receivedRange
@@ -84,10 +90,10 @@ func (c *Core) createSession(clientID []byte, hash uint32) uint32 {
 func (c *Core) endSession(id uint32) {
 	s := c.sessions.at(id)
 	c.dropWill(s)
+	c.dropScans(id)
 	c.dropSubscriptions(s)
 	c.dropOutbound(s)
 	c.dropReceived(s)
-	c.dropScans(id)
 	c.forgetLimits(id)
 	c.timers.remove(s.timer)
 	c.byClientID.remove(s.hash, id)
@@ -113,7 +119,7 @@ func (c *Core) leave(id uint32) {
 	if s.firstSubscription != 0 {
 		c.presence++
 	}
-	c.parkScans(id)
+	c.restScans(id)
 	c.dropAliasesOut(s)
 	c.speedUp(id, s)
 	if s.will != 0 {

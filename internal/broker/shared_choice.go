@@ -97,11 +97,15 @@ func (c *Core) draw() uint64 {
 	return mix(binary.LittleEndian.Uint64(c.entropy[:]) ^ c.groups.draws*hashMul1)
 }
 
+// mostAround is more than what a packet has around the topic, the properties and the payload of a message.
+const mostAround = 32
+
 // smallEnough says whether a member's client takes a message of that size. If not, another may get it (3.1.2.11.4).
 func (c *Core) smallEnough(s *session, sub *subscription, m *content) bool {
-	if s.maxPacket == ^uint32(0) {
+	if s.maxPacket >= m.size()+mostAround {
 		return true
 	}
+	c.work++
 	qos, retain := sub.options.shape(m)
 	return c.sizeFor(s, m, qos, retain, c.idsFor(s, sub)) <= s.maxPacket
 }

@@ -291,17 +291,37 @@ func testSweep(t *testing.T, from uint32) {
 		}
 	}
 	b.connect(1, mqtt.V5)
-	c.addScan(c.connectionOf(1).session, []byte("+/k"), 0, 0)
+	session := c.connectionOf(1).session
+	s := c.sessions.at(session)
+	id, isNew, _ := c.addSubscription(session, []byte("+/k"), 0, 0)
+	c.addScan(session, id, isNew)
 	var got []uint32
-	for done := false; !done; {
-		nodes, _ := c.retainedNodes([]byte("+/k"), c.scans[0].cursor)
+	for all := false; !all; {
+		sc := c.scans.at(s.firstScan)
+		nodes, _ := c.retainedNodes([]byte("+/k"), sc.cursor)
 		got = append(got, nodes...)
-		done = c.scanPortion(&c.scans[0])
+		_, all = c.scanPortion(s, sc)
 	}
 	if !slices.Equal(got, want) || len(want) != 10 {
 		t.Errorf("found the nodes %v, not %v", got, want)
 	}
 	if told := b.all(t, abi.Question{Kind: abi.AskRetained, Text: "+/k"}, retainedNames, func() {}); len(told) != 10 {
 		t.Errorf("told of %q", told)
+	}
+}
+
+// TestWalkStopsAmongSiblings asks for retained messages below a level with more of them than one portion looks at.
+func TestWalkStopsAmongSiblings(t *testing.T) {
+	c := newBencher().core
+	for i := range 4 * scanNodes {
+		m := content{topic: fmt.Appendf(nil, "flat/%d", i), payload: abi.Ref{Size: 1}}
+		if reason := c.setRetained(&m); reason != mqtt.Success {
+			t.Fatal(reason)
+		}
+	}
+	for _, filter := range []string{"flat/#", "flat/+"} {
+		if _, ok := c.walkRetained([]byte(filter)); ok || max(len(c.nodes), len(c.nodesAhead)) > scanNodes+2 {
+			t.Errorf("%s: walked to %d and %d nodes, ok %v", filter, len(c.nodes), len(c.nodesAhead), ok)
+		}
 	}
 }

@@ -5,35 +5,54 @@ import (
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
-// handleSubscribe handles a SUBSCRIBE (3.8).
+// filterList is the SUBSCRIBE or UNSUBSCRIBE that is being handled: a packet can name so many filters that they take several steps.
+type filterList struct {
+	open bool
+	left []byte // the filters that come next, in the batch
+}
+
+// filterWork is how many units of work a filter of a packet is, besides what the rules take.
+const filterWork = 4
+
+// begin begins a list.
+func (l *filterList) begin(filters []byte) { l.open, l.left = true, filters }
+
+// handleSubscribe handles a SUBSCRIBE (3.8), or as much of it as one step should: c.filters.open says that there is more.
 func (c *Core) handleSubscribe(p *connection, frame []byte) {
-	req := &c.subscribe
-	if fault := mqtt.ParseSubscribe(frame, p.version, req); fault != nil {
-		c.failFault(p, fault)
-		return
-	}
-	if !c.takesCodes(p, req.Count) {
-		return
+	req, list := &c.subscribe, &c.filters
+	if !list.open {
+		if fault := mqtt.ParseSubscribe(frame, p.version, req); fault != nil {
+			c.failFault(p, fault)
+			return
+		}
+		if !c.takesCodes(p, req.Count) {
+			return
+		}
+		c.reasons = c.reasons[:0]
+		list.begin(req.Filters)
 	}
 	var identifier uint32
 	if len(req.Props.SubscriptionIDs) > 0 {
 		identifier = req.Props.SubscriptionIDs[0]
 	}
-	c.reasons = c.reasons[:0]
-	scans := len(c.scans)
 	var f mqtt.Filter
-	for rest := req.Filters; mqtt.NextFilter(&rest, &f); {
+	for mqtt.NextFilter(&list.left, &f) {
 		reason := c.subscribeTo(p, &f, identifier)
 		c.reasons = append(c.reasons, c.subackCode(reason))
 		c.noteSubscription(abi.NoteSubscribed, p, f.Topic, reason)
-		c.work++
+		if c.work += filterWork; c.busy() {
+			break
+		}
+	}
+	if list.open = len(list.left) > 0; list.open {
+		return
 	}
 	c.acks = mqtt.AppendSuback(c.acks, p.version, req.PacketID, nil, c.reasons) // [MQTT-3.8.4-6]
 	c.flushAcks(p.conn)
 	if c.groups.waiting > 0 {
 		c.drain(p.session) // it may have joined a group with which messages wait
 	}
-	c.startScans(scans)
+	c.startScans(p.session)
 }
 
 // subackCode returns what stands in a SUBACK for a reason: for clients that know no other failure, 0x80 for all.
@@ -76,7 +95,7 @@ func (c *Core) subscribeTo(p *connection, f *mqtt.Filter, identifier uint32) mqt
 		return mqtt.QuotaExceeded
 	}
 	opts := optionsOf(f)
-	isNew, reason := c.addSubscription(p.session, f.Topic, opts, identifier)
+	id, isNew, reason := c.addSubscription(p.session, f.Topic, opts, identifier)
 	if reason == mqtt.QuotaExceeded {
 		c.metBy(abi.LimitSubscriptions, p)
 	}
@@ -84,7 +103,7 @@ func (c *Core) subscribeTo(p *connection, f *mqtt.Filter, identifier uint32) mqt
 		return reason // retained messages are for those that are not shared (4.8.2)
 	}
 	if !reason.Failed() && (f.RetainHandling == 0 || f.RetainHandling == 1 && isNew) { // [MQTT-3.3.1-9], [MQTT-3.3.1-10]
-		c.addScan(p.session, f.Topic, opts, identifier)
+		c.addScan(p.session, id, isNew)
 	}
 	return reason
 }
@@ -100,27 +119,34 @@ func optionsOf(f *mqtt.Filter) options {
 	return opts
 }
 
-// handleUnsubscribe handles an UNSUBSCRIBE (3.10).
+// handleUnsubscribe handles an UNSUBSCRIBE (3.10), or as much of it as one step should: c.filters.open says that there is more.
 func (c *Core) handleUnsubscribe(p *connection, frame []byte) {
-	req := &c.unsubscribe
-	if fault := mqtt.ParseUnsubscribe(frame, p.version, req); fault != nil {
-		c.failFault(p, fault)
-		return
+	req, list := &c.unsubscribe, &c.filters
+	if !list.open {
+		if fault := mqtt.ParseUnsubscribe(frame, p.version, req); fault != nil {
+			c.failFault(p, fault)
+			return
+		}
+		if !c.takesCodes(p, req.Count) {
+			return
+		}
+		c.reasons = c.reasons[:0]
+		list.begin(req.Filters)
 	}
-	if !c.takesCodes(p, req.Count) {
-		return
-	}
-	c.reasons = c.reasons[:0]
 	members := c.groups.members
-	rest := req.Filters
-	for filter, ok := mqtt.NextTopicFilter(&rest); ok; filter, ok = mqtt.NextTopicFilter(&rest) {
+	for filter, ok := mqtt.NextTopicFilter(&list.left); ok; filter, ok = mqtt.NextTopicFilter(&list.left) {
 		reason := c.unsubscribeFrom(p, filter)
 		c.reasons = append(c.reasons, byte(reason))
 		c.noteSubscription(abi.NoteUnsubscribed, p, filter, 0)
-		c.work++
+		if c.work += filterWork; c.busy() {
+			break
+		}
 	}
 	if c.groups.members < members {
 		c.giveQueueBack(p.session)
+	}
+	if list.open = len(list.left) > 0; list.open {
+		return
 	}
 	c.acks = mqtt.AppendUnsuback(c.acks, p.version, req.PacketID, nil, c.reasons) // [MQTT-3.10.4-4]
 }
@@ -132,9 +158,6 @@ func (c *Core) unsubscribeFrom(p *connection, filter []byte) mqtt.ReasonCode {
 	}
 	if !c.removeSubscription(p.session, filter) {
 		return mqtt.NoSubscriptionExisted
-	}
-	if i := c.findScan(p.session, filter); i >= 0 { // [MQTT-3.10.4-2]
-		c.endScan(i)
 	}
 	return mqtt.Success
 }

@@ -36,17 +36,17 @@ func (c *Core) findSubscription(session, node, group uint32) (id, hash uint32) {
 
 // addSubscription makes or replaces the subscription of a session to a filter, which is shared if that begins with
 // $share/, and says whether it is new. The reason is a failure if the session has too many.
-func (c *Core) addSubscription(session uint32, filter []byte, opts options, identifier uint32) (isNew bool, reason mqtt.ReasonCode) {
+func (c *Core) addSubscription(session uint32, filter []byte, opts options, identifier uint32) (id uint32, isNew bool, reason mqtt.ReasonCode) {
 	sess := c.sessions.at(session)
 	name, filter, shared, _ := mqtt.ParseShared(filter)
 	if node, group := c.findFilter(name, filter, shared); node != 0 {
 		if id, _ := c.findSubscription(session, node, group); id != 0 {
 			c.replaceSubscription(c.subscriptions.at(id), opts, identifier)
-			return false, mqtt.ReasonCode(opts.qos())
+			return id, false, mqtt.ReasonCode(opts.qos())
 		}
 	}
 	if sess.subscriptions >= c.config.Limits.MaxSubscriptions {
-		return false, mqtt.QuotaExceeded
+		return 0, false, mqtt.QuotaExceeded
 	}
 	node, group := c.tree.ensure(filter), uint32(0)
 	if shared {
@@ -57,7 +57,7 @@ func (c *Core) addSubscription(session uint32, filter []byte, opts options, iden
 	sub.session, sub.node, sub.group, sub.options, sub.identifier = session, node, group, opts, identifier
 	c.bySessionAndNode.insert(hash, id)
 	c.linkSubscription(id, sub, sess)
-	return true, mqtt.ReasonCode(opts.qos())
+	return id, true, mqtt.ReasonCode(opts.qos())
 }
 
 // findFilter returns the node of a filter and, if it is shared, the group with a share name there. The node is 0 if
@@ -159,14 +159,19 @@ func (c *Core) removeSubscription(session uint32, filter []byte) bool {
 
 // dropSubscriptions ends all subscriptions of a session.
 func (c *Core) dropSubscriptions(sess *session) {
+	c.work += dropWork * sess.subscriptions
 	for sess.firstSubscription != 0 {
 		c.dropSubscription(sess.firstSubscription)
 	}
 }
 
+// dropWork is how many units of work it is to end a subscription.
+const dropWork = 2
+
 func (c *Core) dropSubscription(id uint32) {
 	sub := c.subscriptions.at(id)
 	sess := c.sessions.at(sub.session)
+	c.endScanFor(sub.session, id)
 	c.unchain(id, sub, sess)
 	sess.subscriptions--
 	c.bySessionAndNode.remove(c.bySessionAndNode.hashOf(id), id)

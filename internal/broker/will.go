@@ -88,7 +88,7 @@ func (c *Core) restamp(m *content, stamp []byte) {
 	if m.props != nil {
 		before = m.props.User
 	}
-	m.props = c.mark(m.props, stamp, &c.props)
+	m.props, m.propsSize = c.mark(m.props, stamp, &c.props), 0
 	if m.props != nil && string(m.props.User) != string(before) {
 		m.kept = 0 // what is kept has the stamp of before
 	}

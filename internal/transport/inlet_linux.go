@@ -5,9 +5,6 @@ import (
 	"unsafe"
 )
 
-// canReadNow says that readNow works.
-const canReadNow = true
-
 // readNow reads from a socket that does not block. An error that isNothing says that there is nothing to read.
 func readNow(fd uintptr, b []byte) (int, error) { return callNow(syscall.SYS_READ, fd, b) }
 
@@ -28,5 +25,3 @@ func callNow(number, fd uintptr, b []byte) (int, error) {
 		return -1, errno
 	}
 }
-
-func isNothing(err error) bool { return err == syscall.EAGAIN }

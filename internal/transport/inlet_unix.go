@@ -1,30 +1,11 @@
-//go:build unix && !linux
+//go:build unix
 
 package transport
 
 import "syscall"
 
-// canReadNow says that readNow works.
+// canReadNow says that readNow and writeNow work.
 const canReadNow = true
 
-// readNow reads from a socket that does not block. An error that isNothing says that there is nothing to read.
-func readNow(fd uintptr, b []byte) (int, error) {
-	for {
-		n, err := syscall.Read(int(fd), b)
-		if err != syscall.EINTR {
-			return n, err
-		}
-	}
-}
-
-// writeNow writes to a socket that does not block. An error that isNothing says that it takes nothing.
-func writeNow(fd uintptr, b []byte) (int, error) {
-	for {
-		n, err := syscall.Write(int(fd), b)
-		if err != syscall.EINTR {
-			return n, err
-		}
-	}
-}
-
+// isNothing says that a socket which does not block has nothing to read, or takes nothing.
 func isNothing(err error) bool { return err == syscall.EAGAIN }
