@@ -416,6 +416,35 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// What an entry leaves open is said by policy check, and nothing is of one that leaves nothing open.
+func TestExplainSaysWhatIsLeftOpen(t *testing.T) {
+	hex := func(n int) string { return strings.Repeat("11", n) }
+	for entry, want := range map[string][]string{
+		"sgx: { mrenclave: " + hex(32) + " }": nil,
+		"sgx: { mrsigner: " + hex(32) + " }":  {"isv_prod_id", "min_isv_svn"},
+		"sgx: { mrsigner: " + hex(32) + ", isv_prod_id: 1, min_isv_svn: 1, tcb: [UpToDate, OutOfDate] }": {"see tcb"},
+		"sgx: { mrenclave: " + hex(32) + ", tcb: [UpToDate, SWHardeningNeeded] }":                        nil,
+		"tdx: { mrtd: " + hex(48) + ", rtmr1: " + hex(48) + " }":                                         {"rtmr1 and rtmr2"},
+		"tdx: { mrtd: " + hex(48) + ", rtmr1: " + hex(48) + ", rtmr2: " + hex(48) + " }":                 nil,
+		"sevsnp: { measurement: " + hex(48) + " }":                                                       {"min_tcb"},
+		"sevsnp: { measurement: " + hex(48) + ", min_tcb: { snp: 8 } }":                                  nil,
+		"tpm: { ak: " + hex(32) + " }":                                                                   {"pcrs"},
+		"azure: { measurement: " + hex(48) + " }":                                                        {"pcrs"},
+		"tpm: { ak: " + hex(32) + ", pcrs: { 4: " + hex(32) + " } }":                                     nil,
+		"nitro: { pcr0: " + hex(48) + " }":                                                               nil,
+	} {
+		text := parse(t, "version: 1\nidentities:\n  a:\n    module: "+digestA+"\n    any_of:\n      - "+entry+"\n").Explain()
+		if got := strings.Count(text, "note: "); got != len(want) {
+			t.Errorf("%s: %d notes instead of %d:\n%s", entry, got, len(want), text)
+		}
+		for _, w := range want {
+			if !strings.Contains(text, w) {
+				t.Errorf("%s: nothing is said of %q:\n%s", entry, w, text)
+			}
+		}
+	}
+}
+
 func TestParseCanonicalRefuses(t *testing.T) {
 	data := parse(t, example).Canonical()
 	for i := range data {
