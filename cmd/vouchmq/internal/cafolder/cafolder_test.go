@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -207,6 +208,36 @@ func TestTwoCommandsAtOnce(t *testing.T) {
 	}
 	if left := must(os.ReadDir(filepath.Join(r.Dir, "issued")))(t); len(left) != 0 {
 		t.Error("a certificate was issued", left)
+	}
+}
+
+// TestManyCommandsAtOnce: of those that have read the same ledger one writes, and the others say so.
+func TestManyCommandsAtOnce(t *testing.T) {
+	r := newRig(t)
+	const all = 8
+	var commands [all]*cafolder.Folder
+	for i := range commands {
+		commands[i] = must(cafolder.Open(r.Dir))(t)
+	}
+	var work sync.WaitGroup
+	var failures [all]error
+	for i, f := range commands {
+		work.Go(func() { _, failures[i] = f.Challenge(rand.Reader, now, now.Add(time.Hour)) })
+	}
+	work.Wait()
+	done := 0
+	for _, err := range failures {
+		if err == nil {
+			done++
+		} else if !errors.Is(err, cafolder.ErrChanged) {
+			t.Error(err)
+		}
+	}
+	if kept := len(must(cafolder.Open(r.Dir))(t).Ledger.Challenges); done != 1 || kept != 1 {
+		t.Errorf("%d commands were told that all went well, and the ledger has %d nonces", done, kept)
+	}
+	if left := must(filepath.Glob(filepath.Join(r.Dir, ".ledger*")))(t); len(left) != 0 {
+		t.Error("files are left:", left)
 	}
 }
 
