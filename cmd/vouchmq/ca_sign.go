@@ -52,13 +52,12 @@ func (f *termsFlags) define(fs *pflag.FlagSet) {
 
 func (f *termsFlags) terms(now time.Time) (t cafolder.Terms, err error) {
 	t = cafolder.Terms{Addresses: f.addresses, Names: f.names}
-	if f.bundleDays < 0 {
-		return t, errors.New("--bundle-days is below 0")
+	if f.bundleDays == 0 {
+		return t, nil
 	}
-	if f.bundleDays > 0 {
-		t.NotAfter = now.Add(time.Duration(f.bundleDays) * day).UTC().Truncate(time.Second)
-	}
-	return t, nil
+	good, err := inDays("bundle-days", f.bundleDays)
+	t.NotAfter = now.Add(good).UTC().Truncate(time.Second)
+	return t, err
 }
 
 type signFlags struct {
@@ -115,14 +114,13 @@ Exit status: 0 issued (with --dry-run: it would be); 1 wrong usage or another er
 
 func (f *signFlags) run(c *cobra.Command, requestFile string) error {
 	now := time.Now()
-	if f.days < 1 {
-		return errors.New("--days: the certificate must be good for a day at least")
-	}
 	terms, err := f.terms.terms(now)
 	if err != nil {
 		return err
 	}
-	terms.Validity = time.Duration(f.days) * day
+	if terms.Validity, err = inDays("days", f.days); err != nil {
+		return err
+	}
 	folder, err := cafolder.Open(f.folder)
 	if err != nil {
 		return err

@@ -72,15 +72,16 @@ anything as a machine that was enrolled: keep the folder away from the machines.
 var errTPMCAExists = errors.New("there is a CA of machines already, and it is not overwritten")
 
 func tpmInit(c *cobra.Command, dir, name string, days int) error {
-	if days < 1 {
-		return errors.New("--days: at least one")
+	validity, err := inDays("days", days)
+	if err != nil {
+		return err
 	}
 	for _, name := range []string{tpmKeyFile, tpmCAFile} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%s: %w", filepath.Join(dir, name), errors.Join(errTPMCAExists, err))
 		}
 	}
-	ca, err := owner.New(name, time.Now(), inDays(days))
+	ca, err := owner.New(name, time.Now(), validity)
 	if err != nil {
 		return err
 	}
@@ -100,8 +101,6 @@ func tpmInit(c *cobra.Command, dir, name string, days int) error {
 	_, err = fmt.Fprintf(c.OutOrStdout(), "made a CA in %s; a policy names it as\n\n  ak_ca: [%s]\n", dir, caDigest(ca.Certificate()))
 	return err
 }
-
-func inDays(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
 
 // caDigest is how a policy calls a CA.
 func caDigest(ca *x509.Certificate) string {
@@ -400,8 +399,9 @@ shown. The certificate goes to the machine, where tpm.certificate of the broker'
 }
 
 func tpmCertify(c *cobra.Command, name, dir, out string, days int) error {
-	if days < 1 {
-		return errors.New("--days: at least one")
+	validity, err := inDays("days", days)
+	if err != nil {
+		return err
 	}
 	text, err := os.ReadFile(name)
 	if err != nil {
@@ -420,7 +420,7 @@ func tpmCertify(c *cobra.Command, name, dir, out string, days int) error {
 	if err != nil {
 		return err
 	}
-	certificate, request, err := pending.Certify(answer, ca.Certificate(), ca.Key(), time.Now(), inDays(days))
+	certificate, request, err := pending.Certify(answer, ca.Certificate(), ca.Key(), time.Now(), validity)
 	if err != nil {
 		return err
 	}

@@ -166,11 +166,18 @@ func TestInstances(t *testing.T) {
 	if second := r.sign(t, r.challenge(t), enroll); len(second.Bundle.Policy.Identities()[0].Instances) != 2 {
 		t.Error("the second machine took the place of the first")
 	}
-	if was := must(r.Forget(r.Ledger.Instances[0]))(t); !was {
+	if was := must(r.Forget(r.Ledger.Instances[0], false))(t); !was {
 		t.Error("was not enrolled")
 	}
-	if was := must(r.Forget("sim:00"))(t); was || len(r.Ledger.Instances) != 1 {
+	if was := must(r.Forget("sim:00", false))(t); was || len(r.Ledger.Instances) != 1 {
 		t.Error("forgot what was not enrolled")
+	}
+	last := r.Ledger.Instances[0]
+	if _, err := r.Forget(last, false); !errors.Is(err, cafolder.ErrLast) || len(must(cafolder.Open(r.Dir))(t).Ledger.Instances) != 1 {
+		t.Error("the last one was forgotten, so that any would do:", err)
+	}
+	if was := must(r.Forget(last, true))(t); !was || len(must(cafolder.Open(r.Dir))(t).Ledger.Instances) != 0 {
+		t.Error("the last one was not forgotten, though any is to do")
 	}
 }
 
