@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -209,6 +210,8 @@ func TestSyntaxErrors(t *testing.T) {
 		{"deep on one line", strings.Repeat("- ", 100000), 1, 33, "nested deeper"}, // the YAML library is quadratic here
 		{"large", "#" + strings.Repeat("x", MaxFileSize), 0, 0, "too large"},
 		{"PCR", head + "    any_of: [ { tpm: { pcrs: { 24: " + strings.Repeat("00", 32) + " } } } ]\n", 5, 24, "not the number of a PCR"},
+		{"PCR in another form", head + "    any_of: [ { tpm: { pcrs: { 07: " + strings.Repeat("00", 32) + " } } } ]\n", 5, 24, "not the number of a PCR"},
+		{"upper-case digits", head + "    any_of: [ { tdx: { mrtd: " + strings.Repeat("AB", 48) + " } } ]\n", 5, 24, "lower-case hexadecimal"},
 		{"status that cannot be allowed", head + "    any_of: [ { sgx: { tcb: [Revoked] } } ]\n", 5, 24, "TCB status"},
 	}
 	for _, test := range tests {
@@ -338,6 +341,74 @@ func TestJudge(t *testing.T) {
 }
 
 // TestSeveralIdentities: all that hold are named, and the reasons of the others.
+// TestNoPolicyAllowsRevoked: not even one that says so, which cannot be written.
+func TestNoPolicyAllowsRevoked(t *testing.T) {
+	r := withProgram(attest.SGX, nil)
+	r.Want["tcb"] = []string{string(attest.TCBRevoked)}
+	p := &Policy{identities: []Identity{{Name: "it", AnyOf: []Requirement{r}}}}
+	f := facts(attest.SGX)
+	f.TCB = attest.TCBRevoked
+	if v := p.Judge(f); v.Accepted || KindOf(v.Err) != attest.ErrTCB {
+		t.Errorf("%+v", v)
+	}
+}
+
+// TestConditions: each that a platform is in must be allowed by its name.
+func TestConditions(t *testing.T) {
+	td := strings.Repeat("01", 48)
+	for _, test := range []struct {
+		allow, tds []string
+		in         []string
+		accepted   bool
+	}{
+		{nil, nil, nil, true},
+		{nil, nil, []string{"smt"}, false},
+		{[]string{"smt"}, nil, []string{"smt"}, true},
+		{[]string{"smt"}, nil, []string{"smt", "migration_agent"}, false},
+		{[]string{attest.ConditionServiceTD}, nil, []string{attest.ConditionServiceTD}, false},
+		{nil, []string{strings.Repeat("02", 48)}, []string{attest.ConditionServiceTD}, false},
+		{nil, []string{td}, []string{attest.ConditionServiceTD}, true},
+	} {
+		r := Requirement{Platform: attest.Azure, Want: map[string][]string{"allow": test.allow, "service_tds": test.tds}}
+		c := &attest.PlatformClaims{TCB: attest.TCBUpToDate, Conditions: test.in, Measurements: map[string][]byte{"mrservicetd": bytes.Repeat([]byte{1}, 48)}}
+		if err := r.judge("it", c); (err == nil) != test.accepted || err != nil && err.Kind != attest.ErrTCB {
+			t.Errorf("%+v: %v", test, err)
+		}
+	}
+}
+
+// unasked is a driver that nobody may ask.
+type unasked struct{ t *testing.T }
+
+func (unasked) Platform() attest.Platform { return attest.TDX }
+
+func (u unasked) Verify(context.Context, attest.Quote, attest.ReportData, time.Time) (attest.PlatformClaims, error) {
+	u.t.Error("the driver of a platform that no identity names has seen evidence")
+	return attest.PlatformClaims{}, errors.New("no")
+}
+
+// TestUnnamedPlatformIsNotConsulted: a flaw in a driver harms only who names its platform.
+func TestUnnamedPlatformIsNotConsulted(t *testing.T) {
+	p, err := New([]Identity{{Name: "it", Modules: []attest.Digest{{1}}, AnyOf: []Requirement{anyProgramOfSGX()}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := &attest.Claims{}
+	encoded, err := claims.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := attest.Evidence{Claims: encoded, Quote: attest.Quote{Platform: attest.TDX, Data: []byte{1}}, Proof: attest.Proof{N: 1}}
+	evidence, err := e.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := NewAppraiser(p, attest.NewRegistry(unasked{t})).Appraise(t.Context(), evidence, claims.Binding, time.Now())
+	if KindOf(v.Err) != attest.ErrPlatform {
+		t.Error(v.Err)
+	}
+}
+
 // TestRefusalNamesRegisters: which of many PCRs is not what it should be.
 func TestRefusalNamesRegisters(t *testing.T) {
 	hex := func(digits string) string { return strings.Repeat(digits, 32) }
