@@ -120,7 +120,7 @@ func readInput(name string) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(in, detect.MaxSize+1))
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+		return nil, err // which names the file
 	}
 	if len(data) > detect.MaxSize {
 		return nil, fmt.Errorf("%s has more than %d bytes", name, detect.MaxSize)
