@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -109,7 +110,12 @@ func (b *Bundle) payload() ([]byte, error) {
 
 // ReadBundle reads a bundle from a file.
 func ReadBundle(path string) (*Bundle, error) {
-	data, err := os.ReadFile(path)
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read bundle: %w", err)
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxBundle+1)) // ParseBundle says that it is too large
 	if err != nil {
 		return nil, fmt.Errorf("read bundle: %w", err)
 	}
@@ -148,7 +154,7 @@ func ParseBundle(data []byte) (*Bundle, error) {
 
 func openArmour(data []byte) (*sign1.Message, error) {
 	if len(data) > maxBundle {
-		return nil, fmt.Errorf("%w: %d bytes are too many (at most %d)", ErrBundleFormat, len(data), maxBundle)
+		return nil, fmt.Errorf("%w: it has more than %d bytes", ErrBundleFormat, maxBundle)
 	}
 	block, rest := pem.Decode(bytes.TrimSpace(data))
 	if block == nil || block.Type != bundlePEM || len(block.Headers) != 0 || len(rest) != 0 {

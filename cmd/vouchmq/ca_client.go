@@ -112,7 +112,7 @@ func (f *caClientFlags) clientKey(name string) (crypto.PublicKey, []byte, error)
 		file, err := owner.EncodeKey(key)
 		return &key.PublicKey, file, err
 	}
-	text, err := os.ReadFile(f.request)
+	text, err := readFile(f.request)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--request: %w", err)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -31,7 +30,7 @@ func (f *policyFlags) define(c *cobra.Command) {
 }
 
 func (f *policyFlags) read() (*policy.Policy, error) {
-	text, err := os.ReadFile(f.file)
+	text, err := readFile(f.file)
 	if err != nil {
 		return nil, fmt.Errorf("--policy: %w", err)
 	}
@@ -147,7 +146,7 @@ func (f *signFlags) run(c *cobra.Command, requestFile string) error {
 
 // judge verifies the request and prints what was found.
 func (f *signFlags) judge(c *cobra.Command, folder *cafolder.Folder, requestFile string, now time.Time) (*cafolder.Accepted, error) {
-	data, err := os.ReadFile(requestFile)
+	data, err := readFile(requestFile)
 	if err != nil {
 		return nil, err
 	}

@@ -215,7 +215,7 @@ machine by a way that nobody else can change, and give it as --ek.`,
 type challengeFlags struct{ ca, roots, ek, out string }
 
 func tpmChallenge(c *cobra.Command, name string, f *challengeFlags) error {
-	text, err := os.ReadFile(name)
+	text, err := readFile(name)
 	if err != nil {
 		return err
 	}
@@ -260,7 +260,7 @@ func (f *challengeFlags) believe(r *tpm.Request) error {
 		return withHint(errors.New("nothing says that this endorsement key is of a TPM"),
 			"give the certificates of its maker with --ek-roots, or compare the digest above by another way and give it with --ek")
 	}
-	text, err := os.ReadFile(f.roots)
+	text, err := readFile(f.roots)
 	if err != nil {
 		return fmt.Errorf("--ek-roots: %w", err)
 	}
@@ -312,7 +312,7 @@ func newTPMAnswer() *cobra.Command {
 }
 
 func tpmAnswer(c *cobra.Command, name string, f *deviceFlags) error {
-	text, err := os.ReadFile(name)
+	text, err := readFile(name)
 	if err != nil {
 		return err
 	}
@@ -403,7 +403,7 @@ func tpmCertify(c *cobra.Command, name, dir, out string, days int) error {
 	if err != nil {
 		return err
 	}
-	text, err := os.ReadFile(name)
+	text, err := readFile(name)
 	if err != nil {
 		return err
 	}
@@ -433,7 +433,7 @@ func tpmCertify(c *cobra.Command, name, dir, out string, days int) error {
 }
 
 func readPending(name string) (*tpm.Pending, error) {
-	text, err := os.ReadFile(name)
+	text, err := readFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.New("no challenge for this key waits for an answer: it was never given out, or has been answered")
 	}
