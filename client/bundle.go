@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/atls/owner"
@@ -223,14 +224,15 @@ func (b *Bundle) check() error {
 		return fmt.Errorf("%w: more than %d addresses", ErrBundleContent, maxAddresses)
 	}
 	for _, a := range b.Addresses {
-		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" || strings.ContainsFunc(a, isControl) {
+		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" || strings.ContainsFunc(a, unseen) {
 			return fmt.Errorf("%w: address %q is not host:port", ErrBundleContent, a)
 		}
 	}
 	return nil
 }
 
-func isControl(r rune) bool { return r <= ' ' || r == 0x7f }
+// unseen reports whether a character has no shape: what a bundle says is shown on terminals before anybody knows whose it is.
+func unseen(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }
 
 // Fingerprint returns the digest of the owner's public key, for a person to compare with what the owner says.
 func (b *Bundle) Fingerprint() attest.Digest { return owner.Fingerprint(b.OwnerCA) }
