@@ -275,6 +275,49 @@ func (d driver) Verify(_ context.Context, _ attest.Quote, want attest.ReportData
 	return c, nil
 }
 
+// TestWhatDoesNotMatchIsNamed: report data would not match either, and would not say why.
+func TestWhatDoesNotMatchIsNamed(t *testing.T) {
+	e, want := evidenceOf(t, newAttester(t, sim.Faults{}))
+	r := attest.NewRegistry(sim.NewVerifier())
+	other := attest.Digest{9}
+	for text, change := range map[string]func(*attest.Binding){
+		"it was reflected":            func(b *attest.Binding) { b.Role = attest.RoleClient },
+		"answers another nonce":       func(b *attest.Binding) { b.Nonce[0]++ },
+		"another TLS connection":      func(b *attest.Binding) { b.Binder[0]++ },
+		"sequence 0":                  func(b *attest.Binding) { b.Seq++ },
+		"(phase 1":                    func(b *attest.Binding) { b.Phase = attest.PhaseReattest },
+		"the peer's certificate":      func(b *attest.Binding) { b.OwnKey = &other },
+		"peer saw another TLS key":    func(b *attest.Binding) { b.PeerKey = &other },
+		`for service "plant.example"`: func(b *attest.Binding) { b.Service = "other.example" },
+		"a downgrade":                 func(b *attest.Binding) { b.Request[0]++ },
+	} {
+		b := want
+		change(&b)
+		if _, err := r.Verify(t.Context(), e, attest.PurposeConnection, b, time.Now()); !errors.Is(err, attest.ErrBinding) || !strings.Contains(err.Error(), text) {
+			t.Errorf("%v does not say %q", err, text)
+		}
+	}
+}
+
+// TestGuestDataIsNoConnection: evidence of what a guest says is not taken for that of a connection, and the error says what it is.
+func TestGuestDataIsNoConnection(t *testing.T) {
+	claims := exampleClaims()
+	claims.Guest = &attest.Digest{1}
+	e := must(attest.DecodeEvidence(must(attest.Make(t.Context(), newAttester(t, sim.Faults{}), attest.PurposeConnection, claims, rand.Reader))(t)))(t)
+	_, err := attest.NewRegistry(sim.NewVerifier()).Verify(t.Context(), e, attest.PurposeConnection, claims.Binding, time.Now())
+	if !errors.Is(err, attest.ErrFormat) {
+		t.Error(err)
+	}
+}
+
+// TestLargestBatch: the last leaf of a larger tree has a short proof, so that its length does not bound the tree.
+func TestLargestBatch(t *testing.T) {
+	proof := attest.Proof{N: attest.MaxBatch + 1, I: attest.MaxBatch, Path: make([]attest.Hash, 1)}
+	if _, err := proof.Root(attest.Hash{}); !errors.Is(err, attest.ErrFormat) {
+		t.Error(err)
+	}
+}
+
 // TestComparisonOfReportData: drivers that forget to compare, or return something odd, gain nothing.
 func TestComparisonOfReportData(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)

@@ -99,7 +99,7 @@ func (c *PlatformClaims) Expired(now time.Time) bool {
 	return !c.Expiry.IsZero() && !now.Before(c.Expiry)
 }
 
-// Facts are what verified evidence says. Only [Registry.Verify] makes them.
+// Facts are what verified evidence says. Of a connection only [Registry.Verify] makes them; those of [Unbound] are of none, and decide over none.
 type Facts struct {
 	PlatformClaims
 	Identity

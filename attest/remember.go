@@ -169,6 +169,6 @@ func cloneClaims(c PlatformClaims) PlatformClaims {
 		c.Measurements[name] = slices.Clone(value)
 	}
 	c.Versions = maps.Clone(c.Versions)
-	c.Advisories = slices.Clone(c.Advisories)
+	c.Advisories, c.Conditions = slices.Clone(c.Advisories), slices.Clone(c.Conditions)
 	return c
 }

@@ -170,19 +170,28 @@ func TestRefusalsAreNotRemembered(t *testing.T) {
 	v.counted(t, "another signature", 2)
 }
 
+// conditional is a verifier whose platforms are all in a condition.
+type conditional struct{ sim.Verifier }
+
+func (v conditional) Verify(ctx context.Context, q attest.Quote, want attest.ReportData, now time.Time) (attest.PlatformClaims, error) {
+	c, err := v.Verifier.Verify(ctx, q, want, now)
+	c.Conditions = []string{"smt"}
+	return c, err
+}
+
 // TestRememberedClaimsAreCopies: whoever changes what it was given does not change what others are told.
 func TestRememberedClaimsAreCopies(t *testing.T) {
 	e, binding := evidenceOf(t, newAttester(t, sim.Faults{Advisories: []string{"SIM-1"}}))
-	m := attest.Remember(sim.NewVerifier(), 0)
-	r := attest.NewRegistry(m)
+	r := attest.NewRegistry(attest.Remember(conditional{sim.NewVerifier()}, 0))
 	for range 3 {
 		f, err := r.Verify(t.Context(), e, attest.PurposeConnection, binding, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f.Advisories[0] != "SIM-1" || f.Measurements["measurement"][0] != 1 || len(f.Measurements) != 2 {
+		if f.Advisories[0] != "SIM-1" || f.Conditions[0] != "smt" || f.Measurements["measurement"][0] != 1 || len(f.Measurements) != 2 {
 			t.Fatalf("somebody has changed %+v", f.PlatformClaims)
 		}
+		f.Conditions[0] = "none"
 		f.Advisories[0], f.Measurements["measurement"][0], f.ReportData[0] = "none", 2, f.ReportData[0]^1
 		delete(f.Measurements, "key")
 	}

@@ -126,6 +126,9 @@ func TestChangedEvidenceIsReadAsByTheGeneralDecoder(t *testing.T) {
 			bad[i] ^= change
 			if e, err := attest.DecodeEvidence(bad); err == nil {
 				sameEvidence(t, bad, e)
+				if again := must(e.Encode())(t); !bytes.Equal(again, bad) {
+					t.Errorf("evidence with byte %d changed by %#x is accepted, and has another encoding", i, change)
+				}
 			}
 			if bad = bytes.Clone(claims); i < len(bad) {
 				bad[i] ^= change

@@ -7,10 +7,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/atls/owner"
@@ -109,7 +111,12 @@ func (b *Bundle) payload() ([]byte, error) {
 
 // ReadBundle reads a bundle from a file.
 func ReadBundle(path string) (*Bundle, error) {
-	data, err := os.ReadFile(path)
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read bundle: %w", err)
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxBundle+1)) // ParseBundle says that it is too large
 	if err != nil {
 		return nil, fmt.Errorf("read bundle: %w", err)
 	}
@@ -148,7 +155,7 @@ func ParseBundle(data []byte) (*Bundle, error) {
 
 func openArmour(data []byte) (*sign1.Message, error) {
 	if len(data) > maxBundle {
-		return nil, fmt.Errorf("%w: %d bytes are too many (at most %d)", ErrBundleFormat, len(data), maxBundle)
+		return nil, fmt.Errorf("%w: it has more than %d bytes", ErrBundleFormat, maxBundle)
 	}
 	block, rest := pem.Decode(bytes.TrimSpace(data))
 	if block == nil || block.Type != bundlePEM || len(block.Headers) != 0 || len(rest) != 0 {
@@ -217,14 +224,15 @@ func (b *Bundle) check() error {
 		return fmt.Errorf("%w: more than %d addresses", ErrBundleContent, maxAddresses)
 	}
 	for _, a := range b.Addresses {
-		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" || strings.ContainsFunc(a, isControl) {
+		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" || strings.ContainsFunc(a, unseen) {
 			return fmt.Errorf("%w: address %q is not host:port", ErrBundleContent, a)
 		}
 	}
 	return nil
 }
 
-func isControl(r rune) bool { return r <= ' ' || r == 0x7f }
+// unseen reports whether a character has no shape: what a bundle says is shown on terminals before anybody knows whose it is.
+func unseen(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }
 
 // Fingerprint returns the digest of the owner's public key, for a person to compare with what the owner says.
 func (b *Bundle) Fingerprint() attest.Digest { return owner.Fingerprint(b.OwnerCA) }

@@ -281,6 +281,8 @@ func TestBundleRefused(t *testing.T) {
 		"missing key":        {payload(func(m map[string]any) { delete(m, "serial") }), client.ErrBundleFormat},
 		"bad service":        {payload(func(m map[string]any) { m["service"] = "Plant!" }), client.ErrBundleContent},
 		"bad address":        {payload(func(m map[string]any) { m["addresses"] = []string{"plant"} }), client.ErrBundleContent},
+		"address that acts":  {payload(func(m map[string]any) { m["addresses"] = []string{"plant\u009b31m:1883"} }), client.ErrBundleContent},
+		"address turned":     {payload(func(m map[string]any) { m["addresses"] = []string{"plant\u202eelpmaxe:1883"} }), client.ErrBundleContent},
 		"bad ECH":            {payload(func(m map[string]any) { m["ech"] = []byte{0, 1, 2} }), client.ErrBundleContent},
 		"bad policy":         {payload(func(m map[string]any) { m["policy"] = []byte{0xa0} }), client.ErrBundleContent},
 		"policy with rules":  {payload(func(m map[string]any) { m["policy"] = rules.Canonical() }), client.ErrBundleContent},

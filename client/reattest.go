@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/atls"
-	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 )
@@ -152,6 +151,9 @@ func (b *Bundle) Reappraise(conn *atls.Conn, o Options) *Verdict {
 	if peer.ServerName != b.Service {
 		return policy.Refused(attest.Errorf(attest.ErrPolicy, "the bundle is for service %q, and the connection is to %q", b.Service, peer.ServerName), now())
 	}
+	if err := b.CheckTime(now()); err != nil {
+		return policy.Refused(attest.Errorf(attest.ErrPolicy, "%w", err), now())
+	}
 	if err := b.verify(peer.Certificates, now()); err != nil {
 		return policy.Refused(attest.Errorf(attest.ErrTLS, "the broker's certificate is not of the owner that the bundle names: %w", err), now())
 	}
@@ -168,6 +170,6 @@ func (b *Bundle) verify(chain []*x509.Certificate, now time.Time) error {
 	for _, c := range chain[1:] {
 		intermediates.AddCert(c)
 	}
-	_, err := chain[0].Verify(x509.VerifyOptions{DNSName: b.Service, Roots: owner.Pool(b.OwnerCA), Intermediates: intermediates, CurrentTime: now})
+	_, err := chain[0].Verify(x509.VerifyOptions{DNSName: b.Service, Roots: b.Roots(), Intermediates: intermediates, CurrentTime: now})
 	return err
 }

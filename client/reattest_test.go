@@ -40,6 +40,7 @@ func TestBundleReappraises(t *testing.T) {
 		"other TEE":           {changed(func(b *client.Bundle) { b.Policy = stranger.bundle.Policy }), time.Now(), attest.ErrPlatform},
 		"other service":       {changed(func(b *client.Bundle) { b.Service = "other.example" }), time.Now(), attest.ErrPolicy},
 		"other owner":         {changed(func(b *client.Bundle) { b.OwnerCA = stranger.ca.Certificate() }), time.Now(), attest.ErrTLS},
+		"expired bundle":      {changed(func(b *client.Bundle) { b.NotAfter = time.Now() }), time.Now(), attest.ErrPolicy},
 		"expired certificate": {p.bundle, time.Now().Add(2 * time.Hour), attest.ErrTLS},
 	} {
 		v := test.bundle.Reappraise(conn, client.Options{Now: func() time.Time { return test.now }})

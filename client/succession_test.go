@@ -83,7 +83,13 @@ func TestAnnouncedCAIsTrusted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.Close()
+	defer conn.Close()
+	if v := b.Reappraise(conn, client.Options{}); !v.Accepted {
+		t.Error("trusted for a new connection, and not for one that stands:", v.Err)
+	}
+	if v := p.bundle.Reappraise(conn, client.Options{}); v.Accepted {
+		t.Error("a bundle that does not announce the CA trusts it")
+	}
 }
 
 func issued(t *testing.T, ca *owner.CA) tls.Certificate {

@@ -198,7 +198,7 @@ func CheckClientName(name string) error {
 	switch n := utf8.RuneCountInString(name); {
 	case n == 0 || n > MaxClientName:
 		return fmt.Errorf("name of a client: it has %d characters, and may have 1 to %d", n, MaxClientName)
-	case !utf8.ValidString(name), strings.ContainsFunc(name, unicode.IsControl):
+	case !utf8.ValidString(name), strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return fmt.Errorf("name of a client: %q has characters that cannot be shown", name)
 	}
 	return nil

@@ -3,6 +3,7 @@ package owner_test
 import (
 	"crypto/x509"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,6 +63,19 @@ func TestParse(t *testing.T) {
 	} {
 		if _, err := owner.Parse(pair[0], pair[1]); err == nil {
 			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// TestClientNames: a name is what rules and people know a client by, so that no two look alike for what cannot be seen in them.
+func TestClientNames(t *testing.T) {
+	for name, good := range map[string]bool{
+		"pump-7": true, "Pumpe 7, Süd": true, strings.Repeat("ü", owner.MaxClientName): true,
+		"": false, strings.Repeat("x", owner.MaxClientName+1): false, "a\x00b": false, "a\nb": false, "a\xff": false,
+		"pump\u202e7": false, "pump\u200b7": false, "pump\u00a07": false,
+	} {
+		if err := owner.CheckClientName(name); (err == nil) != good {
+			t.Errorf("%q: %v", name, err)
 		}
 	}
 }

@@ -24,6 +24,26 @@ type Doer interface {
 	Do(*http.Request) (*http.Response, error)
 }
 
+// Bounds of a request.
+const (
+	fetchTimeout = 30 * time.Second
+	maxHeader    = 64 << 10 // bytes; a chain of certificates has less than 5,000
+)
+
+// HTTP returns what a Client makes requests with. It follows no redirection: who asks a service inside of a network for documents is not to be
+// led on by its answer to another.
+func HTTP() *http.Client {
+	client := &http.Client{Timeout: fetchTimeout, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
+		return fmt.Errorf("it leads on to %s, which is not followed: name the right address yourself", r.URL.Redacted())
+	}}
+	if transport, ok := http.DefaultTransport.(*http.Transport); ok {
+		transport = transport.Clone()
+		transport.MaxResponseHeaderBytes = maxHeader
+		client.Transport = transport
+	}
+	return client
+}
+
 // Client fetches documents from Intel's service (PCS, version 4), or from a cache that speaks as it does (PCCS). It verifies
 // nothing: that is for the store.
 type Client struct {

@@ -210,6 +210,27 @@ func TestUnknownFieldsAndHeaders(t *testing.T) {
 	}
 }
 
+// A header that is not signed would let whoever passes a document on change its bytes; a key on another curve is none that AWS has.
+func TestHeadersThatAreNotSignedAndOtherCurves(t *testing.T) {
+	c, now := newCloud(t, elliptic.P384()), made.Add(time.Minute)
+	var m cose.UntaggedSign1Message
+	if err := m.UnmarshalCBOR(c.sign(t, c.document(reportData))); err != nil {
+		t.Fatal(err)
+	}
+	m.Headers.RawUnprotected, m.Headers.Unprotected = nil, cose.UnprotectedHeader{cose.HeaderLabelKeyID: []byte{1}}
+	data, err := m.MarshalCBOR()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := verify(c.verifier(), data, now); !errors.Is(err, attest.ErrFormat) {
+		t.Errorf("a header that is not signed: %v", err)
+	}
+	small := newCloud(t, elliptic.P256())
+	if _, err := verify(small.verifier(), small.sign(t, small.document(reportData)), now); !errors.Is(err, attest.ErrSignature) {
+		t.Errorf("a key on P-256: %v", err)
+	}
+}
+
 // A bit that is flipped anywhere must make the document be refused. What is not signed are the certificates' own signatures
 // and the message's: they are checked as such.
 func TestEachFlippedBit(t *testing.T) {

@@ -35,10 +35,41 @@ func (id *Identity) explain(b *strings.Builder) {
 			b.WriteString("  (SIMULATED: PROTECTS NOTHING)")
 		}
 		b.WriteString("\n")
+		for _, remark := range r.remarks() {
+			fmt.Fprintf(b, "      note: %s\n", remark)
+		}
 	}
 	if len(id.Instances) > 0 {
 		fmt.Fprintf(b, "  hardware is one of %s\n", strings.Join(id.Instances, ", "))
 	}
+}
+
+// remarks say what an entry leaves open that its writer may not have meant to.
+func (r *Requirement) remarks() (all []string) {
+	names := func(key string) bool { return len(r.Want[key]) > 0 }
+	note := func(open bool, text string) {
+		if open {
+			all = append(all, text)
+		}
+	}
+	switch r.Platform {
+	case attest.SGX:
+		note(!names("mrenclave") && !names("isv_prod_id"), "any enclave of that signer will do: isv_prod_id would tell them apart")
+		note(!names("mrenclave") && !names("min_isv_svn"), "any version of the enclave will do: min_isv_svn would keep old ones out")
+	case attest.TDX:
+		note(!names("rtmr1") || !names("rtmr2"), "whatever boots under that firmware may say that it is the module: rtmr1 and rtmr2 would tell kernel, command line and initial RAM disk")
+	case attest.SEVSNP:
+		note(!names("min_tcb"), "firmware of any age will do: min_tcb would keep old versions out")
+	case attest.TPM, attest.Azure:
+		note(!names("pcrs"), "whatever boots on that machine may say that it is the module: pcrs would tell what did")
+	}
+	note(slices.ContainsFunc(r.Want["tcb"], belowHardening), "platforms will do for which Intel knows of weaknesses that are not mended: see tcb")
+	return all
+}
+
+// belowHardening reports whether a TCB status is below what the best-kept processors reach.
+func belowHardening(status string) bool {
+	return status != string(attest.TCBUpToDate) && status != string(attest.TCBSWHardeningNeeded)
 }
 
 func explainDigests(b *strings.Builder, what string, digests []attest.Digest) {

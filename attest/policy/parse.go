@@ -169,6 +169,15 @@ func (r *reader) list(n ast.Node) []ast.Node {
 	return []ast.Node{n}
 }
 
+// some is list where nothing in the list would mean that anything will do: that is said by leaving the key out.
+func (r *reader) some(n ast.Node) ([]ast.Node, error) {
+	items := r.list(n)
+	if len(items) == 0 {
+		return nil, r.at(n, "the list is empty: leave the key out if any will do, or say which")
+	}
+	return items, nil
+}
+
 func (r *reader) texts(n ast.Node, what string) ([]string, error) {
 	var out []string
 	for _, item := range r.list(n) {
@@ -233,7 +242,7 @@ func (r *reader) identity(e entry) (Identity, error) {
 		"runtime":   r.digests(&id.Runtimes),
 		"simulated": func(n ast.Node) error { return r.simulated(n, &id) },
 		"any_of":    func(n ast.Node) error { return r.anyOf(n, &id) },
-		"instances": func(n ast.Node) (err error) { id.Instances, err = r.texts(n, "an instance"); return err },
+		"instances": func(n ast.Node) error { return r.instances(n, &id) },
 	}, []string{"module", "config", "runtime", "simulated", "any_of", "instances"})
 	if err != nil {
 		return id, err
@@ -246,7 +255,11 @@ func (r *reader) identity(e entry) (Identity, error) {
 
 func (r *reader) digests(to *[]attest.Digest) func(ast.Node) error {
 	return func(n ast.Node) error {
-		for _, item := range r.list(n) {
+		items, err := r.some(n)
+		if err != nil {
+			return err
+		}
+		for _, item := range items {
 			s, err := r.text(item, "a digest")
 			if err != nil {
 				return err
@@ -259,6 +272,14 @@ func (r *reader) digests(to *[]attest.Digest) func(ast.Node) error {
 		}
 		return nil
 	}
+}
+
+func (r *reader) instances(n ast.Node, id *Identity) (err error) {
+	if _, err := r.some(n); err != nil {
+		return err
+	}
+	id.Instances, err = r.texts(n, "an instance")
+	return err
 }
 
 func (r *reader) simulated(n ast.Node, id *Identity) error {
@@ -388,11 +409,19 @@ func (r *reader) condition(n ast.Node) (Who, error) {
 		return w, err
 	}
 	return w, r.fields(n, "who", map[string]func(ast.Node) error{
-		"identity":  func(n ast.Node) (err error) { w.Identity, err = r.text(n, "identity"); return err },
-		"user":      func(n ast.Node) (err error) { w.User, err = r.text(n, "user"); return err },
-		"listener":  func(n ast.Node) (err error) { w.Listener, err = r.text(n, "listener"); return err },
+		"identity":  func(n ast.Node) error { return r.name(n, "identity", &w.Identity) },
+		"user":      func(n ast.Node) error { return r.name(n, "user", &w.User) },
+		"listener":  func(n ast.Node) error { return r.name(n, "listener", &w.Listener) },
 		"anonymous": func(n ast.Node) error { return r.anonymous(n, &w) },
 	}, []string{"identity", "user", "listener", "anonymous"})
+}
+
+// name reads a condition, which an empty text would take away.
+func (r *reader) name(n ast.Node, what string, to *string) (err error) {
+	if *to, err = r.text(n, what); err == nil && *to == "" {
+		return r.at(n, "%s is empty: name one, or leave the key out if any will do", what)
+	}
+	return err
 }
 
 func (r *reader) anonymous(n ast.Node, w *Who) error {

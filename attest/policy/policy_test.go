@@ -2,8 +2,10 @@ package policy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -105,8 +107,8 @@ func TestCanonical(t *testing.T) {
 	base := `
 version: 1
 identities:
-  a: { module: [` + digestA + `, ` + digestB + `], simulated: allow, any_of: [ { sim: { key: [` + digestA + `] } }, { nitro: {} } ], instances: [x, y] }
-  b: { module: ` + digestC + `, any_of: [ { tdx: {} } ] }
+  a: { module: [` + digestA + `, ` + digestB + `], simulated: allow, any_of: [ { sim: { key: [` + digestA + `] } }, { ` + anyNitro + ` } ], instances: [x, y] }
+  b: { module: ` + digestC + `, any_of: [ { ` + anyTDX + ` } ] }
 rules:
   - { who: [a, b], publish: [x, y] }
   - { who: a, subscribe: z }
@@ -127,12 +129,12 @@ version: 1
 identities:
     b:
         any_of:
-            - tdx: {}
+            - ` + anyTDX + `
         module: "` + digestC + `"
     a:
         instances: [y, x, x]
         any_of:
-            - nitro: {}
+            - ` + anyNitro + `
             - sim:
                 key:
                     - ` + digestA + `
@@ -143,7 +145,7 @@ identities:
 		t.Error("layout changed the digest")
 	}
 	for _, change := range [][2]string{
-		{"[x, y] }\n  -", "[x] }\n  -"}, {"who: a, subscribe: z", "who: b, subscribe: z"}, {"{ nitro: {} }", "{ tdx: {} }"},
+		{"[x, y] }\n  -", "[x] }\n  -"}, {"who: a, subscribe: z", "who: b, subscribe: z"}, {anyNitro, anyTDX},
 		{"instances: [x, y]", "instances: [x]"}, {digestB, digestC}, {"subscribe: z", "publish: z"}, {"publish: [x, y] }", "publish: [x, y], provenance: true }"},
 	} {
 		changed := strings.Replace(base, change[0], change[1], 1)
@@ -159,7 +161,7 @@ identities:
 
 func TestSyntaxErrors(t *testing.T) {
 	head := "version: 1\nidentities:\n  a:\n    module: [" + digestA + "]\n"
-	full := head + "    any_of: [ { tdx: {} } ]\n"
+	full := head + "    any_of: [ { " + anyTDX + " } ]\n"
 	tests := []struct {
 		name, text   string
 		line, column int
@@ -175,7 +177,7 @@ func TestSyntaxErrors(t *testing.T) {
 		{"version", "version: 2\n", 1, 10, "version must be 1"},
 		{"no version", "rules: []\n", 1, 6, "version is missing"},
 		{"duplicate key", "version: 1\nversion: 1\n", 2, 1, "already"},
-		{"no module", "version: 1\nidentities:\n  a: { any_of: [ { tdx: {} } ] }\n", 3, 3, "module is missing"},
+		{"no module", "version: 1\nidentities:\n  a: { any_of: [ { " + anyTDX + " } ] }\n", 3, 3, "module is missing"},
 		{"no platform", head, 3, 3, "any_of is missing"},
 		{"sim without permission", head + "    any_of: [ { sim: {} } ]\n", 3, 3, "simulated: allow"},
 		{"permission without sim", full + "    simulated: allow\n", 3, 3, "no effect"},
@@ -185,6 +187,12 @@ func TestSyntaxErrors(t *testing.T) {
 		{"who empty", full + "rules:\n  - who: {}\n", 7, 8, "who is empty"},
 		{"no who", full + "rules:\n  - publish: x\n", 7, 12, "who is missing"},
 		{"anonymous identity", full + "rules:\n  - who: { anonymous: true, identity: a }\n", 7, 8, "no peer is both"},
+		{"empty user", full + "rules:\n  - who: { user: '', listener: plain }\n", 7, 18, "user is empty"},
+		{"empty listener", full + "rules:\n  - who: { user: alice, listener: '' }\n", 7, 35, "listener is empty"},
+		{"empty identity", full + "rules:\n  - who: { identity: '', user: alice }\n", 7, 22, "identity is empty"},
+		{"no configuration in the list", full + "    config: []\n", 6, 13, "the list is empty"},
+		{"no runtime in the list", full + "    runtime: []\n", 6, 14, "the list is empty"},
+		{"no hardware in the list", full + "    instances: []\n", 6, 16, "the list is empty"},
 		{"anonymous false", full + "rules:\n  - who: { anonymous: false }\n", 7, 23, "one value: true"},
 		{"hash inside", full + "rules:\n  - who: a\n    publish: [\"a/#/b\"]\n", 7, 8, "'#' must be"},
 		{"plus inside", full + "rules:\n  - who: a\n    publish: [\"a/b+\"]\n", 7, 8, "'+' must be"},
@@ -194,7 +202,7 @@ func TestSyntaxErrors(t *testing.T) {
 		{"provenance: maybe", full + "rules:\n  - who: a\n    publish: [a]\n    provenance: maybe\n", 9, 17, "true or false"},
 		{"anchor", "version: &v 1\n", 1, 10, "version must be 1"},
 		{"tag", full + "    instances: [!!str x]\n", 6, 17, "plain value"},
-		{"two platforms in one entry", head + "    any_of: [ { tdx: {}, sgx: {} } ]\n", 5, 15, "names one platform"},
+		{"two platforms in one entry", head + "    any_of: [ { " + anyTDX + ", sgx: {} } ]\n", 5, 15, "names one platform"},
 		{"not YAML", "version: [1\n", 0, 0, "not valid YAML"},
 		{"two documents", "version: 1\n---\nversion: 1\n", 0, 0, "exactly one"},
 		{"empty", "", 0, 0, "exactly one"},
@@ -202,6 +210,8 @@ func TestSyntaxErrors(t *testing.T) {
 		{"deep on one line", strings.Repeat("- ", 100000), 1, 33, "nested deeper"}, // the YAML library is quadratic here
 		{"large", "#" + strings.Repeat("x", MaxFileSize), 0, 0, "too large"},
 		{"PCR", head + "    any_of: [ { tpm: { pcrs: { 24: " + strings.Repeat("00", 32) + " } } } ]\n", 5, 24, "not the number of a PCR"},
+		{"PCR in another form", head + "    any_of: [ { tpm: { pcrs: { 07: " + strings.Repeat("00", 32) + " } } } ]\n", 5, 24, "not the number of a PCR"},
+		{"upper-case digits", head + "    any_of: [ { tdx: { mrtd: " + strings.Repeat("AB", 48) + " } } ]\n", 5, 24, "lower-case hexadecimal"},
 		{"status that cannot be allowed", head + "    any_of: [ { sgx: { tcb: [Revoked] } } ]\n", 5, 24, "TCB status"},
 	}
 	for _, test := range tests {
@@ -221,11 +231,34 @@ func TestSyntaxErrors(t *testing.T) {
 	}
 }
 
+// Entries that name nothing but the program that facts speak of.
+var (
+	anySGX   = "sgx: { mrsigner: " + strings.Repeat("00", 32) + " }"
+	anyTDX   = "tdx: { mrtd: " + strings.Repeat("00", 48) + " }"
+	anyNitro = "nitro: { pcr0: " + strings.Repeat("00", 48) + " }"
+)
+
+// withProgram is an entry that also names the program that facts speak of, if it names none.
+func withProgram(p attest.Platform, want map[string][]string) Requirement {
+	r := Requirement{Platform: p, Want: map[string][]string{}}
+	maps.Copy(r.Want, want)
+	if r.check() != nil {
+		key, size := required[p][len(required[p])-1], 48
+		if p == attest.SGX {
+			size = 32
+		}
+		r.Want[key] = []string{strings.Repeat("00", size)}
+	}
+	return r
+}
+
+func anyProgramOfSGX() Requirement { return withProgram(attest.SGX, nil) }
+
 // facts are those of a platform as it should be.
 func facts(p attest.Platform) *attest.Facts {
 	f := &attest.Facts{Identity: attest.Identity{Module: attest.Digest{1}, Config: attest.Digest{2}, Runtime: attest.Digest{3}}}
 	f.Platform, f.TCB, f.HardwareID = p, attest.TCBUpToDate, string(p)+":01"
-	f.Measurements = map[string][]byte{"mrsigner": make([]byte, 32), "pcr0": make([]byte, 32), "pcr4": make([]byte, 32), "measurement": make([]byte, 48), "ak_ca": make([]byte, 48), "pcr9_sha384": make([]byte, 48)}
+	f.Measurements = map[string][]byte{"mrsigner": make([]byte, 32), "pcr0": make([]byte, 32), "pcr4": make([]byte, 32), "measurement": make([]byte, 48), "id_key_digest": make([]byte, 48), "mrtd": make([]byte, 48), "pcr8": make([]byte, 48), "ak_ca": make([]byte, 48), "pcr9_sha384": make([]byte, 48)}
 	f.Versions = map[string]uint64{"isv_prod_id": 1, "isv_svn": 5, "bootloader": 4, "snp": 22}
 	return f
 }
@@ -287,7 +320,7 @@ func TestJudge(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			p, err := New([]Identity{{
 				Name: "it", Modules: []attest.Digest{{1}}, Configs: []attest.Digest{{2}}, Runtimes: []attest.Digest{{3}},
-				AnyOf: []Requirement{{Platform: test.platform, Want: test.want}}, Instances: []string{string(test.platform) + ":01"},
+				AnyOf: []Requirement{withProgram(test.platform, test.want)}, Instances: []string{string(test.platform) + ":01"},
 			}}, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -308,6 +341,74 @@ func TestJudge(t *testing.T) {
 }
 
 // TestSeveralIdentities: all that hold are named, and the reasons of the others.
+// TestNoPolicyAllowsRevoked: not even one that says so, which cannot be written.
+func TestNoPolicyAllowsRevoked(t *testing.T) {
+	r := withProgram(attest.SGX, nil)
+	r.Want["tcb"] = []string{string(attest.TCBRevoked)}
+	p := &Policy{identities: []Identity{{Name: "it", AnyOf: []Requirement{r}}}}
+	f := facts(attest.SGX)
+	f.TCB = attest.TCBRevoked
+	if v := p.Judge(f); v.Accepted || KindOf(v.Err) != attest.ErrTCB {
+		t.Errorf("%+v", v)
+	}
+}
+
+// TestConditions: each that a platform is in must be allowed by its name.
+func TestConditions(t *testing.T) {
+	td := strings.Repeat("01", 48)
+	for _, test := range []struct {
+		allow, tds []string
+		in         []string
+		accepted   bool
+	}{
+		{nil, nil, nil, true},
+		{nil, nil, []string{"smt"}, false},
+		{[]string{"smt"}, nil, []string{"smt"}, true},
+		{[]string{"smt"}, nil, []string{"smt", "migration_agent"}, false},
+		{[]string{attest.ConditionServiceTD}, nil, []string{attest.ConditionServiceTD}, false},
+		{nil, []string{strings.Repeat("02", 48)}, []string{attest.ConditionServiceTD}, false},
+		{nil, []string{td}, []string{attest.ConditionServiceTD}, true},
+	} {
+		r := Requirement{Platform: attest.Azure, Want: map[string][]string{"allow": test.allow, "service_tds": test.tds}}
+		c := &attest.PlatformClaims{TCB: attest.TCBUpToDate, Conditions: test.in, Measurements: map[string][]byte{"mrservicetd": bytes.Repeat([]byte{1}, 48)}}
+		if err := r.judge("it", c); (err == nil) != test.accepted || err != nil && err.Kind != attest.ErrTCB {
+			t.Errorf("%+v: %v", test, err)
+		}
+	}
+}
+
+// unasked is a driver that nobody may ask.
+type unasked struct{ t *testing.T }
+
+func (unasked) Platform() attest.Platform { return attest.TDX }
+
+func (u unasked) Verify(context.Context, attest.Quote, attest.ReportData, time.Time) (attest.PlatformClaims, error) {
+	u.t.Error("the driver of a platform that no identity names has seen evidence")
+	return attest.PlatformClaims{}, errors.New("no")
+}
+
+// TestUnnamedPlatformIsNotConsulted: a flaw in a driver harms only who names its platform.
+func TestUnnamedPlatformIsNotConsulted(t *testing.T) {
+	p, err := New([]Identity{{Name: "it", Modules: []attest.Digest{{1}}, AnyOf: []Requirement{anyProgramOfSGX()}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := &attest.Claims{}
+	encoded, err := claims.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := attest.Evidence{Claims: encoded, Quote: attest.Quote{Platform: attest.TDX, Data: []byte{1}}, Proof: attest.Proof{N: 1}}
+	evidence, err := e.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := NewAppraiser(p, attest.NewRegistry(unasked{t})).Appraise(t.Context(), evidence, claims.Binding, time.Now())
+	if KindOf(v.Err) != attest.ErrPlatform {
+		t.Error(v.Err)
+	}
+}
+
 // TestRefusalNamesRegisters: which of many PCRs is not what it should be.
 func TestRefusalNamesRegisters(t *testing.T) {
 	hex := func(digits string) string { return strings.Repeat(digits, 32) }
@@ -321,7 +422,7 @@ func TestRefusalNamesRegisters(t *testing.T) {
 }
 
 func TestSeveralIdentities(t *testing.T) {
-	any := []Requirement{{Platform: attest.SGX}}
+	any := []Requirement{anyProgramOfSGX()}
 	p, err := New([]Identity{
 		{Name: "c", Modules: []attest.Digest{{1}}, AnyOf: any},
 		{Name: "a", Modules: []attest.Digest{{1}, {2}}, AnyOf: any},
@@ -346,8 +447,8 @@ func TestSeveralIdentities(t *testing.T) {
 // TestMixedReasons: if identities refuse for different reasons, the kind is the wider one.
 func TestMixedReasons(t *testing.T) {
 	p, err := New([]Identity{
-		{Name: "a", Modules: []attest.Digest{{2}}, AnyOf: []Requirement{{Platform: attest.SGX}}},
-		{Name: "b", Modules: []attest.Digest{{1}}, AnyOf: []Requirement{{Platform: attest.TDX}}},
+		{Name: "a", Modules: []attest.Digest{{2}}, AnyOf: []Requirement{anyProgramOfSGX()}},
+		{Name: "b", Modules: []attest.Digest{{1}}, AnyOf: []Requirement{{Platform: attest.TDX, Want: map[string][]string{"mrtd": {strings.Repeat("00", 48)}}}}},
 	}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -386,6 +487,35 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// What an entry leaves open is said by policy check, and nothing is of one that leaves nothing open.
+func TestExplainSaysWhatIsLeftOpen(t *testing.T) {
+	hex := func(n int) string { return strings.Repeat("11", n) }
+	for entry, want := range map[string][]string{
+		"sgx: { mrenclave: " + hex(32) + " }": nil,
+		"sgx: { mrsigner: " + hex(32) + " }":  {"isv_prod_id", "min_isv_svn"},
+		"sgx: { mrsigner: " + hex(32) + ", isv_prod_id: 1, min_isv_svn: 1, tcb: [UpToDate, OutOfDate] }": {"see tcb"},
+		"sgx: { mrenclave: " + hex(32) + ", tcb: [UpToDate, SWHardeningNeeded] }":                        nil,
+		"tdx: { mrtd: " + hex(48) + ", rtmr1: " + hex(48) + " }":                                         {"rtmr1 and rtmr2"},
+		"tdx: { mrtd: " + hex(48) + ", rtmr1: " + hex(48) + ", rtmr2: " + hex(48) + " }":                 nil,
+		"sevsnp: { measurement: " + hex(48) + " }":                                                       {"min_tcb"},
+		"sevsnp: { measurement: " + hex(48) + ", min_tcb: { snp: 8 } }":                                  nil,
+		"tpm: { ak: " + hex(32) + " }":                                                                   {"pcrs"},
+		"azure: { measurement: " + hex(48) + " }":                                                        {"pcrs"},
+		"tpm: { ak: " + hex(32) + ", pcrs: { 4: " + hex(32) + " } }":                                     nil,
+		"nitro: { pcr0: " + hex(48) + " }":                                                               nil,
+	} {
+		text := parse(t, "version: 1\nidentities:\n  a:\n    module: "+digestA+"\n    any_of:\n      - "+entry+"\n").Explain()
+		if got := strings.Count(text, "note: "); got != len(want) {
+			t.Errorf("%s: %d notes instead of %d:\n%s", entry, got, len(want), text)
+		}
+		for _, w := range want {
+			if !strings.Contains(text, w) {
+				t.Errorf("%s: nothing is said of %q:\n%s", entry, w, text)
+			}
+		}
+	}
+}
+
 func TestParseCanonicalRefuses(t *testing.T) {
 	data := parse(t, example).Canonical()
 	for i := range data {
@@ -395,8 +525,8 @@ func TestParseCanonicalRefuses(t *testing.T) {
 	}
 	// The same policy with identities out of order is not canonical.
 	unsorted := &Policy{identities: []Identity{
-		{Name: "b", Modules: []attest.Digest{{1}}, AnyOf: []Requirement{{Platform: attest.SGX, Want: map[string][]string{}}}},
-		{Name: "a", Modules: []attest.Digest{{1}}, AnyOf: []Requirement{{Platform: attest.SGX, Want: map[string][]string{}}}},
+		{Name: "b", Modules: []attest.Digest{{1}}, AnyOf: []Requirement{anyProgramOfSGX()}},
+		{Name: "a", Modules: []attest.Digest{{1}}, AnyOf: []Requirement{anyProgramOfSGX()}},
 	}}
 	encoded, err := encodeCanonical(unsorted)
 	if err != nil {
@@ -450,23 +580,28 @@ func ExamplePolicy_Judge() {
 
 func TestPatience(t *testing.T) {
 	for entry, want := range map[string]time.Duration{
-		"sgx: {}": 5 * time.Second, "tpm: { ak: " + strings.Repeat("11", 32) + " }": 30 * time.Second,
+		anySGX: 5 * time.Second, "tpm: { ak: " + strings.Repeat("11", 32) + " }": 30 * time.Second,
 	} {
-		p, err := Parse("p.yaml", []byte("version: 1\nidentities:\n  a:\n    module: "+digestA+"\n    any_of:\n      - sgx: {}\n      - "+entry+"\nrules: []\n"))
+		p, err := Parse("p.yaml", []byte("version: 1\nidentities:\n  a:\n    module: "+digestA+"\n    any_of:\n      - "+anySGX+"\n      - "+entry+"\nrules: []\n"))
 		if err != nil || p.Patience() != want {
 			t.Errorf("%s: %v, %v", entry, p.Patience(), err)
 		}
 	}
 }
 
-// Evidence of CCA and of TPMs leads to no root: an identity that does not say whose keys it believes would be anybody's. What
-// hardware a TPM is in, only the CA of its key knows.
+// An identity that does not say which program it is would be anybody's who has such hardware; that of CCA or a TPM, whose evidence leads to no root, that of
+// anybody at all. What hardware a TPM is in, only the CA of its key knows.
 func TestRequiredKeys(t *testing.T) {
 	ak := "ak: " + strings.Repeat("11", 32)
 	for _, test := range []struct{ entry, rest, want string }{
 		{"cca: { rim: " + strings.Repeat("77", 32) + " }", "", `"cpak" is missing`},
 		{"tpm: { pcrs: { 14: " + strings.Repeat("77", 32) + " } }", "", `"ak" or "ak_ca" is missing`},
 		{"tpm: { " + ak + " }", "", ""},
+		{"sgx: { isv_prod_id: 1 }", "", `"mrenclave" or "mrsigner" is missing`},
+		{"tdx: { rtmr1: " + strings.Repeat("11", 48) + " }", "", `"mrtd" is missing`},
+		{"sevsnp: { vmpl: 0 }", "", `"measurement" or "id_key_digest" is missing`},
+		{"sevsnp: { id_key_digest: " + strings.Repeat("11", 48) + " }", "", ""},
+		{"nitro: { pcr4: " + strings.Repeat("11", 48) + " }", "", `"pcr0" or "pcr2" or "pcr8" is missing`},
 		{"tpm: { ak_ca: " + strings.Repeat("11", 48) + " }", "    instances: [tpm:00]\n", ""},
 		{"tpm: { " + ak + " }", "    instances: [tpm:00]\n", `instances: tpm needs "ak_ca"`},
 	} {

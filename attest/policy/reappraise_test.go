@@ -12,7 +12,7 @@ import (
 func TestReappraise(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	f := facts(attest.TDX)
-	p := parse(t, "version: 1\nidentities:\n  a: { module: ["+f.Module.String()+"], any_of: [ { tdx: {} } ] }\n")
+	p := parse(t, "version: 1\nidentities:\n  a: { module: ["+f.Module.String()+"], any_of: [ { "+anyTDX+" } ] }\n")
 	if v := p.Reappraise(f, now); !v.Accepted || v.Identities[0] != "a" || !v.At.Equal(now) || v.Facts != f {
 		t.Errorf("never expires: %+v", v)
 	}

@@ -73,9 +73,18 @@ var schema = map[attest.Platform]map[string]keySpec{
 	},
 }
 
-// required are keys of which an entry must have one: those of platforms whose evidence leads to no root of a vendor; and those that tell the
-// paravisor of Azure from any other guest, which may say of PCRs what it likes.
-var required = map[attest.Platform][]string{attest.CCA: {"cpak"}, attest.TPM: {"ak", "ak_ca"}, attest.Azure: {"measurement", "id_key_digest", "mrtd"}}
+// required are keys of which an entry must have one: what tells the program, or who has signed it, from what anybody else runs on hardware that is as
+// genuine; on Azure that is the paravisor, since any other guest may say of PCRs what it likes. Evidence of CCA and of TPMs leads to no root of a vendor,
+// so that an entry must say whose key it is.
+var required = map[attest.Platform][]string{
+	attest.SGX:    {"mrenclave", "mrsigner"},
+	attest.TDX:    {"mrtd"},
+	attest.SEVSNP: {"measurement", "id_key_digest"},
+	attest.TPM:    {"ak", "ak_ca"},
+	attest.Nitro:  {"pcr0", "pcr2", "pcr8"},
+	attest.CCA:    {"cpak"},
+	attest.Azure:  {"measurement", "id_key_digest", "mrtd"},
+}
 
 var tdxKeys = map[string]keySpec{
 	"mrtd":          measurement(48),

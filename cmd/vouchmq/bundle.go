@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -133,7 +132,7 @@ Exit status: 0 it is good; 1 wrong usage or another error; 3 it is not.`,
 
 // verifyBundle returns a bundle and the content of its file if it is to be used.
 func verifyBundle(path, fingerprint, previous string) (*client.Bundle, []byte, error) {
-	content, err := os.ReadFile(path)
+	content, err := readFile(path)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -13,7 +13,19 @@ import (
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/terminal"
 )
 
-const day = 24 * time.Hour
+const (
+	day = 24 * time.Hour
+	// maxDays is the most that a person means: a time.Duration has room for three times as many, and would be another one beyond.
+	maxDays = 36500
+)
+
+// inDays returns how long a number of days is that was given to a flag.
+func inDays(flag string, n int) (time.Duration, error) {
+	if n < 1 || n > maxDays {
+		return 0, fmt.Errorf("--%s: from 1 to %d, not %d", flag, maxDays, n)
+	}
+	return time.Duration(n) * day, nil
+}
 
 func newCA() *cobra.Command {
 	c := &cobra.Command{
@@ -56,8 +68,10 @@ trust both from then on.`,
 		Example: `  vouchmq ca init plant-ca --service plant.example --address broker.example:8883
   vouchmq ca init plant-ca-2 --succeeds plant-ca --passphrase-file /run/secrets/ca`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			f.Validity = time.Duration(days) * day
+		RunE: func(c *cobra.Command, args []string) (err error) {
+			if f.Validity, err = inDays("days", days); err != nil {
+				return err
+			}
 			return caInit(c, args[0], f, succeeds, &p)
 		},
 	}
@@ -79,9 +93,6 @@ trust both from then on.`,
 }
 
 func caInit(c *cobra.Command, dir string, f cafolder.Founding, succeeds string, p *passphraseFlags) (err error) {
-	if f.Validity < day {
-		return errors.New("--days: the CA must be good for a day at least")
-	}
 	if succeeds != "" {
 		if f.Succeeds, err = cafolder.Open(succeeds); err != nil {
 			return err
@@ -126,8 +137,8 @@ was made after this moment. The nonce is no secret. The renewal of a certificate
 		Example: `  vouchmq ca challenge plant-ca`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if hours < 1 {
-				return errors.New("--hours: at least one")
+			if hours < 1 || hours > 24*maxDays {
+				return fmt.Errorf("--hours: from 1 to %d, not %d", 24*maxDays, hours)
 			}
 			folder, err := cafolder.Open(args[0])
 			if err != nil {
@@ -148,11 +159,13 @@ was made after this moment. The nonce is no secret. The renewal of a certificate
 }
 
 func newCAForget() *cobra.Command {
+	var last bool
 	c := &cobra.Command{
 		Use:   "forget DIR HARDWARE",
 		Short: "Take enrolled hardware out of the next bundle",
 		Long: `Take hardware, as vouchmq ca show names it, out of what was enrolled with vouchmq ca sign --enroll. Clients refuse it once
-they have the next bundle, and its requests are refused at once. When none is left, any hardware is accepted.`,
+they have the next bundle, and its requests are refused at once. Where none is enrolled any hardware is accepted, that one too: so
+the last is not taken out before another is enrolled, unless --accept-any says that this is meant.`,
 		Example: `  vouchmq ca forget plant-ca sim:00112233445566778899aabbccddeeff`,
 		Args:    cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -160,13 +173,17 @@ they have the next bundle, and its requests are refused at once. When none is le
 			if err != nil {
 				return err
 			}
-			was, err := folder.Forget(args[1])
-			if err == nil && !was {
-				err = withHint(fmt.Errorf("%q is not enrolled", args[1]), "see: vouchmq ca show "+args[0])
+			was, err := folder.Forget(args[1], last)
+			switch {
+			case errors.Is(err, cafolder.ErrLast):
+				return withHint(fmt.Errorf("%q: %w", args[1], err), "enrol another first (vouchmq ca sign --enroll), or say --accept-any")
+			case err == nil && !was:
+				return withHint(fmt.Errorf("%q is not enrolled", args[1]), "see: vouchmq ca show "+args[0])
 			}
 			return err
 		},
 	}
 	helpWithoutShorthand(c)
+	c.Flags().BoolVar(&last, "accept-any", false, "take out the last, too: from then on any hardware is accepted")
 	return c
 }

@@ -54,8 +54,9 @@ as its owner. With reveal: authenticated, too, it shows its evidence to nobody e
 }
 
 func (f *caClientFlags) run(c *cobra.Command, name string) error {
-	if f.days < 1 {
-		return errors.New("--days: at least one")
+	validity, err := inDays("days", f.days)
+	if err != nil {
+		return err
 	}
 	if err := errors.Join(owner.CheckClientName(name), f.free()); err != nil {
 		return err
@@ -77,7 +78,7 @@ func (f *caClientFlags) run(c *cobra.Command, name string) error {
 			return err
 		}
 	}
-	leaf, err := folder.IssueClient(ca, public, name, time.Duration(f.days)*day, time.Now())
+	leaf, err := folder.IssueClient(ca, public, name, validity, time.Now())
 	if err != nil {
 		if keyFile != nil {
 			_ = os.Remove(f.key)
@@ -111,7 +112,7 @@ func (f *caClientFlags) clientKey(name string) (crypto.PublicKey, []byte, error)
 		file, err := owner.EncodeKey(key)
 		return &key.PublicKey, file, err
 	}
-	text, err := os.ReadFile(f.request)
+	text, err := readFile(f.request)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--request: %w", err)
 	}
@@ -149,8 +150,9 @@ in. A broker that is to obey has the list in client_certificates.crl, and reads 
 }
 
 func caRevoke(c *cobra.Command, names []string, dir, out string, days int, pass *passphraseFlags) error {
-	if days < 1 {
-		return errors.New("--days: at least one")
+	good, err := inDays("days", days)
+	if err != nil {
+		return err
 	}
 	folder, err := cafolder.Open(dir)
 	if err != nil {
@@ -168,7 +170,7 @@ func caRevoke(c *cobra.Command, names []string, dir, out string, days int, pass 
 	if err != nil {
 		return err
 	}
-	until := now.Add(time.Duration(days) * day)
+	until := now.Add(good)
 	list, err := folder.RevocationList(ca, now, until)
 	if err != nil {
 		return err

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -31,7 +30,7 @@ func (f *policyFlags) define(c *cobra.Command) {
 }
 
 func (f *policyFlags) read() (*policy.Policy, error) {
-	text, err := os.ReadFile(f.file)
+	text, err := readFile(f.file)
 	if err != nil {
 		return nil, fmt.Errorf("--policy: %w", err)
 	}
@@ -52,13 +51,12 @@ func (f *termsFlags) define(fs *pflag.FlagSet) {
 
 func (f *termsFlags) terms(now time.Time) (t cafolder.Terms, err error) {
 	t = cafolder.Terms{Addresses: f.addresses, Names: f.names}
-	if f.bundleDays < 0 {
-		return t, errors.New("--bundle-days is below 0")
+	if f.bundleDays == 0 {
+		return t, nil
 	}
-	if f.bundleDays > 0 {
-		t.NotAfter = now.Add(time.Duration(f.bundleDays) * day).UTC().Truncate(time.Second)
-	}
-	return t, nil
+	good, err := inDays("bundle-days", f.bundleDays)
+	t.NotAfter = now.Add(good).UTC().Truncate(time.Second)
+	return t, err
 }
 
 type signFlags struct {
@@ -115,14 +113,13 @@ Exit status: 0 issued (with --dry-run: it would be); 1 wrong usage or another er
 
 func (f *signFlags) run(c *cobra.Command, requestFile string) error {
 	now := time.Now()
-	if f.days < 1 {
-		return errors.New("--days: the certificate must be good for a day at least")
-	}
 	terms, err := f.terms.terms(now)
 	if err != nil {
 		return err
 	}
-	terms.Validity = time.Duration(f.days) * day
+	if terms.Validity, err = inDays("days", f.days); err != nil {
+		return err
+	}
 	folder, err := cafolder.Open(f.folder)
 	if err != nil {
 		return err
@@ -149,7 +146,7 @@ func (f *signFlags) run(c *cobra.Command, requestFile string) error {
 
 // judge verifies the request and prints what was found.
 func (f *signFlags) judge(c *cobra.Command, folder *cafolder.Folder, requestFile string, now time.Time) (*cafolder.Accepted, error) {
-	data, err := os.ReadFile(requestFile)
+	data, err := readFile(requestFile)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,9 +15,6 @@ import (
 	"github.com/vouchmq/vouchmq/attest/collateral"
 	"github.com/vouchmq/vouchmq/attest/detect"
 )
-
-// fetchTimeout is for one request to Intel's service.
-const fetchTimeout = 30 * time.Second
 
 func newCollateral() *cobra.Command {
 	c := &cobra.Command{
@@ -70,7 +66,7 @@ func (f *storeFlags) open(create bool) (*collateral.Store, time.Time, error) {
 }
 
 func (f *storeFlags) client() *collateral.Client {
-	return &collateral.Client{HTTP: &http.Client{Timeout: fetchTimeout}, PCS: strings.TrimSuffix(f.pcs, "/"), RootCRL: f.rootCRL}
+	return &collateral.Client{HTTP: collateral.HTTP(), PCS: strings.TrimSuffix(f.pcs, "/"), RootCRL: f.rootCRL}
 }
 
 func timeOf(text string) (time.Time, error) {

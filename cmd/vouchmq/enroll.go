@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -129,7 +128,7 @@ func (f *enrollFlags) request(ctx context.Context, broker *server.Enrolling) (*o
 }
 
 func (f *enrollFlags) installIt(c *cobra.Command, broker *server.Enrolling) error {
-	certificate, err := os.ReadFile(f.install)
+	certificate, err := readFile(f.install)
 	if err != nil {
 		return err
 	}

@@ -109,18 +109,27 @@ func (f *evidenceFlags) addCollateral(o *examine.Options) error {
 
 // readInput reads a file of bounded size, "-" being stdin.
 func readInput(name string) ([]byte, error) {
-	in := io.Reader(os.Stdin)
-	if name != "-" {
-		file, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer file.Close()
-		in = file
+	if name == "-" {
+		return readBounded(name, os.Stdin)
 	}
+	return readFile(name)
+}
+
+// readFile reads a file that somebody else may have made, or a name that was mistaken, such as that of a device: no more of it than anything that is
+// read here can have.
+func readFile(name string) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return readBounded(name, file)
+}
+
+func readBounded(name string, in io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(in, detect.MaxSize+1))
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+		return nil, err // which names the file
 	}
 	if len(data) > detect.MaxSize {
 		return nil, fmt.Errorf("%s has more than %d bytes", name, detect.MaxSize)

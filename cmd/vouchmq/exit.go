@@ -70,7 +70,7 @@ func outcomeOf(err error) outcome {
 		o = outcome{exitRefused, administrationHint(no)}
 	case isNetwork(err):
 		o = outcome{exitConnect, networkHint(err)}
-	case errors.As(err, new(refusedBundle)), errors.Is(err, client.ErrBundleExpired):
+	case errors.As(err, new(refusedBundle)), errors.Is(err, client.ErrBundleExpired), errors.Is(err, client.ErrBundleSignature):
 		o.status = exitAttestation
 	case errors.Is(err, atls.ErrCertificate):
 		o = outcome{exitAttestation, "ask the owner for a certificate (vouchmq ca client), and show it with --cert and --key; one that is refused may have expired, or been revoked"}

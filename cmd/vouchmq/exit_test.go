@@ -34,6 +34,7 @@ func TestOutcomes(t *testing.T) {
 		"read of a TLS stream":  {attest.Errorf(attest.ErrTLS, "x: %w", &net.OpError{Op: "read", Err: io.EOF}), exitAttestation, true},
 		"refusal by the broker": {&pubsub.Refusal{Reason: 0x87}, exitRefused, true},
 		"expired bundle":        {fmt.Errorf("x: %w", client.ErrBundleExpired), exitAttestation, false},
+		"tampered bundle":       {fmt.Errorf("x: %w", client.ErrBundleSignature), exitAttestation, false},
 		"refused bundle":        {explainBundle(fmt.Errorf("x: %w", client.ErrBundleRollback)), exitAttestation, false},
 		"time":                  {errTimeout, exitTimeout, false},
 		"own hint":              {withHint(errors.New("x"), "do y"), exitGeneral, true},

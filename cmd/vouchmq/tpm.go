@@ -72,15 +72,16 @@ anything as a machine that was enrolled: keep the folder away from the machines.
 var errTPMCAExists = errors.New("there is a CA of machines already, and it is not overwritten")
 
 func tpmInit(c *cobra.Command, dir, name string, days int) error {
-	if days < 1 {
-		return errors.New("--days: at least one")
+	validity, err := inDays("days", days)
+	if err != nil {
+		return err
 	}
 	for _, name := range []string{tpmKeyFile, tpmCAFile} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%s: %w", filepath.Join(dir, name), errors.Join(errTPMCAExists, err))
 		}
 	}
-	ca, err := owner.New(name, time.Now(), inDays(days))
+	ca, err := owner.New(name, time.Now(), validity)
 	if err != nil {
 		return err
 	}
@@ -100,8 +101,6 @@ func tpmInit(c *cobra.Command, dir, name string, days int) error {
 	_, err = fmt.Fprintf(c.OutOrStdout(), "made a CA in %s; a policy names it as\n\n  ak_ca: [%s]\n", dir, caDigest(ca.Certificate()))
 	return err
 }
-
-func inDays(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
 
 // caDigest is how a policy calls a CA.
 func caDigest(ca *x509.Certificate) string {
@@ -216,7 +215,7 @@ machine by a way that nobody else can change, and give it as --ek.`,
 type challengeFlags struct{ ca, roots, ek, out string }
 
 func tpmChallenge(c *cobra.Command, name string, f *challengeFlags) error {
-	text, err := os.ReadFile(name)
+	text, err := readFile(name)
 	if err != nil {
 		return err
 	}
@@ -261,7 +260,7 @@ func (f *challengeFlags) believe(r *tpm.Request) error {
 		return withHint(errors.New("nothing says that this endorsement key is of a TPM"),
 			"give the certificates of its maker with --ek-roots, or compare the digest above by another way and give it with --ek")
 	}
-	text, err := os.ReadFile(f.roots)
+	text, err := readFile(f.roots)
 	if err != nil {
 		return fmt.Errorf("--ek-roots: %w", err)
 	}
@@ -313,7 +312,7 @@ func newTPMAnswer() *cobra.Command {
 }
 
 func tpmAnswer(c *cobra.Command, name string, f *deviceFlags) error {
-	text, err := os.ReadFile(name)
+	text, err := readFile(name)
 	if err != nil {
 		return err
 	}
@@ -400,10 +399,11 @@ shown. The certificate goes to the machine, where tpm.certificate of the broker'
 }
 
 func tpmCertify(c *cobra.Command, name, dir, out string, days int) error {
-	if days < 1 {
-		return errors.New("--days: at least one")
+	validity, err := inDays("days", days)
+	if err != nil {
+		return err
 	}
-	text, err := os.ReadFile(name)
+	text, err := readFile(name)
 	if err != nil {
 		return err
 	}
@@ -420,7 +420,7 @@ func tpmCertify(c *cobra.Command, name, dir, out string, days int) error {
 	if err != nil {
 		return err
 	}
-	certificate, request, err := pending.Certify(answer, ca.Certificate(), ca.Key(), time.Now(), inDays(days))
+	certificate, request, err := pending.Certify(answer, ca.Certificate(), ca.Key(), time.Now(), validity)
 	if err != nil {
 		return err
 	}
@@ -433,7 +433,7 @@ func tpmCertify(c *cobra.Command, name, dir, out string, days int) error {
 }
 
 func readPending(name string) (*tpm.Pending, error) {
-	text, err := os.ReadFile(name)
+	text, err := readFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.New("no challenge for this key waits for an answer: it was never given out, or has been answered")
 	}

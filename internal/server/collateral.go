@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"log/slog"
-	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -26,9 +25,6 @@ type Collateral struct {
 	Every   time.Duration      // between looks at the store; 0 is an hour
 }
 
-// collateralTimeout is for one request for collateral.
-const collateralTimeout = 30 * time.Second
-
 // collateral opens the store that settings name, for a broker that runs the one that it has, and makes the verifiers that use it.
 func (o *opener) collateral(c *Config) error {
 	f := &o.settings.Attestation.Collateral
@@ -50,7 +46,7 @@ func (o *opener) collateral(c *Config) error {
 }
 
 func collateralClient(f *settings.Collateral) *collateral.Client {
-	return &collateral.Client{HTTP: &http.Client{Timeout: collateralTimeout}, PCS: strings.TrimSuffix(f.PCS, "/"), RootCRL: f.RootCRL}
+	return &collateral.Client{HTTP: collateral.HTTP(), PCS: strings.TrimSuffix(f.PCS, "/"), RootCRL: f.RootCRL}
 }
 
 // checkCollateral looks at what is in the store already.

@@ -151,7 +151,7 @@ func earlier(a, b time.Time) time.Time {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// shorten keeps foreign texts in errors short and printable.
+// shorten keeps foreign texts in errors short; where they are put in, %q makes them printable.
 func shorten(s string) string {
 	if len(s) > 40 {
 		s = s[:40] + "…"

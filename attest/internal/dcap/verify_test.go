@@ -5,8 +5,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -186,6 +188,17 @@ func faults(t *testing.T) map[string]fault {
 		"PCK without SGX extension": {quote: v4, world: template(func(c *x509.Certificate) { c.ExtraExtensions = nil }), want: format, kind: attest.ErrFormat},
 		"PCK with an empty extension": {quote: v4, world: template(func(c *x509.Certificate) { c.ExtraExtensions[0].Value = []byte{0x30, 0} }),
 			want: format, kind: attest.ErrFormat},
+		"PCK with an attribute twice": {quote: v4, world: template(func(c *x509.Certificate) { c.ExtraExtensions[0].Value = lastTwice(t, c.ExtraExtensions[0].Value) }),
+			want: format, kind: attest.ErrFormat},
+		"PCK that names another issuer": {quote: v4, world: func(w *World) {
+			right := w.CA
+			w.CA = w.IssueKey(w.Root, PlatformName, right.Key, func(c *x509.Certificate) { w.Authority(c); c.Subject.Organization = []string{"Other"} })
+			template(none)(w)
+			w.CA, w.PCK.Issuer = right, right // whose key has signed
+		}, want: dcap.FaultChain, kind: attest.ErrSignature},
+		"PCK CRL with a critical extension": {quote: v4, collateral: Collateral{PCKCRL: func(l *x509.RevocationList) {
+			l.ExtraExtensions = []pkix.Extension{{Id: []int{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 0}}}
+		}}, want: format, kind: attest.ErrFormat},
 		"PCK expired":       {quote: v4, world: template(late), want: dcap.FaultExpired, kind: attest.ErrFreshness},
 		"PCK not yet valid": {quote: v4, world: template(early), want: dcap.FaultFuture, kind: attest.ErrFreshness},
 		"CA expired":        {quote: v4, world: reissue("CA", PlatformName, late), want: dcap.FaultExpired, kind: attest.ErrFreshness},
@@ -247,6 +260,65 @@ func faults(t *testing.T) map[string]fault {
 		"module 1.0 with low SVN":      {quote: with(v4, func(q *Quote) { q.Body = put(TDTCBSVN, 4, 0, 3) }), want: dcap.FaultTCBLevel, kind: attest.ErrTCB},
 		"collateral that is no JSON":   {quote: v4, collateral: Collateral{}, verifier: nil, want: format, kind: attest.ErrFormat},
 		"collateral with wrong digits": {quote: v4, want: format, kind: attest.ErrFormat},
+	}
+}
+
+// lastTwice repeats the last element of a sequence in DER.
+func lastTwice(t *testing.T, der []byte) []byte {
+	t.Helper()
+	var elements []asn1.RawValue
+	if _, err := asn1.Unmarshal(der, &elements); err != nil {
+		t.Fatal(err)
+	}
+	der, err := asn1.Marshal(append(elements, elements[len(elements)-1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// TestRevocationListThatNeverExpires: it would hold for ever, and what is revoked later would never be known.
+func TestRevocationListThatNeverExpires(t *testing.T) {
+	w := New(t)
+	var list struct {
+		TBS struct {
+			Version    int
+			Algorithm  pkix.AlgorithmIdentifier
+			Issuer     asn1.RawValue
+			This, Next time.Time
+			Extensions []pkix.Extension `asn1:"tag:0,explicit"`
+		}
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(w.CRL(w.CA, nil), &list); err != nil {
+		t.Fatal(err)
+	}
+	tbs, err := asn1.Marshal(struct {
+		Version    int
+		Algorithm  pkix.AlgorithmIdentifier
+		Issuer     asn1.RawValue
+		ThisUpdate time.Time
+		Extensions []pkix.Extension `asn1:"tag:0,explicit"`
+	}{list.TBS.Version, list.TBS.Algorithm, list.TBS.Issuer, list.TBS.This, list.TBS.Extensions})
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256(tbs)
+	signature, err := ecdsa.SignASN1(rand.Reader, w.CA.Key, digest[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := asn1.Marshal(struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}{asn1.RawValue{FullBytes: tbs}, list.Algorithm, asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dcap.OpenPCKCRL(der, w.Chain(w.CA), w.Trust()); !errors.Is(err, dcap.FaultFormat) || !strings.Contains(err.Error(), "never expires") {
+		t.Error(err)
 	}
 }
 

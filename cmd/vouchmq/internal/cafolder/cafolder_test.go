@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -165,11 +166,18 @@ func TestInstances(t *testing.T) {
 	if second := r.sign(t, r.challenge(t), enroll); len(second.Bundle.Policy.Identities()[0].Instances) != 2 {
 		t.Error("the second machine took the place of the first")
 	}
-	if was := must(r.Forget(r.Ledger.Instances[0]))(t); !was {
+	if was := must(r.Forget(r.Ledger.Instances[0], false))(t); !was {
 		t.Error("was not enrolled")
 	}
-	if was := must(r.Forget("sim:00"))(t); was || len(r.Ledger.Instances) != 1 {
+	if was := must(r.Forget("sim:00", false))(t); was || len(r.Ledger.Instances) != 1 {
 		t.Error("forgot what was not enrolled")
+	}
+	last := r.Ledger.Instances[0]
+	if _, err := r.Forget(last, false); !errors.Is(err, cafolder.ErrLast) || len(must(cafolder.Open(r.Dir))(t).Ledger.Instances) != 1 {
+		t.Error("the last one was forgotten, so that any would do:", err)
+	}
+	if was := must(r.Forget(last, true))(t); !was || len(must(cafolder.Open(r.Dir))(t).Ledger.Instances) != 0 {
+		t.Error("the last one was not forgotten, though any is to do")
 	}
 }
 
@@ -207,6 +215,36 @@ func TestTwoCommandsAtOnce(t *testing.T) {
 	}
 	if left := must(os.ReadDir(filepath.Join(r.Dir, "issued")))(t); len(left) != 0 {
 		t.Error("a certificate was issued", left)
+	}
+}
+
+// TestManyCommandsAtOnce: of those that have read the same ledger one writes, and the others say so.
+func TestManyCommandsAtOnce(t *testing.T) {
+	r := newRig(t)
+	const all = 8
+	var commands [all]*cafolder.Folder
+	for i := range commands {
+		commands[i] = must(cafolder.Open(r.Dir))(t)
+	}
+	var work sync.WaitGroup
+	var failures [all]error
+	for i, f := range commands {
+		work.Go(func() { _, failures[i] = f.Challenge(rand.Reader, now, now.Add(time.Hour)) })
+	}
+	work.Wait()
+	done := 0
+	for _, err := range failures {
+		if err == nil {
+			done++
+		} else if !errors.Is(err, cafolder.ErrChanged) {
+			t.Error(err)
+		}
+	}
+	if kept := len(must(cafolder.Open(r.Dir))(t).Ledger.Challenges); done != 1 || kept != 1 {
+		t.Errorf("%d commands were told that all went well, and the ledger has %d nonces", done, kept)
+	}
+	if left := must(filepath.Glob(filepath.Join(r.Dir, ".ledger*")))(t); len(left) != 0 {
+		t.Error("files are left:", left)
 	}
 }
 

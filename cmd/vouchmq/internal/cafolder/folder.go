@@ -15,6 +15,7 @@ package cafolder
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -212,6 +213,11 @@ func (f *Folder) save() error {
 	if err != nil {
 		return err
 	}
+	release, err := f.claim()
+	if err != nil {
+		return err
+	}
+	defer release()
 	now, err := os.ReadFile(f.path(ledgerFile))
 	if err != nil {
 		return err
@@ -221,6 +227,17 @@ func (f *Folder) save() error {
 	}
 	f.onDisk = b
 	return atomicfile.Replace(f.path(ledgerFile), b, atomicfile.Secret)
+}
+
+// claim makes this the only command that may follow the ledger that was read, until release. It is a file of the name of that ledger's digest, so that
+// who has read a later one does not wait.
+func (f *Folder) claim() (release func(), err error) {
+	path := f.path(fmt.Sprintf(".%s-%x", ledgerFile, sha256.Sum256(f.onDisk)))
+	err = atomicfile.Create(path, nil, atomicfile.Secret)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("%w. If it still says so when no other is at work, one was interrupted: then remove %s", ErrChanged, path)
+	}
+	return func() { _ = os.Remove(path) }, err
 }
 
 // Challenge gives out a nonce that one request may answer until the given time.

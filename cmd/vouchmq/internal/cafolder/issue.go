@@ -263,11 +263,18 @@ func (f *Folder) sign(ca *owner.CA, id policy.Identity, notAfter, now time.Time)
 	return b, file, err
 }
 
-// Forget takes hardware out of what was enrolled, and reports whether it was among it. It counts from the next bundle on.
-func (f *Folder) Forget(hardware string) (bool, error) {
+// ErrLast says that the hardware is the last one that is enrolled.
+var ErrLast = errors.New("no other hardware is enrolled, so that any would be accepted without it, and it as well")
+
+// Forget takes hardware out of what was enrolled, and reports whether it was among it. It counts from the next bundle on. The last one
+// stays, with ErrLast, unless any is to be accepted from then on.
+func (f *Folder) Forget(hardware string, acceptAny bool) (bool, error) {
 	i := slices.Index(f.Ledger.Instances, hardware)
 	if i < 0 {
 		return false, nil
+	}
+	if len(f.Ledger.Instances) == 1 && !acceptAny {
+		return true, ErrLast
 	}
 	f.Ledger.Instances = slices.Delete(f.Ledger.Instances, i, i+1)
 	return true, f.save()
