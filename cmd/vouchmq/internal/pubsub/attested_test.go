@@ -25,10 +25,11 @@ var program = attest.Sum([]byte("program"))
 // plant is a broker that demands re-attestation every second, and who dials it with evidence.
 type plant struct {
 	*server.Server
-	config server.Config
-	state  *server.State
-	bundle atomic.Pointer[client.Bundle]
-	key    *sim.Key
+	config  server.Config
+	state   *server.State
+	bundle  atomic.Pointer[client.Bundle]
+	address atomic.Pointer[string] // where it attests: another one after each start
+	key     *sim.Key
 }
 
 func startPlant(t *testing.T) *plant {
@@ -41,11 +42,9 @@ func startPlant(t *testing.T) *plant {
 	}
 	p := &plant{key: state.Sim, state: state}
 	config.Attestation = server.Attestation{Reattest: time.Second, Grace: 3 * time.Second}
-	config.Policy, config.Listeners = p.policy(t, "program"), fixedPorts(t, config.Listeners)
+	config.Policy = p.policy(t, "program")
 	p.config = config
-	if p.Server, err = server.Start(context.Background(), config); err != nil {
-		t.Fatal(err)
-	}
+	p.start(t)
 	t.Cleanup(func() {
 		if err := p.Shutdown(context.Background()); err != nil {
 			t.Error(err)
@@ -55,18 +54,15 @@ func startPlant(t *testing.T) *plant {
 	return p
 }
 
-// fixedPorts gives listeners addresses that they have again when the broker starts again.
-func fixedPorts(t *testing.T, listeners []server.Listener) []server.Listener {
+// start starts the broker with nothing in its memory, on ports that are free.
+func (p *plant) start(t *testing.T) {
 	t.Helper()
-	for i := range listeners {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // when all are chosen
-		listeners[i].Address = l.Addr().String()
+	var err error
+	if p.Server, err = server.Start(context.Background(), p.config); err != nil {
+		t.Fatal(err)
 	}
-	return listeners
+	address := p.Addr(server.AttestedListener).String()
+	p.address.Store(&address)
 }
 
 // writeBundle has clients go by a bundle for the broker as it is now.
@@ -112,7 +108,7 @@ func (p *plant) policy(t *testing.T, name string) *policy.Policy {
 
 func (p *plant) dial(ctx context.Context) (net.Conn, error) {
 	conn, _, err := client.Dial(ctx, p.bundle.Load(), client.Options{
-		Attester: sim.NewAttester(p.key, program), Identity: attest.Identity{Module: program},
+		Attester: sim.NewAttester(p.key, program), Identity: attest.Identity{Module: program}, Address: *p.address.Load(),
 	})
 	if err != nil {
 		return nil, err

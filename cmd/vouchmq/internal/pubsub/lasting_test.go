@@ -43,16 +43,13 @@ func subscribed(t *testing.T, link Link, o Options) Client {
 	return c
 }
 
-// restart ends the broker, and starts it again with nothing in its memory.
+// restart ends the broker, and starts it again.
 func (p *plant) restart(t *testing.T) {
 	t.Helper()
 	if err := p.Shutdown(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	var err error
-	if p.Server, err = server.Start(context.Background(), p.config); err != nil {
-		t.Fatal(err)
-	}
+	p.start(t)
 }
 
 // arrives has a message published, and waits for it.
@@ -221,9 +218,7 @@ func TestPublisherWaitsForItsBroker(t *testing.T) {
 		go func() {
 			sent <- c.Publish(context.Background(), &Message{Topic: "t", QoS: 1, Retain: true, Payload: []byte("late")})
 		}()
-		if p.Server, err = server.Start(context.Background(), p.config); err != nil {
-			t.Fatal(err)
-		}
+		p.start(t)
 		if err := <-sent; err != nil {
 			t.Error(err)
 		}
