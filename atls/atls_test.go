@@ -8,6 +8,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/internal/leaktest"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -40,7 +41,7 @@ func TestServerAttests(t *testing.T) {
 	if f := p.Verdict.Facts; f.Identity != brokerIdentity || !f.Simulated() {
 		t.Errorf("facts: %+v", f)
 	}
-	server := wait(t, outcomes)
+	server := Receive(t, outcomes)
 	if server.err != nil {
 		t.Fatal(server.err)
 	}
@@ -58,7 +59,7 @@ func TestMutual(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := wait(t, outcomes)
+	server := Receive(t, outcomes)
 	if server.err != nil {
 		t.Fatal(server.err)
 	}
@@ -77,7 +78,7 @@ func TestUnattested(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := wait(t, outcomes)
+	server := Receive(t, outcomes)
 	if server.err != nil || server.conn.Peer().Attested || server.conn.Peer().Carrier != atls.X1 || client.Peer().Attested {
 		t.Fatalf("%+v", server)
 	}
@@ -92,7 +93,7 @@ func TestOrdinaryTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	server := wait(t, outcomes)
+	server := Receive(t, outcomes)
 	if server.err != nil || server.conn.Peer().Attested || server.conn.Peer().Carrier != atls.Ordinary || server.conn.Peer().ServerName != service {
 		t.Fatalf("%+v", server)
 	}

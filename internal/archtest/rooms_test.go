@@ -71,14 +71,16 @@ var rooms = map[string][]string{
 	"internal/records":  {},
 	"internal/archtest": {},
 
-	"attest/internal/flipped":  {"attest"},                        // for tests
-	"attest/sevsnp/sevsnptest": {"attest"},                        // for tests
-	"attest/tpm/tpmtest":       {"internal/swtpm"},                // for tests
-	"internal/samples":         {},                                // for tests
-	"internal/fuzzbound":       {},                                // for tests
-	"internal/leaktest":        {},                                // for tests
-	"internal/brokertest":      {"internal/abi", "internal/mqtt"}, // for tests
-	"internal/mqtt/mqtttest":   {},                                // for tests
+	"attest/internal/flipped":    {"attest"},                              // for tests
+	"attest/sevsnp/sevsnptest":   {"attest"},                              // for tests
+	"attest/tpm/tpmtest":         {"internal/swtpm"},                      // for tests
+	"internal/samples":           {},                                      // for tests
+	"internal/fuzzbound":         {},                                      // for tests
+	"internal/testkit":           {},                                      // for tests
+	"internal/server/servertest": {"internal/server", "internal/testkit"}, // for tests
+	"internal/leaktest":          {},                                      // for tests
+	"internal/brokertest":        {"internal/abi", "internal/mqtt"},       // for tests
+	"internal/mqtt/mqtttest":     {},                                      // for tests
 }
 
 // roomOf gives the room of a package folder, or "" if no row covers it.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // A connection that is behind whenever somebody looks, and has caught up between each look and the next, is not stalled however long that goes
@@ -47,7 +48,7 @@ func TestBusyIsNotStalled(t *testing.T) {
 func unwritten(t *testing.T, b *bed) *conn {
 	t.Helper()
 	b.dial(t)
-	await(t, "the connection", func() bool { return b.Stats().Connections == 1 })
+	testkit.Await(t, "the connection", func() bool { return b.Stats().Connections == 1 })
 	c := b.table.all()[0]
 	c.mu.Lock()
 	defer c.mu.Unlock()
