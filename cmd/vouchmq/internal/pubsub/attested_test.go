@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,9 +15,9 @@ import (
 	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/server"
+	"github.com/vouchmq/vouchmq/internal/server/servertest"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
-
-const patience = time.Minute
 
 var program = attest.Sum([]byte("program"))
 
@@ -29,54 +28,51 @@ type plant struct {
 	state   *server.State
 	bundle  atomic.Pointer[client.Bundle]
 	address atomic.Pointer[string] // where it attests: another one after each start
+	log     *testkit.Buffer
 	key     *sim.Key
 }
 
 func startPlant(t *testing.T) *plant {
 	t.Helper()
-	config, state, err := server.Development(server.DevelopmentOptions{
-		Dir: t.TempDir(), Plain: "127.0.0.1:0", Attested: "127.0.0.1:0", Engine: server.Native, Now: time.Now(),
+	p := &plant{}
+	b := servertest.Start(t, server.DevelopmentOptions{}, func(c *server.Config, state *server.State) {
+		p.key = state.Sim
+		c.Attestation = server.Attestation{Reattest: time.Second, Grace: 3 * time.Second}
+		c.Policy = p.policy(t, "program")
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &plant{key: state.Sim, state: state}
-	config.Attestation = server.Attestation{Reattest: time.Second, Grace: 3 * time.Second}
-	config.Policy = p.policy(t, "program")
-	p.config = config
-	p.start(t)
-	t.Cleanup(func() {
-		if err := p.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	p.Server, p.config, p.state, p.log = b.Server, b.Config, b.State, b.Log
 	p.writeBundle(t)
+	p.isHere()
 	return p
 }
 
-// start starts the broker with nothing in its memory, on ports that are free.
-func (p *plant) start(t *testing.T) {
-	t.Helper()
-	var err error
-	if p.Server, err = server.Start(context.Background(), p.config); err != nil {
-		t.Fatal(err)
-	}
+// isHere has clients dial where the broker listens.
+func (p *plant) isHere() {
 	address := p.Addr(server.AttestedListener).String()
 	p.address.Store(&address)
+}
+
+// stop ends the broker. Nobody is where it was.
+func (p *plant) stop(t *testing.T) {
+	t.Helper()
+	nobody := testkit.Nobody(t)
+	p.address.Store(&nobody)
+	if err := p.Shutdown(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start starts the broker again with nothing in its memory, on ports that are free.
+func (p *plant) start(t *testing.T) {
+	t.Helper()
+	p.Server = servertest.Run(t, p.config, p.log)
+	p.isHere()
 }
 
 // writeBundle has clients go by a bundle for the broker as it is now.
 func (p *plant) writeBundle(t *testing.T) {
 	t.Helper()
-	path, _, err := p.state.WriteBundle(p.Server, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	bundle, err := client.ReadBundle(filepath.Clean(path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.bundle.Store(bundle)
+	p.bundle.Store(servertest.Bundle(t, p.state, p.Server))
 }
 
 // change gives the broker another policy, and so another configuration, which the bundle does not accept.
@@ -168,15 +164,6 @@ func (r *record) first() string {
 	return r.received[0]
 }
 
-func await(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("waited too long for", what)
-		}
-	}
-}
-
 // A client of MQTT 5 stays connected by attesting again; it hears at once if the broker has become another.
 func TestClientReattests(t *testing.T) {
 	p, r := startPlant(t), new(record)
@@ -188,14 +175,14 @@ func TestClientReattests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, "three rounds", func() bool { return r.count("verified again") >= 3 })
+	testkit.Await(t, "three rounds", func() bool { return r.count("verified again") >= 3 })
 	if err := c.Publish(context.Background(), &Message{Topic: "t", QoS: 1}); err != nil {
 		t.Error(err)
 	}
 	p.change(t) // the broker gives three seconds to find out
 	select {
 	case <-c.Done():
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		t.Fatal("the client has not noticed")
 	}
 	t.Log(c.Err())
@@ -210,7 +197,7 @@ func TestClientRenewsItsConnection(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 			defer cancel()
 			if _, err := c.Subscribe(ctx, []Subscription{{Filter: "t", QoS: 1}}, nil); err != nil {
 				t.Fatal(err)
@@ -233,7 +220,7 @@ func TestClientRenewsItsConnection(t *testing.T) {
 			}
 			last := fmt.Sprint(sent - 1)
 			if !clean {
-				await(t, "the last message", func() bool { return r.has(last) > 0 })
+				testkit.Await(t, "the last message", func() bool { return r.has(last) > 0 })
 			}
 			missed := 0
 			for i := range sent {
