@@ -63,20 +63,17 @@ func TestCarriers(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				server := Receive(t, outcomes)
-				if server.err != nil {
-					t.Fatal(server.err)
-				}
+				server := admitted(t, outcomes)
 				if carrier == "" {
 					carrier = atls.N1
 				}
 				if p := client.Peer(); !p.Attested || !slices.Equal(p.Identities, []string{"broker"}) || p.Carrier != carrier || p.ServerName != service {
 					t.Errorf("client knows of the server: %+v", p)
 				}
-				if p := server.conn.Peer(); !p.Attested || !slices.Equal(p.Identities, []string{"sensor"}) || p.Carrier != carrier || len(p.Certificates) != shown {
+				if p := server.Peer(); !p.Attested || !slices.Equal(p.Identities, []string{"sensor"}) || p.Carrier != carrier || len(p.Certificates) != shown {
 					t.Errorf("server knows of the client: %+v", p)
 				}
-				ping(t, client, server.conn)
+				ping(t, client, server)
 			})
 		}
 	}

@@ -36,11 +36,7 @@ func connected(t testing.TB, change func(*rig)) *pair {
 	}
 	addr, outcomes := start(t, r.server)
 	client := Must(dial(t, addr, r.client))(t)
-	out := Receive(t, outcomes)
-	if out.err != nil {
-		t.Fatal(out.err)
-	}
-	return &pair{rig: r, t: t, config: r.server, client: client, server: out.conn}
+	return &pair{rig: r, t: t, config: r.server, client: client, server: admitted(t, outcomes)}
 }
 
 // broker returns what the broker is now.

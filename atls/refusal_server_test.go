@@ -181,12 +181,9 @@ func TestFrameAndApplicationInOneRecord(t *testing.T) {
 	if _, err := c.Write(append(frameOf(nil), "first bytes"...)); err != nil {
 		t.Fatal(err)
 	}
-	server := Receive(t, outcomes)
-	if server.err != nil {
-		t.Fatal(server.err)
-	}
+	server := admitted(t, outcomes)
 	got := make([]byte, 11)
-	if _, err := io.ReadFull(server.conn, got); err != nil || string(got) != "first bytes" {
+	if _, err := io.ReadFull(server, got); err != nil || string(got) != "first bytes" {
 		t.Errorf("read %q, %v", got, err)
 	}
 }

@@ -131,6 +131,16 @@ func start(t testing.TB, config atls.ServerConfig) (addr string, outcomes chan a
 	return addr, outcomes
 }
 
+// admitted is the connection of a handshake that the server has finished.
+func admitted(t testing.TB, outcomes <-chan accepted) *atls.Conn {
+	t.Helper()
+	server := Receive(t, outcomes)
+	if server.err != nil {
+		t.Fatal(server.err)
+	}
+	return server.conn
+}
+
 func dialer(addr string) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", addr) }
 }

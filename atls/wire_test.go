@@ -82,11 +82,8 @@ func (r *rig) capture(t testing.TB, addr string, outcomes chan accepted) *captur
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := Receive(t, outcomes)
-	if server.err != nil {
-		t.Fatal(server.err)
-	}
-	exchange(t, conn, server.conn)
+	server := admitted(t, outcomes)
+	exchange(t, conn, server)
 	c := &capture{secrets: map[string][]byte{"service name": []byte(service)}}
 	c.toServer, c.back = raw.seen()
 	conn.Close()

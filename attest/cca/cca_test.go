@@ -23,6 +23,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 	"github.com/vouchmq/vouchmq/internal/samples"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // machine makes tokens, as a machine and its realm management monitor do.
@@ -39,11 +40,7 @@ func newMachine(t testing.TB) *machine {
 
 func newKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(curve, rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
+	return testkit.Must(ecdsa.GenerateKey(curve, rand.Reader))(t)
 }
 
 type claims map[int]any

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -160,14 +159,7 @@ func TestRenewalDisturbsNobody(t *testing.T) {
 	defer func() { cancel(); <-done }()
 
 	conn, before := r.dial()
-	subscriber := connect["v5"](t, conn, "subscriber", "")
-	defer subscriber.close()
-	in := new(inbox)
-	subscriber.subscribe(t, "stream/#", 1, in)
-	publisher := connect["v3.1.1"](t, dial["plain"](t, r.rig), "publisher", "")
-	defer publisher.close()
-	stop, sent := make(chan struct{}), make(chan int)
-	go func() { sent <- streamUntil(t, publisher, stop) }()
+	end := stream(t, r.rig, conn)
 
 	request := r.state.Enrolment.Path(enrolment.RequestFile)
 	if _, err := os.Stat(request); err == nil {
@@ -196,16 +188,10 @@ func TestRenewalDisturbsNobody(t *testing.T) {
 	if after == before {
 		t.Error("the old certificate is shown")
 	}
-	close(stop)
-	count := <-sent
-	for i := range count {
-		want := fmt.Sprintf("stream/x=message %d q1 rfalse", i)
-		Await(t, want, func() bool { return in.has(want) })
-	}
+	end()
 	if strings.Contains(r.log.String(), "client disconnected") || strings.Contains(r.log.String(), "NOT USED") {
 		t.Error("somebody was disconnected, or the certificate complained of")
 	}
-	t.Logf("%d messages", count)
 }
 
 // A certificate that is of no use changes nothing, and is complained of once.

@@ -208,14 +208,7 @@ func TestReloadDisturbsNobody(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = conn.SetReadDeadline(time.Time{})
-			subscriber := connect["v5"](t, conn, "subscriber", "")
-			defer subscriber.close()
-			in := new(inbox)
-			subscriber.subscribe(t, "stream/#", 1, in)
-			publisher := connect["v3.1.1"](t, dial["plain"](t, r.rig), "publisher", "")
-			defer publisher.close()
-			stop, sent := make(chan struct{}), make(chan int)
-			go func() { sent <- streamUntil(t, publisher, stop) }()
+			end := stream(t, r.rig, conn)
 			for i := range 8 {
 				r.change(i)
 				r.reload()
@@ -223,17 +216,34 @@ func TestReloadDisturbsNobody(t *testing.T) {
 					t.Errorf("log level is %s, not %s", r.level.Level(), want)
 				}
 			}
-			close(stop)
-			count := <-sent
-			t.Logf("%d messages", count)
-			for i := range count {
-				want := fmt.Sprintf("stream/x=message %d q1 rfalse", i)
-				Await(t, want, func() bool { return in.has(want) })
-			}
+			end()
 			if strings.Contains(r.log.String(), "client disconnected") {
 				t.Error("somebody was disconnected")
 			}
 		})
+	}
+}
+
+// stream has messages at QoS 1 go to a subscriber over conn. end ends that, when all have come.
+func stream(t testing.TB, r *rig, conn net.Conn) (end func()) {
+	t.Helper()
+	subscriber := connect["v5"](t, conn, "subscriber", "")
+	t.Cleanup(func() { subscriber.close() })
+	in := new(inbox)
+	subscriber.subscribe(t, "stream/#", 1, in)
+	publisher := connect["v3.1.1"](t, dial["plain"](t, r), "publisher", "")
+	t.Cleanup(func() { publisher.close() })
+	stop, sent := make(chan struct{}), make(chan int)
+	go func() { sent <- streamUntil(t, publisher, stop) }()
+	return func() {
+		t.Helper()
+		close(stop)
+		count := <-sent
+		t.Logf("%d messages", count)
+		for i := range count {
+			want := fmt.Sprintf("stream/x=message %d q1 rfalse", i)
+			Await(t, want, func() bool { return in.has(want) })
+		}
 	}
 }
 
