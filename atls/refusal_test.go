@@ -72,7 +72,7 @@ func TestClientRefusesServer(t *testing.T) {
 		{"server without attester", func(r *rig) { r.server.Attester = nil }, attest.ErrMissing, "no evidence", attest.ErrAttester},
 		{"attester too slow", func(r *rig) {
 			r.server.EvidenceTimeout = 20 * time.Millisecond
-			faults(sim.Faults{Delay: 200 * time.Millisecond})(r)
+			faults(sim.Faults{Delay: time.Second})(r)
 		}, attest.ErrMissing, "no evidence", attest.ErrTimeout},
 		{"certificate of another owner", func(r *rig) { r.client.Roots = newRig(t).ca.Pool() }, attest.ErrTLS, "certificate", attest.ErrTLS},
 	}
