@@ -3,7 +3,6 @@ package azure
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/internal/appraised"
 	"github.com/vouchmq/vouchmq/attest/internal/dcap"
 	"github.com/vouchmq/vouchmq/attest/internal/dcap/dcaptest"
 	"github.com/vouchmq/vouchmq/attest/internal/flipped"
@@ -219,25 +219,13 @@ func TestAppraisal(t *testing.T) {
 		}, map[string][]string{"mrtd": {launched}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := policy.New([]policy.Identity{{Name: "broker", Modules: []attest.Digest{{}}, AnyOf: []policy.Requirement{{Platform: attest.Azure, Want: test.ask}}}}, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			p := appraised.Policy(t, policy.Requirement{Platform: attest.Azure, Want: test.ask})
 			m := newMachine(nil)
 			m.extra = nil
 			if test.change != nil {
 				test.change(m)
 			}
-			claims := &attest.Claims{}
-			claims.Role, claims.Phase, claims.Service = attest.RoleServer, attest.PhaseConnect, "mqtt.example"
-			made, err := attest.Make(t.Context(), m, attest.PurposeConnection, claims, rand.Reader)
-			if err != nil {
-				t.Fatal(err)
-			}
-			verdict := policy.NewAppraiser(p, attest.NewRegistry(m.verifier())).Appraise(t.Context(), made, claims.Binding, now)
-			if !errors.Is(verdict.Err, test.want) || verdict.Accepted != (test.want == nil) {
-				t.Errorf("%v, want %v", verdict.Err, test.want)
-			}
+			appraised.As(t, test.want, p, m.verifier(), m, now)
 		})
 	}
 	_, err := policy.New([]policy.Identity{{Name: "broker", Modules: []attest.Digest{{}}, AnyOf: []policy.Requirement{

@@ -2,7 +2,6 @@ package sevsnp
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -24,6 +23,7 @@ import (
 	"github.com/google/go-sev-guest/verify/trust"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/internal/appraised"
 	"github.com/vouchmq/vouchmq/attest/internal/flipped"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/sevsnp/sevsnptest"
@@ -257,23 +257,10 @@ func TestAppraisal(t *testing.T) {
 		"provisional, and allowed": {func(g *guest) { g.ChangeReport = func(b []byte) { b[0x1e6]-- } }, []string{"provisional_firmware"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := policy.New([]policy.Identity{{Name: "broker", Modules: []attest.Digest{{}}, AnyOf: []policy.Requirement{requirement(test.allow...)}}}, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
 			g := milan()
 			g.Data = nil
 			test.change(&g)
-			claims := &attest.Claims{}
-			claims.Role, claims.Phase, claims.Service = attest.RoleServer, attest.PhaseConnect, "mqtt.example"
-			evidence, err := attest.Make(t.Context(), hardware{m, g}, attest.PurposeConnection, claims, rand.Reader)
-			if err != nil {
-				t.Fatal(err)
-			}
-			verdict := policy.NewAppraiser(p, attest.NewRegistry(m.verifier())).Appraise(t.Context(), evidence, claims.Binding, made)
-			if !errors.Is(verdict.Err, test.want) || verdict.Accepted != (test.want == nil) {
-				t.Errorf("%v, want %v", verdict.Err, test.want)
-			}
+			appraised.As(t, test.want, appraised.Policy(t, requirement(test.allow...)), m.verifier(), hardware{m, g}, made)
 		})
 	}
 }
@@ -303,25 +290,19 @@ func TestRoots(t *testing.T) {
 	}
 }
 
-// sample returns recorded evidence; the test is skipped where there is none.
-func sample(t *testing.T, name string) []byte {
-	t.Helper()
-	return samples.Read(t, name)
-}
-
 // recorded are a plain report, and those within the reports of Azure's paravisor (from byte 32 on).
 func recorded(t *testing.T) map[string]attest.Quote {
 	quotes := map[string]attest.Quote{
-		"trustee": {Data: sample(t, "sev-snp/trustee/test-report.bin"), Endorsements: sample(t, "sev-snp/trustee/test-vcek.der")},
+		"trustee": {Data: samples.Read(t, "sev-snp/trustee/test-report.bin"), Endorsements: samples.Read(t, "sev-snp/trustee/test-vcek.der")},
 	}
-	block, _ := pem.Decode(sample(t, "azure-vtpm/trustee/snp/vcek.pem"))
-	quotes["azure"] = attest.Quote{Data: sample(t, "azure-vtpm/trustee/snp/hcl-report.bin")[32 : 32+reportSize], Endorsements: block.Bytes}
+	block, _ := pem.Decode(samples.Read(t, "azure-vtpm/trustee/snp/vcek.pem"))
+	quotes["azure"] = attest.Quote{Data: samples.Read(t, "azure-vtpm/trustee/snp/hcl-report.bin")[32 : 32+reportSize], Endorsements: block.Bytes}
 	for _, name := range []string{"evidence-v1.json", "evidence-v2.json"} {
 		var e struct {
 			Report string `json:"hcl_report"`
 			VCEK   string `json:"vcek"`
 		}
-		if err := json.Unmarshal(sample(t, "azure-vtpm/trustee/snp/"+name), &e); err != nil {
+		if err := json.Unmarshal(samples.Read(t, "azure-vtpm/trustee/snp/"+name), &e); err != nil {
 			t.Fatal(err)
 		}
 		data := must(base64.URLEncoding.DecodeString(e.Report))
