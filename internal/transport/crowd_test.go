@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
-	"github.com/vouchmq/vouchmq/internal/testkit"
+	"github.com/vouchmq/vouchmq/internal/mqtt"
 )
 
 // A connection that is behind whenever somebody looks, and has caught up between each look and the next, is not stalled however long that goes
@@ -47,9 +47,11 @@ func TestBusyIsNotStalled(t *testing.T) {
 // unwritten is a connection whose writer is the test.
 func unwritten(t *testing.T, b *bed) *conn {
 	t.Helper()
-	b.dial(t)
-	testkit.Await(t, "the connection", func() bool { return b.Stats().Connections == 1 })
+	client := b.dial(t)
+	write(t, client, mqtt.AppendPingreq(nil)) // the answer comes when all of the connection is there
+	expect(t, client, 2)
 	c := b.table.all()[0]
+	awaitWriter(t, c)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.writing = true
