@@ -8,6 +8,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/internal/leaktest"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -40,14 +41,11 @@ func TestServerAttests(t *testing.T) {
 	if f := p.Verdict.Facts; f.Identity != brokerIdentity || !f.Simulated() {
 		t.Errorf("facts: %+v", f)
 	}
-	server := wait(t, outcomes)
-	if server.err != nil {
-		t.Fatal(server.err)
-	}
-	if p := server.conn.Peer(); p.Attested || p.Carrier != atls.N1 || p.ServerName != service || p.TLSVersion != tls.VersionTLS13 {
+	server := admitted(t, outcomes)
+	if p := server.Peer(); p.Attested || p.Carrier != atls.N1 || p.ServerName != service || p.TLSVersion != tls.VersionTLS13 {
 		t.Errorf("server knows of the client: %+v", p)
 	}
-	ping(t, client, server.conn)
+	ping(t, client, server)
 }
 
 func TestMutual(t *testing.T) {
@@ -58,15 +56,12 @@ func TestMutual(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := wait(t, outcomes)
-	if server.err != nil {
-		t.Fatal(server.err)
-	}
-	p := server.conn.Peer()
+	server := admitted(t, outcomes)
+	p := server.Peer()
 	if !p.Attested || !slices.Equal(p.Identities, []string{"sensor"}) || p.Verdict.Facts.Identity != sensorIdentity {
 		t.Errorf("server knows of the client: %+v", p)
 	}
-	ping(t, client, server.conn)
+	ping(t, client, server)
 }
 
 func TestUnattested(t *testing.T) {
@@ -77,7 +72,7 @@ func TestUnattested(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := wait(t, outcomes)
+	server := Receive(t, outcomes)
 	if server.err != nil || server.conn.Peer().Attested || server.conn.Peer().Carrier != atls.X1 || client.Peer().Attested {
 		t.Fatalf("%+v", server)
 	}
@@ -92,7 +87,7 @@ func TestOrdinaryTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	server := wait(t, outcomes)
+	server := Receive(t, outcomes)
 	if server.err != nil || server.conn.Peer().Attested || server.conn.Peer().Carrier != atls.Ordinary || server.conn.Peer().ServerName != service {
 		t.Fatalf("%+v", server)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // docs/security.md lists attacks on attested TLS, and the test of each. Here are those that are about more than one
@@ -24,7 +25,7 @@ import (
 // quote makes evidence in a TEE, for whatever claims.
 func quote(t testing.TB, tee *sim.Key, purpose attest.Purpose, claims *attest.Claims) []byte {
 	t.Helper()
-	return must(attest.Make(testContext(t), sim.NewAttester(tee, attest.Digest{1}), purpose, claims, zeros{}))(t)
+	return Must(attest.Make(testContext(t), sim.NewAttester(tee, attest.Digest{1}), purpose, claims, zeros{}))(t)
 }
 
 // TestDiversion: the client is led to genuine evidence of the right module in the wrong place.
@@ -44,7 +45,7 @@ func TestDiversion(t *testing.T) {
 	}
 
 	t.Run("to another machine, with stolen keys", func(t *testing.T) {
-		elsewhere := must(sim.NewKey())(t)
+		elsewhere := Must(sim.NewKey())(t)
 		rogue := r.rogue()
 		rogue.ticket = func(name string, cs tls.ConnectionState) []byte {
 			return ticketOf(quote(t, elsewhere, attest.PurposeConnection, claimsFor(t, attest.RoleServer, name, r.leafKey, &cs, brokerIdentity)))
@@ -52,7 +53,7 @@ func TestDiversion(t *testing.T) {
 		addr, got := rogue.serve(t)
 		_, err := dial(t, addr, r.client)
 		wantKind(t, "client", err, attest.ErrInstance)
-		if data := wait(t, got); len(data) != 0 {
+		if data := Receive(t, got); len(data) != 0 {
 			t.Errorf("the other machine got %d bytes of the application", len(data))
 		}
 	})
@@ -68,8 +69,8 @@ func TestDiversion(t *testing.T) {
 		}
 	})
 	t.Run("to another service of the same owner", func(t *testing.T) {
-		key := must(owner.NewKey())(t)
-		leaf := must(r.ca.IssueServer(&key.PublicKey, owner.Server{Service: "other.example", PublicName: publicName}, time.Now(), time.Hour))(t)
+		key := Must(owner.NewKey())(t)
+		leaf := Must(r.ca.IssueServer(&key.PublicKey, owner.Server{Service: "other.example", PublicName: publicName}, time.Now(), time.Hour))(t)
 		rogue := r.rogue()
 		rogue.certificate = owner.TLSCertificate(leaf, key)
 		rogue.ticket = func(name string, cs tls.ConnectionState) []byte {
@@ -116,7 +117,7 @@ func TestBinderOfTranscript(t *testing.T) {
 			addr, got := rogue.serve(t)
 			_, err := dial(t, addr, r.client)
 			wantKind(t, name, err, attest.ErrBinding)
-			if data := wait(t, got); len(data) != 0 {
+			if data := Receive(t, got); len(data) != 0 {
 				t.Errorf("%s: the attacker got %d bytes of the application", name, len(data))
 			}
 		}
@@ -241,7 +242,7 @@ func TestClientOffersNoSession(t *testing.T) {
 			t.Fatal(err)
 		}
 		go c.Read(make([]byte, 1)) // until the test closes the connection
-		wait(t, cache.put)
+		Receive(t, cache.put)
 	}
 	if offered.Load() == 0 {
 		t.Error("control: the server was never asked to resume, so nothing was tested")
@@ -253,13 +254,13 @@ func TestClientOffersNoSession(t *testing.T) {
 func TestClientIsNotReflected(t *testing.T) {
 	r := newRig(t).mutual(t)
 	genuine, outcomes := start(t, r.server)
-	raw := must(net.Dial("tcp", genuine))(t)
+	raw := Must(net.Dial("tcp", genuine))(t)
 	conn, err := atls.Client(testContext(t), raw, &r.client)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	server := wait(t, outcomes)
+	server := Receive(t, outcomes)
 	if server.err != nil || server.conn.Peer().Verdict == nil {
 		t.Fatal("control:", server.err)
 	}

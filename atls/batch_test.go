@@ -10,6 +10,7 @@ import (
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // slowDevice is a quoting device that takes its time and serves one request at a time.
@@ -37,13 +38,13 @@ func TestManyHandshakesFewQuotes(t *testing.T) {
 	for _, timeout := range []*time.Duration{
 		&r.server.HandshakeTimeout, &r.server.EvidenceTimeout, &r.client.HandshakeTimeout, &r.client.EvidenceTimeout,
 	} {
-		*timeout = patience
+		*timeout = Patience
 	}
 	r.server.Batcher = attest.NewBatcher(r.server.Attester)
 	// They come together as far as processors allow. Where these take much longer than the device (under the race
 	// detector, or beside other work), the device takes longer, too.
 	apart := connectTogether(t, r, together)
-	device := newSlowDevice(r.tee, min(max(50*time.Millisecond, apart/2), patience/10))
+	device := newSlowDevice(r.tee, min(max(50*time.Millisecond, apart/2), Patience/10))
 	r.server.Batcher = attest.NewBatcher(device)
 	connectTogether(t, r, together)
 	quotes := device.quotes.Load() - servers // without those of trials
@@ -82,7 +83,7 @@ func connectTogether(t *testing.T, r *rig, n int) time.Duration {
 	clients.Wait()
 	took := time.Since(began)
 	for i := range n {
-		if o := wait(t, outcomes[i%servers]); o.err != nil {
+		if o := Receive(t, outcomes[i%servers]); o.err != nil {
 			t.Error(o.err)
 		}
 	}

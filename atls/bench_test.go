@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/vouchmq/vouchmq/atls"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // The cost of a handshake, both ends and the loopback included. Compare:
@@ -52,7 +53,7 @@ func benchDial(b *testing.B, r *rig) {
 }
 
 func benchServer(b *testing.B, r *rig) string {
-	server := must(atls.NewServer(b.Context(), r.server))(b)
+	server := Must(atls.NewServer(b.Context(), r.server))(b)
 	return serve(b, func(raw net.Conn) {
 		if conn, err := server.Handshake(b.Context(), raw); err == nil {
 			io.Copy(io.Discard, conn)
@@ -65,13 +66,13 @@ func benchServer(b *testing.B, r *rig) string {
 func BenchmarkStreamOrdinary(b *testing.B) {
 	r := newRig(b)
 	addr := benchServer(b, r)
-	stream(b, must(tls.Dial("tcp", addr, ordinaryTLS(r)))(b))
+	stream(b, Must(tls.Dial("tcp", addr, ordinaryTLS(r)))(b))
 }
 
 func BenchmarkStreamAttested(b *testing.B) {
 	r := newRig(b).mutual(b)
 	addr := benchServer(b, r)
-	stream(b, must(atls.Dial(b.Context(), dialer(addr), &r.client))(b))
+	stream(b, Must(atls.Dial(b.Context(), dialer(addr), &r.client))(b))
 }
 
 func stream(b *testing.B, c net.Conn) {

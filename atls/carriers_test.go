@@ -22,18 +22,19 @@ import (
 	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // issueClient makes a certificate for a client.
 func issueClient(t testing.TB, ca *owner.CA, name string) *tls.Certificate {
 	t.Helper()
-	key := must(owner.NewKey())(t)
+	key := Must(owner.NewKey())(t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(0x7654321), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
-	der := must(x509.CreateCertificate(rand.Reader, template, ca.Certificate(), &key.PublicKey, ca.Key()))(t)
+	der := Must(x509.CreateCertificate(rand.Reader, template, ca.Certificate(), &key.PublicKey, ca.Key()))(t)
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
@@ -62,20 +63,17 @@ func TestCarriers(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				server := wait(t, outcomes)
-				if server.err != nil {
-					t.Fatal(server.err)
-				}
+				server := admitted(t, outcomes)
 				if carrier == "" {
 					carrier = atls.N1
 				}
 				if p := client.Peer(); !p.Attested || !slices.Equal(p.Identities, []string{"broker"}) || p.Carrier != carrier || p.ServerName != service {
 					t.Errorf("client knows of the server: %+v", p)
 				}
-				if p := server.conn.Peer(); !p.Attested || !slices.Equal(p.Identities, []string{"sensor"}) || p.Carrier != carrier || len(p.Certificates) != shown {
+				if p := server.Peer(); !p.Attested || !slices.Equal(p.Identities, []string{"sensor"}) || p.Carrier != carrier || len(p.Certificates) != shown {
 					t.Errorf("server knows of the client: %+v", p)
 				}
-				ping(t, client, server.conn)
+				ping(t, client, server)
 			})
 		}
 	}
@@ -156,7 +154,7 @@ func (r *rig) wayOfServer(t *testing.T, carrier atls.Carrier) way {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer wait(t, outcomes)
+	defer Receive(t, outcomes)
 	defer c.Close()
 	cs := c.ConnectionState()
 	claims := claimsFor(t, attest.RoleServer, c.name, r.leafKey, &cs, brokerIdentity)
@@ -169,7 +167,7 @@ func (r *rig) wayOfClient(t *testing.T) way {
 	ways := make(chan way, 1)
 	rogue.speak = func(c *tls.Conn) {
 		cs := c.ConnectionState()
-		c.Write(frameOf(must(attest.Make(testContext(t), r.server.Attester, attest.PurposeConnection,
+		c.Write(frameOf(Must(attest.Make(testContext(t), r.server.Attester, attest.PurposeConnection,
 			claimsFor(t, attest.RoleServer, cs.ServerName, r.leafKey, &cs, brokerIdentity), zeros{}))(t)))
 		frame := make([]byte, 1<<16)
 		n, _ := c.Read(frame)
@@ -181,7 +179,7 @@ func (r *rig) wayOfClient(t *testing.T) way {
 	if _, err := dial(t, addr, r.client); err != nil {
 		t.Fatal(err)
 	}
-	return wait(t, ways)
+	return Receive(t, ways)
 }
 
 // waysOfAuth is the evidence of both sides in one round, out of AUTH packets of MQTT 5 that travel over the connection
@@ -199,7 +197,7 @@ func (p *pair) waysOfAuth() (server, client way) {
 		t.Fatal(err)
 	}
 	challenge = overAuth(t, p.server, p.client, mqtt.ContinueAuthentication, challenge)
-	answer := must(round.Answer(ctx, challenge))(t)
+	answer := Must(round.Answer(ctx, challenge))(t)
 	answer = overAuth(t, p.client, p.server, mqtt.ContinueAuthentication, answer)
 	if err := judge.Finish(ctx, answer); err != nil {
 		t.Fatal(err)
@@ -265,7 +263,7 @@ func TestP1WithoutECH(t *testing.T) {
 		t.Fatal(verdict.Err)
 	}
 	c.Write(frameOf(nil))
-	server := wait(t, outcomes)
+	server := Receive(t, outcomes)
 	if server.err != nil || server.conn.Peer().Carrier != atls.P1 {
 		t.Fatalf("%+v", server)
 	}
@@ -275,7 +273,7 @@ func TestP1WithoutECH(t *testing.T) {
 		if _, err := r.dialRogue(t, addr, label([32]byte{4})+"."+carrier+"."+service, clear); err != nil {
 			t.Fatal(err)
 		}
-		wantKind(t, carrier, wait(t, outcomes).err, attest.ErrECH)
+		wantKind(t, carrier, Receive(t, outcomes).err, attest.ErrECH)
 	}
 	r.client.Carrier = atls.P1 // under ECH as before
 	if _, err := dial(t, addr, r.client); err != nil {
@@ -286,7 +284,7 @@ func TestP1WithoutECH(t *testing.T) {
 // TestRevealNeedsCertificate: with RevealAuthenticated a client without an acceptable certificate gets nothing of the
 // evidence: no quote is made for it, and nothing that could hold one leaves the server.
 func TestRevealNeedsCertificate(t *testing.T) {
-	other := must(owner.New("Somebody else", time.Now(), time.Hour))(t)
+	other := Must(owner.New("Somebody else", time.Now(), time.Hour))(t)
 	for name, change := range map[string]func(*rig){
 		"none":             func(r *rig) { r.client.Certificate = nil },
 		"of another owner": func(r *rig) { r.client.Certificate = issueClient(t, other, "device 7") },
@@ -308,7 +306,7 @@ func TestRevealNeedsCertificate(t *testing.T) {
 				change(r)
 				addr, outcomes := start(t, r.server)
 				counted.quotes.Store(0) // that of the trial
-				raw := &tap{Conn: must(net.Dial("tcp", addr))(t)}
+				raw := &tap{Conn: Must(net.Dial("tcp", addr))(t)}
 				conn, err := atls.Client(testContext(t), raw, &r.client)
 				if conn != nil { // X1 waits for nothing
 					defer conn.Close()
@@ -319,7 +317,7 @@ func TestRevealNeedsCertificate(t *testing.T) {
 						t.Errorf("error does not help: %v", err)
 					}
 				}
-				wantKind(t, "server", wait(t, outcomes).err, attest.ErrTLS)
+				wantKind(t, "server", Receive(t, outcomes).err, attest.ErrTLS)
 				if n := counted.quotes.Load(); n != 0 {
 					t.Errorf("%d quotes were made", n)
 				}
@@ -344,7 +342,7 @@ var errRevoked = errors.New("certificate was revoked")
 // refusedRead checks that the connection ends.
 func refusedRead(t *testing.T, c net.Conn) {
 	t.Helper()
-	c.SetReadDeadline(time.Now().Add(patience))
+	c.SetReadDeadline(time.Now().Add(Patience))
 	if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil {
 		t.Errorf("refused peer read %d bytes, %v", n, err)
 	}
@@ -363,7 +361,7 @@ func TestClientKeyIsBound(t *testing.T) {
 				rogue.give(carrier, func(name string, cs *tls.ConnectionState) []byte {
 					claims := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
 					claims.PeerKey = key
-					return must(attest.Make(testContext(t), r.server.Attester, attest.PurposeConnection, claims, zeros{}))(t)
+					return Must(attest.Make(testContext(t), r.server.Attester, attest.PurposeConnection, claims, zeros{}))(t)
 				})
 				refusesRogue(t, r, rogue, attest.ErrBinding)
 			})
@@ -379,8 +377,8 @@ func TestClientKeyIsBound(t *testing.T) {
 				cs := c.ConnectionState()
 				claims := claimsFor(t, attest.RoleClient, c.name, r.leafKey, &cs, sensorIdentity)
 				claims.OwnKey = key
-				c.Write(frameOf(must(attest.Make(testContext(t), r.client.Attester, attest.PurposeConnection, claims, zeros{}))(t)))
-				wantKind(t, "server", wait(t, outcomes).err, attest.ErrBinding)
+				c.Write(frameOf(Must(attest.Make(testContext(t), r.client.Attester, attest.PurposeConnection, claims, zeros{}))(t)))
+				wantKind(t, "server", Receive(t, outcomes).err, attest.ErrBinding)
 			})
 		}
 	}
@@ -430,12 +428,12 @@ func TestP1IgnoresTickets(t *testing.T) {
 	rogue := r.rogue() // it attests
 	evidence := func(name string, cs *tls.ConnectionState) []byte {
 		claims := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
-		return must(attest.Make(testContext(t), r.server.Attester, attest.PurposeConnection, claims, zeros{}))(t)
+		return Must(attest.Make(testContext(t), r.server.Attester, attest.PurposeConnection, claims, zeros{}))(t)
 	}
 	rogue.give(atls.N1, evidence)
 	r.client.EvidenceTimeout = 50 * time.Millisecond
 	refusesRogue(t, r, rogue, attest.ErrTimeout)
-	r.client.EvidenceTimeout = patience
+	r.client.EvidenceTimeout = Patience
 	rogue.give(atls.P1, evidence)
 	refusesRogue(t, r, rogue, 0)
 }
@@ -445,15 +443,15 @@ func TestP1NothingLeavesBeforeVerification(t *testing.T) {
 	r := newRig(t).mutual(t)
 	r.client.Carrier = atls.P1
 	addr, outcomes := start(t, r.server)
-	raw := &tap{Conn: must(net.Dial("tcp", addr))(t)}
+	raw := &tap{Conn: Must(net.Dial("tcp", addr))(t)}
 	var before []int
 	r.client.Server = policy.NewAppraiser(r.client.Server.Policy(), attest.NewRegistry(&spyVerifier{now: func() {
 		toServer, _ := raw.seen()
 		before = records(t, toServer)
 	}}))
-	conn := must(atls.Client(testContext(t), raw, &r.client))(t)
+	conn := Must(atls.Client(testContext(t), raw, &r.client))(t)
 	defer conn.Close()
-	exchange(t, conn, wait(t, outcomes).conn)
+	exchange(t, conn, Receive(t, outcomes).conn)
 	toServer, _ := raw.seen()
 	if after := records(t, toServer); len(before) != 3 || len(after) != 5 { // hello, ChangeCipherSpec, Finished; evidence, application
 		t.Errorf("before verification the client had sent records %v, in the end %v", before, after)

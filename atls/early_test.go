@@ -9,6 +9,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/attest"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // patientConn does not read on, once the handshake is done, before the server has spoken.
@@ -33,13 +34,13 @@ func TestDataBehindTheTicket(t *testing.T) {
 	rogue := r.rogue() // who has the attester, too: an honest server that is in a hurry
 	rogue.give(atls.N1, func(name string, cs *tls.ConnectionState) []byte {
 		claims := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
-		return must(attest.Make(testContext(t), r.server.Attester, attest.PurposeConnection, claims, zeros{}))(t)
+		return Must(attest.Make(testContext(t), r.server.Attester, attest.PurposeConnection, claims, zeros{}))(t)
 	})
 	spoken := make(chan struct{}, 1)
 	rogue.speak = func(c *tls.Conn) { c.Write([]byte("ab")); spoken <- struct{}{}; c.CloseWrite() }
 	addr, _ := rogue.serve(t)
 	for _, readers := range []int{1, 2} {
-		raw := must(net.Dial("tcp", addr))(t)
+		raw := Must(net.Dial("tcp", addr))(t)
 		conn, err := atls.Client(testContext(t), &patientConn{Conn: raw, spoken: spoken}, &r.client)
 		if err != nil {
 			t.Fatal(err)

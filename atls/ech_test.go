@@ -12,6 +12,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/attest"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // countingDialer counts connections.
@@ -21,7 +22,7 @@ func countingDialer(addr string, dials *int) func(context.Context) (net.Conn, er
 
 // TestECHRotation: the old key still serves, and once it is gone clients are told the new one.
 func TestECHRotation(t *testing.T) {
-	next := must(atls.NewECHKey(publicName, 2))(t)
+	next := Must(atls.NewECHKey(publicName, 2))(t)
 	for name, test := range map[string]struct {
 		keys  func(r *rig) []*atls.ECHKey
 		dials int
@@ -49,7 +50,7 @@ func TestECHRotation(t *testing.T) {
 					t.Errorf("the last connection is of another kind: %+v", p)
 				}
 				for range test.dials {
-					wait(t, outcomes)
+					Receive(t, outcomes)
 				}
 			})
 		}
@@ -77,7 +78,7 @@ func TestECHStripped(t *testing.T) {
 		if dials != 1 {
 			t.Errorf("%d connections", dials)
 		}
-		if data := wait(t, got); len(data) != 0 {
+		if data := Receive(t, got); len(data) != 0 {
 			t.Error("application data was sent")
 		}
 	}
@@ -91,7 +92,7 @@ func TestECHRejectedTwice(t *testing.T) {
 	addr := serve(t, func(raw net.Conn) {
 		mu.Lock()
 		id++
-		key := must(atls.NewECHKey(publicName, id))(t) // never the one that was announced before
+		key := Must(atls.NewECHKey(publicName, id))(t) // never the one that was announced before
 		mu.Unlock()
 		rogue := r.rogue()
 		rogue.ech = stolen(key)
@@ -119,12 +120,12 @@ func TestECHRetryByImpostor(t *testing.T) {
 }
 
 func TestECHKeyFile(t *testing.T) {
-	key := must(atls.NewECHKey(publicName, 7))(t)
-	again := must(atls.ParseECHKey(key.Marshal()))(t)
+	key := Must(atls.NewECHKey(publicName, 7))(t)
+	again := Must(atls.ParseECHKey(key.Marshal()))(t)
 	if !bytes.Equal(again.Marshal(), key.Marshal()) || again.ID() != 7 {
 		t.Error("key changed on its way through a file")
 	}
-	other := must(atls.NewECHKey(publicName, 7))(t)
+	other := Must(atls.NewECHKey(publicName, 7))(t)
 	mixed := strings.Replace(string(key.Marshal()), string(key.Marshal()[30:60]), string(other.Marshal()[30:60]), 1)
 	for _, bad := range []string{"", "garbage", string(key.Marshal()) + "x", mixed} {
 		if _, err := atls.ParseECHKey([]byte(bad)); err == nil {
@@ -134,7 +135,7 @@ func TestECHKeyFile(t *testing.T) {
 }
 
 func TestCheckECHConfigList(t *testing.T) {
-	a, b := must(atls.NewECHKey(publicName, 1))(t), must(atls.NewECHKey("other.example", 2))(t)
+	a, b := Must(atls.NewECHKey(publicName, 1))(t), Must(atls.NewECHKey("other.example", 2))(t)
 	list := atls.ECHConfigList(a, b)
 	if name, err := atls.CheckECHConfigList(list); err != nil || name != publicName {
 		t.Errorf("%q, %v", name, err)

@@ -21,6 +21,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 var update = flag.Bool("update", false, "write the worked example of docs/attested-tls.md anew")
@@ -35,7 +36,7 @@ const (
 // TestWorkedExample compares the example in the description of the protocol with what this code computes, and judges its
 // evidence. -update writes it anew.
 func TestWorkedExample(t *testing.T) {
-	page := string(must(os.ReadFile(protocolPage))(t))
+	page := string(Must(os.ReadFile(protocolPage))(t))
 	before, rest, found := strings.Cut(page, exampleBegin)
 	written, after, ended := strings.Cut(rest, exampleEnd)
 	if !found || !ended {
@@ -44,12 +45,12 @@ func TestWorkedExample(t *testing.T) {
 	example := newExample(t)
 	if *update {
 		written = example.text.String()
-		must(0, os.WriteFile(protocolPage, []byte(before+exampleBegin+written+exampleEnd+after), 0o644))(t)
+		Must(0, os.WriteFile(protocolPage, []byte(before+exampleBegin+written+exampleEnd+after), 0o644))(t)
 	}
 	if got := example.text.String(); got != written {
 		t.Errorf("the worked example of %s is not what this code computes: go test ./atls -run WorkedExample -update\n%s", protocolPage, got)
 	}
-	e := must(attest.DecodeEvidence(example.evidence))(t)
+	e := Must(attest.DecodeEvidence(example.evidence))(t)
 	facts, err := attest.NewRegistry(sim.NewVerifier()).Verify(testContext(t), e, attest.PurposeConnection, example.claims.Binding, time.Unix(exampleTime, 0))
 	if err != nil || facts.Identity != example.claims.Identity {
 		t.Errorf("evidence of the example: %v, %+v", err, facts)
@@ -98,18 +99,18 @@ func (x *example) connection() {
 	n := [32]byte(count(0, 32))
 	x.show("nonce", n[:])
 	fmt.Fprintf(&x.text, "server_name = %s.p1.%s\n", label(n), service)
-	x.show("context_input", must(dcbor.Encode([]any{1, 1, 1, 0, n[:], []byte{}}))(x.t))
-	contextHash := must(attest.ExporterContext(attest.RoleServer, attest.PhaseConnect, 0, n, nil))(x.t)
+	x.show("context_input", Must(dcbor.Encode([]any{1, 1, 1, 0, n[:], []byte{}}))(x.t))
+	contextHash := Must(attest.ExporterContext(attest.RoleServer, attest.PhaseConnect, 0, n, nil))(x.t)
 	x.show("context", contextHash)
-	x.show("context_of_client", must(attest.ExporterContext(attest.RoleClient, attest.PhaseConnect, 0, n, nil))(x.t))
+	x.show("context_of_client", Must(attest.ExporterContext(attest.RoleClient, attest.PhaseConnect, 0, n, nil))(x.t))
 	secret := count(0x60, 32)
 	x.show("exporter_secret", secret)
 	binder := exporter(x.t, secret, attest.ExporterLabel, contextHash)
 	x.show("binder", binder)
-	spki := must(spki(smallKey(1)))(x.t)
+	spki := Must(spki(smallKey(1)))(x.t)
 	x.show("server_spki", spki)
 	key := attest.Sum(spki)
-	request := must(dcbor.Encode([]any{1, "p1", "mqtt", 0x0304, 0x1301}))(x.t)
+	request := Must(dcbor.Encode([]any{1, "p1", "mqtt", 0x0304, 0x1301}))(x.t)
 	x.show("request_input", request)
 	x.claims.Binding = attest.Binding{
 		Nonce: n, Binder: [32]byte(binder), Role: attest.RoleServer, Phase: attest.PhaseConnect,
@@ -127,21 +128,21 @@ func (x *example) identity() {
 	x.show("module", x.claims.Module[:])
 	x.show("configuration", x.claims.Config[:])
 	x.show("runtime", x.claims.Runtime[:])
-	x.show("claims", must(x.claims.Encode())(x.t))
+	x.show("claims", Must(x.claims.Encode())(x.t))
 }
 
 // tree is what hardware signs, with a quote of its own and with one for three connections.
 func (x *example) tree() {
 	blind := [attest.BlindSize]byte(count(0x40, attest.BlindSize))
 	x.show("blind", blind[:])
-	leaf := attest.LeafHash(blind, must(x.claims.Encode())(x.t))
+	leaf := attest.LeafHash(blind, Must(x.claims.Encode())(x.t))
 	x.show("leaf", leaf[:])
 	data := attest.ReportDataFor(attest.PurposeConnection, 1, leaf)
 	short := data.Short()
 	x.show("rd64", data[:])
 	x.show("rd32", short[:])
 	proof := attest.Proof{N: 3, I: 1, Path: []attest.Hash{attest.Hash(count(0x80, 32)), attest.Hash(count(0xa0, 32))}}
-	root := must(proof.Root(leaf))(x.t)
+	root := Must(proof.Root(leaf))(x.t)
 	x.show("root_1_of_3", root[:])
 	data = attest.ReportDataFor(attest.PurposeConnection, 3, root)
 	x.show("rd64_1_of_3", data[:])
@@ -149,9 +150,9 @@ func (x *example) tree() {
 
 // quote is the evidence as it travels.
 func (x *example) quote() {
-	key := attest.Sum(must(spki(smallKey(2)))(x.t))
+	key := attest.Sum(Must(spki(smallKey(2)))(x.t))
 	x.show("sim_key", key[:])
-	x.evidence = must(attest.Make(testContext(x.t), &fixedAttester{x.t}, attest.PurposeConnection, &x.claims, bytes.NewReader(count(0x40, attest.BlindSize))))(x.t)
+	x.evidence = Must(attest.Make(testContext(x.t), &fixedAttester{x.t}, attest.PurposeConnection, &x.claims, bytes.NewReader(count(0x40, attest.BlindSize))))(x.t)
 	x.show("frame", frameOf(x.evidence))
 }
 
@@ -173,19 +174,19 @@ func (a *fixedAttester) Attest(_ context.Context, data attest.ReportData) (attes
 		Expiry      int64    `cbor:"8,keyasint"`
 	}
 	measured := attest.Sum([]byte("measurement"))
-	payload := must(dcbor.Encode(body{"tag:vouchmq.dev,2026:sim-INSECURE/1", data[:], measured[:], must(spki(key))(a.t), false, "Simulated", nil, 0}))(a.t)
-	header := must(dcbor.Encode(map[int]int{1: -7}))(a.t)
-	signed := must(dcbor.Encode([]any{"Signature1", header, []byte("vouchmq/sim-INSECURE/v1"), payload}))(a.t)
-	message := must(dcbor.Encode([]any{header, map[int]int{}, payload, signature(a.t, key, signed)}))(a.t)
+	payload := Must(dcbor.Encode(body{"tag:vouchmq.dev,2026:sim-INSECURE/1", data[:], measured[:], Must(spki(key))(a.t), false, "Simulated", nil, 0}))(a.t)
+	header := Must(dcbor.Encode(map[int]int{1: -7}))(a.t)
+	signed := Must(dcbor.Encode([]any{"Signature1", header, []byte("vouchmq/sim-INSECURE/v1"), payload}))(a.t)
+	message := Must(dcbor.Encode([]any{header, map[int]int{}, payload, signature(a.t, key, signed)}))(a.t)
 	return attest.Quote{Platform: attest.Sim, Data: append([]byte{0xd2}, message...)}, nil // 0xd2: tag 18
 }
 
 // signature is ES256 in the form of COSE: r and s, 32 bytes each.
 func signature(t testing.TB, key *ecdsa.PrivateKey, signed []byte) []byte {
 	digest := sha256.Sum256(signed)
-	der := must(key.Sign(nil, digest[:], crypto.SHA256))(t) // without randomness it is that of RFC 6979
+	der := Must(key.Sign(nil, digest[:], crypto.SHA256))(t) // without randomness it is that of RFC 6979
 	var parts struct{ R, S *big.Int }
-	must(asn1.Unmarshal(der, &parts))(t)
+	Must(asn1.Unmarshal(der, &parts))(t)
 	return append(parts.R.FillBytes(make([]byte, 32)), parts.S.FillBytes(make([]byte, 32))...)
 }
 
@@ -211,5 +212,5 @@ func expandLabel(t testing.TB, secret []byte, label string, value []byte) []byte
 	info := binary.BigEndian.AppendUint16(nil, 32)
 	info = append(append(info, byte(6+len(label))), "tls13 "+label...)
 	info = append(append(info, byte(len(value))), value...)
-	return must(hkdf.Expand(sha256.New, secret, string(info), 32))(t)
+	return Must(hkdf.Expand(sha256.New, secret, string(info), 32))(t)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/vouchmq/vouchmq/atls"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // How many round trips a connection takes is counted by what each side needs from the other before it goes on, not by
@@ -22,7 +23,7 @@ type hop struct {
 func hopTo(t testing.TB, server string, allowed int) (addr string, h *hop) {
 	h = &hop{passed: make(chan int, 64), held: make(chan int, 64)}
 	addr = serve(t, func(client net.Conn) {
-		onward := must(net.Dial("tcp", server))(t)
+		onward := Must(net.Dial("tcp", server))(t)
 		defer onward.Close()
 		go func() {
 			io.Copy(client, onward)
@@ -88,7 +89,7 @@ func TestRoundTrips(t *testing.T) {
 			}
 			addr, _ := start(t, r.server)
 			way, h := hopTo(t, addr, test.needed)
-			conn, err := dial(t, way, r.client) // the test would hang here, until patience ends, if more were needed
+			conn, err := dial(t, way, r.client) // the test would hang here, until Patience ends, if more were needed
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -97,7 +98,7 @@ func TestRoundTrips(t *testing.T) {
 			}
 			conn.Close()
 			for range test.needed {
-				wait(t, h.passed)
+				Receive(t, h.passed)
 			}
 		})
 	}
@@ -117,18 +118,18 @@ func TestEvidenceWaitsForSecondFlight(t *testing.T) {
 			r.server.Attester = counted
 			addr, outcomes := start(t, r.server)
 			way, h := hopTo(t, addr, firstFlight)
-			raw := must(net.Dial("tcp", way))(t)
+			raw := Must(net.Dial("tcp", way))(t)
 			ended := make(chan error, 1)
 			go func() {
 				_, err := atls.Client(t.Context(), raw, &r.client)
 				ended <- err
 			}()
-			wait(t, h.held) // ChangeCipherSpec: the client has all of the server's first flight
+			Receive(t, h.held) // ChangeCipherSpec: the client has all of the server's first flight
 			raw.Close()
-			if err := wait(t, ended); err == nil {
+			if err := Receive(t, ended); err == nil {
 				t.Error("client accepted a server without evidence")
 			}
-			if server := wait(t, outcomes); server.err == nil {
+			if server := Receive(t, outcomes); server.err == nil {
 				t.Error("server let a client in that was not heard of again")
 			}
 			if n := counted.quotes.Load(); n != 1 {

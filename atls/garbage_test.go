@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/vouchmq/vouchmq/atls"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // What a handshake leaves for the collector, both ends together, compared with ordinary TLS: counts that do not depend on the
@@ -38,7 +39,7 @@ func garbage(t *testing.T, r *rig, carrier atls.Carrier) amount {
 	var before, after runtime.MemStats
 	for i := range count + 1 {
 		client := connectAs(t, r, addr, carrier)
-		conn := wait(t, outcomes).conn
+		conn := Receive(t, outcomes).conn
 		client.Close()
 		conn.Close()
 		if i == 0 { // what is made once is there

@@ -10,12 +10,13 @@ import (
 
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/attest"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func (r *rig) listen(t testing.TB, o atls.ListenerOptions) *atls.Listener {
 	t.Helper()
-	server := must(atls.NewServer(testContext(t), r.server))(t)
-	l := must(atls.Listen("127.0.0.1:0", server, o))(t)
+	server := Must(atls.NewServer(testContext(t), r.server))(t)
+	l := Must(atls.Listen("127.0.0.1:0", server, o))(t)
 	t.Cleanup(func() { l.Close() })
 	return l
 }
@@ -25,13 +26,13 @@ func TestListenerSlowPeer(t *testing.T) {
 	r := newRig(t)
 	l := r.listen(t, atls.ListenerOptions{})
 	for range 5 {
-		defer must(net.Dial("tcp", l.Addr().String()))(t).Close()
+		defer Must(net.Dial("tcp", l.Addr().String()))(t).Close()
 	}
 	client, err := dial(t, l.Addr().String(), r.client)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := must(l.Accept())(t)
+	server := Must(l.Accept())(t)
 	defer server.Close()
 	if p := server.(*atls.Conn).Peer(); p.Carrier != atls.N1 {
 		t.Errorf("%+v", p)
@@ -45,16 +46,16 @@ func TestListenerIsBounded(t *testing.T) {
 	r.server.HandshakeTimeout = 3 * time.Second // which the second must keep to, on a loaded machine
 	failed := make(chan error, 1)
 	l := r.listen(t, atls.ListenerOptions{MaxHandshakes: 1, Failed: func(_ net.Addr, err error) { failed <- err }})
-	defer must(net.Dial("tcp", l.Addr().String()))(t).Close()
+	defer Must(net.Dial("tcp", l.Addr().String()))(t).Close()
 	began := time.Now()
 	if _, err := dial(t, l.Addr().String(), r.client); err != nil {
 		t.Fatal(err)
 	}
-	wantKind(t, "listener", wait(t, failed), attest.ErrTimeout)
+	wantKind(t, "listener", Receive(t, failed), attest.ErrTimeout)
 	if waited := time.Since(began); waited < 500*time.Millisecond {
 		t.Errorf("two handshakes ran at a time: the second was done after %v", waited)
 	}
-	must(l.Accept())(t).Close()
+	Must(l.Accept())(t).Close()
 }
 
 // TestListenerTellsFailures to its callback, and Accept returns only those that were accepted.
@@ -68,21 +69,21 @@ func TestListenerTellsFailures(t *testing.T) {
 		}
 		failed <- err
 	}})
-	raw := must(net.Dial("tcp", l.Addr().String()))(t)
+	raw := Must(net.Dial("tcp", l.Addr().String()))(t)
 	io.WriteString(raw, "GET / HTTP/1.1\r\n\r\n")
-	wantKind(t, "not TLS", wait(t, failed), attest.ErrTLS)
+	wantKind(t, "not TLS", Receive(t, failed), attest.ErrTLS)
 	raw.Close()
 	without := r.client
 	without.Attester = nil
 	if _, err := dial(t, l.Addr().String(), without); err != nil {
 		t.Fatal(err)
 	}
-	wantKind(t, "no evidence", wait(t, failed), attest.ErrMissing)
+	wantKind(t, "no evidence", Receive(t, failed), attest.ErrMissing)
 
 	if _, err := dial(t, l.Addr().String(), r.client); err != nil {
 		t.Fatal(err)
 	}
-	conn := must(l.Accept())(t).(*atls.Conn)
+	conn := Must(l.Accept())(t).(*atls.Conn)
 	defer conn.Close()
 	if !conn.Peer().Attested {
 		t.Error("Accept returned a peer without evidence")
@@ -93,13 +94,13 @@ func TestListenerTellsFailures(t *testing.T) {
 func TestListenerClose(t *testing.T) {
 	r := newRig(t)
 	l := r.listen(t, atls.ListenerOptions{Failed: func(_ net.Addr, err error) { t.Error("told of its own end:", err) }})
-	silent := must(net.Dial("tcp", l.Addr().String()))(t)
+	silent := Must(net.Dial("tcp", l.Addr().String()))(t)
 	defer silent.Close()
 	waiting, err := dial(t, l.Addr().String(), r.client)
 	if err != nil {
 		t.Fatal(err)
 	}
-	accepted := must(l.Accept())(t)
+	accepted := Must(l.Accept())(t)
 	defer accepted.Close()
 	unaccepted, err := dial(t, l.Addr().String(), r.client)
 	if err != nil {
@@ -109,7 +110,7 @@ func TestListenerClose(t *testing.T) {
 		t.Error(err)
 	}
 	for name, c := range map[string]net.Conn{"in its handshake": silent, "not accepted": unaccepted} {
-		c.SetReadDeadline(time.Now().Add(patience))
+		c.SetReadDeadline(time.Now().Add(Patience))
 		var timeout net.Error
 		if _, err := c.Read(make([]byte, 1)); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
 			t.Errorf("%s: %v", name, err)
@@ -130,7 +131,7 @@ func TestListenerServer(t *testing.T) {
 	l := r.listen(t, atls.ListenerOptions{})
 	next := r.server
 	next.Identity.Module[0] ^= 1
-	l.SetServer(must(atls.NewServer(testContext(t), next))(t))
+	l.SetServer(Must(atls.NewServer(testContext(t), next))(t))
 	_, err := dial(t, l.Addr().String(), r.client)
 	wantKind(t, "client", err, attest.ErrModule)
 }
@@ -155,8 +156,8 @@ func (l *faultyListener) Accept() (net.Conn, error) {
 // TestListenerPassesErrors of the listener below on, and goes on if the caller does.
 func TestListenerPassesErrors(t *testing.T) {
 	r := newRig(t)
-	inner := must(net.Listen("tcp", "127.0.0.1:0"))(t)
-	l := atls.NewListener(&faultyListener{Listener: inner}, must(atls.NewServer(testContext(t), r.server))(t), atls.ListenerOptions{})
+	inner := Must(net.Listen("tcp", "127.0.0.1:0"))(t)
+	l := atls.NewListener(&faultyListener{Listener: inner}, Must(atls.NewServer(testContext(t), r.server))(t), atls.ListenerOptions{})
 	defer l.Close()
 	if _, err := l.Accept(); !errors.Is(err, errFaulty) {
 		t.Fatal(err)
@@ -164,7 +165,7 @@ func TestListenerPassesErrors(t *testing.T) {
 	if _, err := dial(t, l.Addr().String(), r.client); err != nil {
 		t.Fatal(err)
 	}
-	must(l.Accept())(t).Close()
+	Must(l.Accept())(t).Close()
 	inner.Close() // by somebody else
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)

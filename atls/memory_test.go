@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/vouchmq/vouchmq/atls"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // What the server's end of a connection keeps once its handshake is done: little more with evidence than without. Each
@@ -29,7 +30,7 @@ func heldByServer(t *testing.T, r *rig, carrier atls.Carrier) int {
 	before := 0
 	for i := range count + 1 {
 		client := connectAs(t, r, addr, carrier)
-		held = append(held, wait(t, outcomes).conn)
+		held = append(held, Receive(t, outcomes).conn)
 		client.Close()
 		if i == 0 { // what is made once is there
 			before = live()
@@ -42,9 +43,9 @@ func heldByServer(t *testing.T, r *rig, carrier atls.Carrier) int {
 
 func connectAs(t *testing.T, r *rig, addr string, carrier atls.Carrier) net.Conn {
 	if carrier == atls.Ordinary {
-		return must[net.Conn](tls.Dial("tcp", addr, ordinaryTLS(r)))(t)
+		return Must[net.Conn](tls.Dial("tcp", addr, ordinaryTLS(r)))(t)
 	}
-	return must(atls.Dial(testContext(t), dialer(addr), &r.client))(t)
+	return Must(atls.Dial(testContext(t), dialer(addr), &r.client))(t)
 }
 
 func live() int {

@@ -15,6 +15,7 @@ import (
 	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // TestClientCertificates: ordinary clients may show one; attested connections never ask, since that would move
@@ -24,13 +25,13 @@ func TestClientCertificates(t *testing.T) {
 	r.server.ClientAuth, r.server.ClientCAs = tls.VerifyClientCertIfGiven, r.ca.Pool()
 	addr, outcomes := start(t, r.server)
 
-	key := must(owner.NewKey())(t)
+	key := Must(owner.NewKey())(t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "device 7"},
 		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
-	der := must(x509.CreateCertificate(rand.Reader, template, r.ca.Certificate(), &key.PublicKey, r.ca.Key()))(t)
+	der := Must(x509.CreateCertificate(rand.Reader, template, r.ca.Certificate(), &key.PublicKey, r.ca.Key()))(t)
 	certificate := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 
 	for name, shown := range map[string]int{service: 1, label([32]byte{1}) + ".x1." + service: 0} {
@@ -47,7 +48,7 @@ func TestClientCertificates(t *testing.T) {
 		if name != service {
 			c.Write(frameOf(nil))
 		}
-		server := wait(t, outcomes)
+		server := Receive(t, outcomes)
 		if server.err != nil || len(server.conn.Peer().Certificates) != shown || asked != (shown == 1) {
 			t.Errorf("%s: asked %v, %+v", name, asked, server)
 		}
@@ -60,13 +61,13 @@ func TestDataWithTheTicket(t *testing.T) {
 	rogue := r.rogue() // it attests, and speaks before it has read the client's frame
 	rogue.ticket = func(name string, cs tls.ConnectionState) []byte {
 		claims := claimsFor(t, attest.RoleServer, name, r.leafKey, &cs, brokerIdentity)
-		return ticketOf(must(attest.Make(testContext(t), sim.NewAttester(r.tee, attest.Digest{1}), attest.PurposeConnection, claims, zeros{}))(t))
+		return ticketOf(Must(attest.Make(testContext(t), sim.NewAttester(r.tee, attest.Digest{1}), attest.PurposeConnection, claims, zeros{}))(t))
 	}
 	rogue.speak = func(c *tls.Conn) { c.Write([]byte("hello")) }
 	addr, _ := rogue.serve(t)
 	// A hop that holds the ticket's record back until the next one has come.
 	hop := serve(t, func(client net.Conn) {
-		server := must(net.Dial("tcp", addr))(t)
+		server := Must(net.Dial("tcp", addr))(t)
 		defer server.Close()
 		go func() { io.Copy(server, client); server.Close() }()
 		var held []byte

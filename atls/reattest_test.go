@@ -16,6 +16,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // pair is a connection that stands, with both ends in the hands of the test.
@@ -34,12 +35,8 @@ func connected(t testing.TB, change func(*rig)) *pair {
 		change(r)
 	}
 	addr, outcomes := start(t, r.server)
-	client := must(dial(t, addr, r.client))(t)
-	out := wait(t, outcomes)
-	if out.err != nil {
-		t.Fatal(out.err)
-	}
-	return &pair{rig: r, t: t, config: r.server, client: client, server: out.conn}
+	client := Must(dial(t, addr, r.client))(t)
+	return &pair{rig: r, t: t, config: r.server, client: client, server: admitted(t, outcomes)}
 }
 
 // broker returns what the broker is now.
@@ -49,7 +46,7 @@ func (p *pair) broker(change func(*atls.ServerConfig)) *atls.Server {
 	if change != nil {
 		change(&config)
 	}
-	return must(atls.NewServer(context.Background(), config))(p.t)
+	return Must(atls.NewServer(context.Background(), config))(p.t)
 }
 
 // round runs one round of re-attestation, and returns what either side found.
@@ -97,7 +94,7 @@ func TestReattestRefuses(t *testing.T) {
 		"other module":        {func(c *atls.ServerConfig) { c.Identity.Module[0] ^= 1 }, true, attest.ErrModule},
 		"other configuration": {func(c *atls.ServerConfig) { c.Identity.Config[0] ^= 1 }, true, attest.ErrConfig},
 		"other TEE": {func(c *atls.ServerConfig) {
-			c.Attester = sim.NewAttester(must(sim.NewKey())(t), attest.Digest{1})
+			c.Attester = sim.NewAttester(Must(sim.NewKey())(t), attest.Digest{1})
 		}, true, attest.ErrPlatform},
 		"no attester": {func(c *atls.ServerConfig) { c.Attester = nil }, false, attest.ErrAttester},
 		"policy that knows nobody": {func(c *atls.ServerConfig) {
@@ -149,11 +146,11 @@ func TestReattestWithoutEvidence(t *testing.T) {
 
 // request, challenge and answer are the messages as an attacker would write them.
 func request(t testing.TB, seq uint64) []byte {
-	return must(dcbor.Encode([]any{1, seq, make([]byte, 32)}))(t)
+	return Must(dcbor.Encode([]any{1, seq, make([]byte, 32)}))(t)
 }
 
 func answer(t testing.TB, seq uint64, evidence []byte) []byte {
-	return must(dcbor.Encode([]any{3, seq, append([]byte{}, evidence...)}))(t)
+	return Must(dcbor.Encode([]any{3, seq, append([]byte{}, evidence...)}))(t)
 }
 
 // begun has the server begin round 1, with a nonce of zeros.
@@ -178,9 +175,9 @@ func TestReattestRequests(t *testing.T) {
 		"round 2":       {request(t, 2), attest.ErrBinding},
 		"last of all":   {request(t, 1<<64-1), attest.ErrBinding},
 		"nothing":       {nil, attest.ErrFormat},
-		"short nonce":   {must(dcbor.Encode([]any{1, 1, make([]byte, 31)}))(t), attest.ErrFormat},
+		"short nonce":   {Must(dcbor.Encode([]any{1, 1, make([]byte, 31)}))(t), attest.ErrFormat},
 		"an answer":     {answer(t, 1, nil), attest.ErrFormat},
-		"an answer's 3": {must(dcbor.Encode([]any{3, 1, make([]byte, 32)}))(t), attest.ErrFormat},
+		"an answer's 3": {Must(dcbor.Encode([]any{3, 1, make([]byte, 32)}))(t), attest.ErrFormat},
 		"too much":      {append(request(t, 1), 0), attest.ErrFormat},
 		"huge":          {make([]byte, 65000), attest.ErrFormat},
 	} {
@@ -197,13 +194,13 @@ func TestReattestRequests(t *testing.T) {
 // roundClaims computes the claims of one round as the protocol says, with no code of package atls.
 func roundClaims(t testing.TB, role, phase, seq uint64, nonceC [32]byte, nonceS []byte, key *ecdsa.PrivateKey, cs *tls.ConnectionState, id attest.Identity) *attest.Claims {
 	t.Helper()
-	ctx := sha256.Sum256(must(dcbor.Encode([]any{1, role, phase, seq, nonceC[:], append([]byte{}, nonceS...)}))(t))
-	ekm := must(cs.ExportKeyingMaterial("EXPERIMENTAL-vouchmq-attest-v1", ctx[:], 32))(t)
-	server := attest.Sum(must(spki(key))(t))
+	ctx := sha256.Sum256(Must(dcbor.Encode([]any{1, role, phase, seq, nonceC[:], append([]byte{}, nonceS...)}))(t))
+	ekm := Must(cs.ExportKeyingMaterial("EXPERIMENTAL-vouchmq-attest-v1", ctx[:], 32))(t)
+	server := attest.Sum(Must(spki(key))(t))
 	c := &attest.Claims{Identity: id}
 	c.Nonce, c.Binder, c.Service = nonceC, [32]byte(ekm), service
 	c.Role, c.Phase, c.Seq = attest.Role(role), attest.Phase(phase), seq
-	c.Request = attest.Sum(must(dcbor.Encode([]any{1, "n1", cs.NegotiatedProtocol, cs.Version, cs.CipherSuite}))(t))
+	c.Request = attest.Sum(Must(dcbor.Encode([]any{1, "n1", cs.NegotiatedProtocol, cs.Version, cs.CipherSuite}))(t))
 	if c.OwnKey = &server; role == 2 {
 		c.OwnKey, c.PeerKey = nil, &server
 	}
@@ -246,8 +243,8 @@ func TestReattestBinding(t *testing.T) {
 				boundC, boundS = [32]byte(nonceS), nonceC[:]
 			}
 			claims := roundClaims(t, test.role, test.phase, test.seq, boundC, boundS, p.leafKey, &cs, brokerIdentity)
-			evidence := must(attest.Make(context.Background(), p.config.Attester, attest.PurposeConnection, claims, rand.Reader))(t)
-			_, err = round.Answer(testContext(t), must(dcbor.Encode([]any{2, 1, nonceS, evidence}))(t))
+			evidence := Must(attest.Make(context.Background(), p.config.Attester, attest.PurposeConnection, claims, rand.Reader))(t)
+			_, err = round.Answer(testContext(t), Must(dcbor.Encode([]any{2, 1, nonceS, evidence}))(t))
 			if test.kind == 0 && err != nil || test.kind != 0 && !errors.Is(err, test.kind) {
 				t.Errorf("%v, want %v", err, test.kind)
 			}
@@ -287,7 +284,7 @@ func TestReattestClientBinding(t *testing.T) {
 			}
 			cs := p.client.ConnectionState()
 			claims := roundClaims(t, test.role, test.phase, test.seq, [32]byte{}, sent.Nonce, p.leafKey, &cs, sensorIdentity)
-			evidence := must(attest.Make(context.Background(), p.rig.client.Attester, attest.PurposeConnection, claims, rand.Reader))(t)
+			evidence := Must(attest.Make(context.Background(), p.rig.client.Attester, attest.PurposeConnection, claims, rand.Reader))(t)
 			err = judge.Finish(testContext(t), answer(t, 1, evidence))
 			if test.kind == 0 && err != nil || test.kind != 0 && !errors.Is(err, test.kind) {
 				t.Errorf("%v, want %v", err, test.kind)

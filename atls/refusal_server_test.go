@@ -14,6 +14,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // TestServerRefusesClient: clients that follow the protocol and are not who they should be.
@@ -40,7 +41,7 @@ func TestServerRefusesClient(t *testing.T) {
 		{"no evidence asked of the server", func(r *rig) { r.client.Unattested = true }, attest.ErrMissing},
 		{"late evidence", func(r *rig) {
 			r.server.EvidenceTimeout = quoteTime
-			faults(sim.Faults{Delay: patience})(r)
+			faults(sim.Faults{Delay: Patience})(r)
 		}, attest.ErrTimeout},
 	}
 	for _, test := range tests {
@@ -50,7 +51,7 @@ func TestServerRefusesClient(t *testing.T) {
 			test.change(r)
 			addr, outcomes := start(t, r.server)
 			conn, err := dial(t, addr, r.client)
-			server := wait(t, outcomes)
+			server := Receive(t, outcomes)
 			if server.conn != nil {
 				t.Error("server got a connection")
 			}
@@ -65,7 +66,7 @@ func TestServerRefusesClient(t *testing.T) {
 // refusedOutwardly checks that all that a refused peer sees is the end of the connection.
 func refusedOutwardly(t *testing.T, c net.Conn) {
 	t.Helper()
-	c.SetReadDeadline(time.Now().Add(patience))
+	c.SetReadDeadline(time.Now().Add(Patience))
 	n, err := c.Read(make([]byte, 1))
 	var timeout net.Error
 	if n != 0 || err == nil || errors.As(err, &timeout) && timeout.Timeout() {
@@ -90,18 +91,18 @@ func TestServerRefusesRogueClient(t *testing.T) {
 		}, attest.ErrRole},
 		{"role of the server", "n1", func(t *testing.T, r *rig, c *rogueClient, cs *tls.ConnectionState) []byte {
 			claims := claimsFor(t, attest.RoleServer, c.name, r.leafKey, cs, sensorIdentity)
-			return frameOf(must(attest.Make(testContext(t), attester(r), attest.PurposeConnection, claims, zeros{}))(t))
+			return frameOf(Must(attest.Make(testContext(t), attester(r), attest.PurposeConnection, claims, zeros{}))(t))
 		}, attest.ErrRole},
 		{"role of the server, relabelled", "n1", func(t *testing.T, r *rig, c *rogueClient, cs *tls.ConnectionState) []byte {
 			claims := claimsFor(t, attest.RoleServer, c.name, r.leafKey, cs, sensorIdentity)
-			e := must(attest.DecodeEvidence(must(attest.Make(testContext(t), attester(r), attest.PurposeConnection, claims, zeros{}))(t)))(t)
-			e.Claims = must(claimsFor(t, attest.RoleClient, c.name, r.leafKey, cs, sensorIdentity).Encode())(t)
-			return frameOf(must(e.Encode())(t))
+			e := Must(attest.DecodeEvidence(Must(attest.Make(testContext(t), attester(r), attest.PurposeConnection, claims, zeros{}))(t)))(t)
+			e.Claims = Must(claimsFor(t, attest.RoleClient, c.name, r.leafKey, cs, sensorIdentity).Encode())(t)
+			return frameOf(Must(e.Encode())(t))
 		}, attest.ErrBinding},
 		{"evidence for another broker", "n1", func(t *testing.T, r *rig, c *rogueClient, cs *tls.ConnectionState) []byte {
 			claims := claimsFor(t, attest.RoleClient, c.name, r.leafKey, cs, sensorIdentity)
 			claims.PeerKey = &attest.Digest{}
-			return frameOf(must(attest.Make(testContext(t), attester(r), attest.PurposeConnection, claims, zeros{}))(t))
+			return frameOf(Must(attest.Make(testContext(t), attester(r), attest.PurposeConnection, claims, zeros{}))(t))
 		}, attest.ErrBinding},
 		{"oversized", "n1", func(*testing.T, *rig, *rogueClient, *tls.ConnectionState) []byte {
 			return []byte{0xff, 0xff, 0xff, 0xff}
@@ -114,7 +115,7 @@ func TestServerRefusesRogueClient(t *testing.T) {
 		}, attest.ErrFormat},
 		{"evidence without having asked", "x1", func(t *testing.T, r *rig, c *rogueClient, cs *tls.ConnectionState) []byte {
 			claims := claimsFor(t, attest.RoleClient, c.name, r.leafKey, cs, sensorIdentity)
-			return frameOf(must(attest.Make(testContext(t), attester(r), attest.PurposeConnection, claims, zeros{}))(t))
+			return frameOf(Must(attest.Make(testContext(t), attester(r), attest.PurposeConnection, claims, zeros{}))(t))
 		}, attest.ErrFormat},
 		{"silence", "n1", func(*testing.T, *rig, *rogueClient, *tls.ConnectionState) []byte { return nil }, attest.ErrTimeout},
 		{"half a frame", "n1", func(*testing.T, *rig, *rogueClient, *tls.ConnectionState) []byte {
@@ -122,7 +123,7 @@ func TestServerRefusesRogueClient(t *testing.T) {
 		}, attest.ErrTimeout},
 		{"control", "n1", func(t *testing.T, r *rig, c *rogueClient, cs *tls.ConnectionState) []byte {
 			claims := claimsFor(t, attest.RoleClient, c.name, r.leafKey, cs, sensorIdentity)
-			return frameOf(must(attest.Make(testContext(t), attester(r), attest.PurposeConnection, claims, zeros{}))(t))
+			return frameOf(Must(attest.Make(testContext(t), attester(r), attest.PurposeConnection, claims, zeros{}))(t))
 		}, 0},
 	}
 	for _, test := range tests {
@@ -156,7 +157,7 @@ func refusesRogueClient(t *testing.T, carrier string, kind attest.Kind, frame fu
 			t.Fatal(err)
 		}
 	}
-	server := wait(t, outcomes)
+	server := Receive(t, outcomes)
 	if kind == 0 {
 		if server.err != nil || !server.conn.Peer().Attested {
 			t.Fatal("control was refused:", server.err)
@@ -180,12 +181,9 @@ func TestFrameAndApplicationInOneRecord(t *testing.T) {
 	if _, err := c.Write(append(frameOf(nil), "first bytes"...)); err != nil {
 		t.Fatal(err)
 	}
-	server := wait(t, outcomes)
-	if server.err != nil {
-		t.Fatal(server.err)
-	}
+	server := admitted(t, outcomes)
 	got := make([]byte, 11)
-	if _, err := io.ReadFull(server.conn, got); err != nil || string(got) != "first bytes" {
+	if _, err := io.ReadFull(server, got); err != nil || string(got) != "first bytes" {
 		t.Errorf("read %q, %v", got, err)
 	}
 }
@@ -200,7 +198,7 @@ func TestRequireRefusesOrdinary(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	wantKind(t, "server", wait(t, outcomes).err, attest.ErrMissing)
+	wantKind(t, "server", Receive(t, outcomes).err, attest.ErrMissing)
 	refusedOutwardly(t, c)
 }
 
@@ -222,7 +220,7 @@ func TestAttestedNameOutsideECH(t *testing.T) {
 			if (cache || carrier == "p1") && len(c.evidence(t)) != 0 {
 				t.Error("evidence was given outside ECH")
 			}
-			wantKind(t, "server", wait(t, outcomes).err, attest.ErrECH)
+			wantKind(t, "server", Receive(t, outcomes).err, attest.ErrECH)
 		}
 	}
 }
@@ -234,7 +232,7 @@ func TestClientThatTakesNoTicket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantKind(t, "server", wait(t, outcomes).err, attest.ErrFormat)
+	wantKind(t, "server", Receive(t, outcomes).err, attest.ErrFormat)
 }
 
 func TestBadNames(t *testing.T) {
@@ -246,7 +244,7 @@ func TestBadNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantKind(t, "server: "+name, wait(t, outcomes).err, attest.ErrFormat)
+		wantKind(t, "server: "+name, Receive(t, outcomes).err, attest.ErrFormat)
 		refusedOutwardly(t, c)
 	}
 }
@@ -263,7 +261,7 @@ func TestTLS12(t *testing.T) {
 		addr, got := rogue.serve(t)
 		_, err := dial(t, addr, r.client)
 		wantKind(t, "client", err, attest.ErrTLS)
-		if data := wait(t, got); len(data) != 0 {
+		if data := Receive(t, got); len(data) != 0 {
 			t.Error("application data over TLS 1.2")
 		}
 	})
@@ -274,7 +272,7 @@ func TestTLS12(t *testing.T) {
 		if _, err := r.dialRogue(t, addr, label([32]byte{5})+".n1."+service, only12); err == nil {
 			t.Error("handshake succeeded")
 		}
-		wantKind(t, "server", wait(t, outcomes).err, attest.ErrTLS)
+		wantKind(t, "server", Receive(t, outcomes).err, attest.ErrTLS)
 	})
 	t.Run("ordinary by default", func(t *testing.T) {
 		r := newRig(t)
@@ -282,7 +280,7 @@ func TestTLS12(t *testing.T) {
 		if _, err := r.dialRogue(t, addr, service, only12); err == nil {
 			t.Error("handshake succeeded")
 		}
-		wantKind(t, "server", wait(t, outcomes).err, attest.ErrTLS)
+		wantKind(t, "server", Receive(t, outcomes).err, attest.ErrTLS)
 	})
 	t.Run("ordinary where configured", func(t *testing.T) {
 		r := newRig(t)
@@ -291,7 +289,7 @@ func TestTLS12(t *testing.T) {
 		if _, err := r.dialRogue(t, addr, service, only12); err != nil {
 			t.Error(err)
 		}
-		if server := wait(t, outcomes); server.err != nil || server.conn.Peer().TLSVersion != tls.VersionTLS12 {
+		if server := Receive(t, outcomes); server.err != nil || server.conn.Peer().TLSVersion != tls.VersionTLS12 {
 			t.Errorf("%+v", server)
 		}
 	})
@@ -314,9 +312,9 @@ func TestNothingIsResumed(t *testing.T) {
 			if name != service {
 				c.Write(frameOf(nil))
 				go c.Read(make([]byte, 1))
-				wait(t, cache.put)
+				Receive(t, cache.put)
 			}
-			if server := wait(t, outcomes); server.err != nil || server.conn.ConnectionState().DidResume {
+			if server := Receive(t, outcomes); server.err != nil || server.conn.ConnectionState().DidResume {
 				t.Errorf("%s: %+v", name, server)
 			}
 		}
@@ -348,10 +346,10 @@ func (c *recordingCache) Put(key string, s *tls.ClientSessionState) {
 func TestRandomBytes(t *testing.T) {
 	r := newRig(t)
 	addr, outcomes := start(t, r.server)
-	raw := must(net.Dial("tcp", addr))(t)
+	raw := Must(net.Dial("tcp", addr))(t)
 	defer raw.Close()
 	raw.Write(bytes.Repeat([]byte("GET / HTTP/1.1\r\n"), 100))
-	wantKind(t, "server", wait(t, outcomes).err, attest.ErrTLS)
+	wantKind(t, "server", Receive(t, outcomes).err, attest.ErrTLS)
 }
 
 // TestBrokenAttesterIsFoundAtStart, not when clients come.
@@ -370,13 +368,13 @@ func TestLargeEvidence(t *testing.T) {
 	if _, err := dial(t, addr, r.client); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, outcomes)
+	Receive(t, outcomes)
 	c, err := r.dialRogue(t, addr, label([32]byte{6})+".x1."+service, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	go c.Read(make([]byte, 1))
-	if n := len(wait(t, c.ticket)); n != 49152 {
+	if n := len(Receive(t, c.ticket)); n != 49152 {
 		t.Errorf("ticket has %d bytes", n)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func spki(key *ecdsa.PrivateKey) ([]byte, error) { return x509.MarshalPKIXPublicKey(&key.PublicKey) }
@@ -71,7 +72,7 @@ func TestClientRefusesServer(t *testing.T) {
 		{"server without attester", func(r *rig) { r.server.Attester = nil }, attest.ErrMissing, "no evidence", attest.ErrAttester},
 		{"attester too slow", func(r *rig) {
 			r.server.EvidenceTimeout = 20 * time.Millisecond
-			faults(sim.Faults{Delay: 200 * time.Millisecond})(r)
+			faults(sim.Faults{Delay: time.Second})(r)
 		}, attest.ErrMissing, "no evidence", attest.ErrTimeout},
 		{"certificate of another owner", func(r *rig) { r.client.Roots = newRig(t).ca.Pool() }, attest.ErrTLS, "certificate", attest.ErrTLS},
 	}
@@ -89,7 +90,7 @@ func TestClientRefusesServer(t *testing.T) {
 			if err != nil && !strings.Contains(err.Error(), test.text) {
 				t.Errorf("error %q does not say %q", err, test.text)
 			}
-			server := wait(t, outcomes)
+			server := Receive(t, outcomes)
 			wantKind(t, "server", server.err, test.serverKind)
 		})
 	}
@@ -99,7 +100,7 @@ func TestClientRefusesServer(t *testing.T) {
 // carrier.
 func TestClientRefusesRogueServer(t *testing.T) {
 	genuine := func(t *testing.T, r *rig, claims *attest.Claims) []byte {
-		return must(attest.Make(testContext(t), sim.NewAttester(r.tee, attest.Digest{1}), attest.PurposeConnection, claims, zeros{}))(t)
+		return Must(attest.Make(testContext(t), sim.NewAttester(r.tee, attest.Digest{1}), attest.PurposeConnection, claims, zeros{}))(t)
 	}
 	fixed := func(b []byte) func(*testing.T, *rig, string, *tls.ConnectionState) []byte {
 		return func(*testing.T, *rig, string, *tls.ConnectionState) []byte { return b }
@@ -113,9 +114,9 @@ func TestClientRefusesRogueServer(t *testing.T) {
 			return genuine(t, r, claimsFor(t, attest.RoleClient, name, r.leafKey, cs, brokerIdentity))
 		}, attest.ErrRole},
 		{"role of the client, relabelled", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
-			e := must(attest.DecodeEvidence(genuine(t, r, claimsFor(t, attest.RoleClient, name, r.leafKey, cs, brokerIdentity))))(t)
-			e.Claims = must(claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity).Encode())(t)
-			return must(e.Encode())(t)
+			e := Must(attest.DecodeEvidence(genuine(t, r, claimsFor(t, attest.RoleClient, name, r.leafKey, cs, brokerIdentity))))(t)
+			e.Claims = Must(claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity).Encode())(t)
+			return Must(e.Encode())(t)
 		}, attest.ErrBinding},
 		{"another nonce", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
 			c := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
@@ -139,7 +140,7 @@ func TestClientRefusesRogueServer(t *testing.T) {
 		}, attest.ErrBinding},
 		{"made for a certificate request", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
 			c := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
-			return must(attest.Make(testContext(t), sim.NewAttester(r.tee, attest.Digest{1}), attest.PurposeCertificate, c, zeros{}))(t)
+			return Must(attest.Make(testContext(t), sim.NewAttester(r.tee, attest.Digest{1}), attest.PurposeCertificate, c, zeros{}))(t)
 		}, attest.ErrBinding},
 		{"data of a guest", func(t *testing.T, r *rig, name string, cs *tls.ConnectionState) []byte {
 			c := claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity)
@@ -178,7 +179,7 @@ func refusesRogue(t *testing.T, r *rig, rogue *rogueServer, kind attest.Kind) er
 		return nil
 	}
 	wantKind(t, "client", err, kind)
-	if data := wait(t, got); len(data) != 0 {
+	if data := Receive(t, got); len(data) != 0 {
 		t.Errorf("attacker got %d bytes of the application", len(data))
 	}
 	return err
@@ -261,9 +262,9 @@ func TestReplay(t *testing.T) {
 		t.Run(string(carrier)+"/old quote under new claims", func(t *testing.T) {
 			rogue := r.rogue()
 			rogue.give(carrier, func(name string, cs *tls.ConnectionState) []byte {
-				e := must(attest.DecodeEvidence(old))(t)
-				e.Claims = must(claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity).Encode())(t)
-				return must(e.Encode())(t)
+				e := Must(attest.DecodeEvidence(old))(t)
+				e.Claims = Must(claimsFor(t, attest.RoleServer, name, r.leafKey, cs, brokerIdentity).Encode())(t)
+				return Must(e.Encode())(t)
 			})
 			refusesRogue(t, r, rogue, attest.ErrBinding)
 		})
@@ -296,7 +297,7 @@ func TestRelay(t *testing.T) {
 			if !strings.Contains(err.Error(), "another TLS connection") {
 				t.Errorf("the nonce was relayed, so the binder should be what differs: %v", err)
 			}
-			if data := wait(t, got); len(data) != 0 {
+			if data := Receive(t, got); len(data) != 0 {
 				t.Errorf("the machine in the middle got %d bytes of the application", len(data))
 			}
 		})
@@ -321,7 +322,7 @@ func TestEvidenceThatNeverComes(t *testing.T) {
 			r := newRig(t).mutual(t)
 			r.client.Carrier, r.client.EvidenceTimeout = test.carrier, 50*time.Millisecond
 			if test.kind != attest.ErrTimeout {
-				r.client.EvidenceTimeout = patience
+				r.client.EvidenceTimeout = Patience
 			}
 			rogue := r.rogue()
 			rogue.speak = test.speak
@@ -341,9 +342,9 @@ func TestHandshakeTimeout(t *testing.T) {
 
 	r.server.HandshakeTimeout = 30 * time.Millisecond
 	addr, outcomes := start(t, r.server)
-	raw := must(net.Dial("tcp", addr))(t)
+	raw := Must(net.Dial("tcp", addr))(t)
 	defer raw.Close()
-	wantKind(t, "server", wait(t, outcomes).err, attest.ErrTimeout)
+	wantKind(t, "server", Receive(t, outcomes).err, attest.ErrTimeout)
 }
 
 func TestCancel(t *testing.T) {

@@ -15,12 +15,12 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 const (
 	service    = "plant.example"
 	publicName = "public.example"
-	patience   = time.Minute // of tests that wait for something that must come
 )
 
 var (
@@ -48,12 +48,12 @@ type rig struct {
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{}
-	r.ca = must(owner.New("Test owner", time.Now(), time.Hour))(t)
-	r.leafKey = must(owner.NewKey())(t)
-	r.ech = must(atls.NewECHKey(publicName, 1))(t)
-	r.tee = must(sim.NewKey())(t)
-	r.sensor = must(sim.NewKey())(t)
-	leaf := must(r.ca.IssueServer(&r.leafKey.PublicKey, owner.Server{Service: service, PublicName: publicName}, time.Now(), time.Hour))(t)
+	r.ca = Must(owner.New("Test owner", time.Now(), time.Hour))(t)
+	r.leafKey = Must(owner.NewKey())(t)
+	r.ech = Must(atls.NewECHKey(publicName, 1))(t)
+	r.tee = Must(sim.NewKey())(t)
+	r.sensor = Must(sim.NewKey())(t)
+	leaf := Must(r.ca.IssueServer(&r.leafKey.PublicKey, owner.Server{Service: service, PublicName: publicName}, time.Now(), time.Hour))(t)
 	r.server = atls.ServerConfig{
 		Service: service, Certificate: owner.TLSCertificate(leaf, r.leafKey), ECHKeys: []*atls.ECHKey{r.ech},
 		Attester: sim.NewAttester(r.tee, attest.Digest{1}), Identity: brokerIdentity,
@@ -89,17 +89,7 @@ func pinned(key *sim.Key) policy.Requirement {
 
 func appraiser(t testing.TB, identities ...policy.Identity) *policy.Appraiser {
 	t.Helper()
-	return policy.NewAppraiser(must(policy.New(identities, nil))(t), attest.NewRegistry(sim.NewVerifier()))
-}
-
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
+	return policy.NewAppraiser(Must(policy.New(identities, nil))(t), attest.NewRegistry(sim.NewVerifier()))
 }
 
 // accepted is the outcome of one Handshake.
@@ -111,7 +101,7 @@ type accepted struct {
 // serve listens on a loopback port and hands every connection to handle.
 func serve(t testing.TB, handle func(net.Conn)) string {
 	t.Helper()
-	l := must(net.Listen("tcp", "127.0.0.1:0"))(t)
+	l := Must(net.Listen("tcp", "127.0.0.1:0"))(t)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -130,7 +120,7 @@ func serve(t testing.TB, handle func(net.Conn)) string {
 func start(t testing.TB, config atls.ServerConfig) (addr string, outcomes chan accepted) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	server := must(atls.NewServer(ctx, config))(t)
+	server := Must(atls.NewServer(ctx, config))(t)
 	outcomes = make(chan accepted, 16)
 	addr = serve(t, func(raw net.Conn) {
 		conn, err := server.Handshake(ctx, raw)
@@ -141,12 +131,22 @@ func start(t testing.TB, config atls.ServerConfig) (addr string, outcomes chan a
 	return addr, outcomes
 }
 
+// admitted is the connection of a handshake that the server has finished.
+func admitted(t testing.TB, outcomes <-chan accepted) *atls.Conn {
+	t.Helper()
+	server := Receive(t, outcomes)
+	if server.err != nil {
+		t.Fatal(server.err)
+	}
+	return server.conn
+}
+
 func dialer(addr string) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", addr) }
 }
 
 func testContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -174,15 +174,4 @@ type countingAttester struct {
 func (a *countingAttester) Attest(ctx context.Context, data attest.ReportData) (attest.Quote, error) {
 	a.quotes.Add(1)
 	return a.Attester.Attest(ctx, data)
-}
-
-func wait[T any](t testing.TB, c <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-c:
-		return v
-	case <-time.After(patience):
-		t.Fatal("nothing came")
-		panic("unreachable")
-	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // The attackers here are programs of their own over crypto/tls: they share no code with package atls, and
@@ -102,7 +103,7 @@ func stolen(key *atls.ECHKey) []tls.EncryptedClientHelloKey {
 func nonceOf(t testing.TB, name string) (n [32]byte) {
 	t.Helper()
 	label, _, _ := strings.Cut(name, ".")
-	b := must(base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(label)))(t)
+	b := Must(base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(label)))(t)
 	return [32]byte(b)
 }
 
@@ -114,16 +115,16 @@ func label(n [32]byte) string {
 func claimsFor(t testing.TB, role attest.Role, name string, key *ecdsa.PrivateKey, cs *tls.ConnectionState, id attest.Identity) *attest.Claims {
 	t.Helper()
 	n := nonceOf(t, name)
-	context := must(attest.ExporterContext(role, attest.PhaseConnect, 0, n, nil))(t)
-	binder := must(cs.ExportKeyingMaterial("EXPERIMENTAL-vouchmq-attest-v1", context, 32))(t)
-	leaf := attest.Sum(must(spki(key))(t))
+	context := Must(attest.ExporterContext(role, attest.PhaseConnect, 0, n, nil))(t)
+	binder := Must(cs.ExportKeyingMaterial("EXPERIMENTAL-vouchmq-attest-v1", context, 32))(t)
+	leaf := attest.Sum(Must(spki(key))(t))
 	c := &attest.Claims{Identity: id}
 	c.Nonce, c.Binder, c.Role, c.Phase, c.Service = n, [32]byte(binder), role, attest.PhaseConnect, service
 	if c.OwnKey = &leaf; role == attest.RoleClient {
 		c.OwnKey, c.PeerKey = nil, &leaf
 	}
 	carrier := strings.Split(name, ".")[1]
-	c.Request = attest.Sum(must(dcbor.Encode([]any{1, carrier, cs.NegotiatedProtocol, cs.Version, cs.CipherSuite}))(t))
+	c.Request = attest.Sum(Must(dcbor.Encode([]any{1, carrier, cs.NegotiatedProtocol, cs.Version, cs.CipherSuite}))(t))
 	return c
 }
 
@@ -162,7 +163,7 @@ func (r *rig) dialRogue(t testing.TB, addr, name string, change func(*tls.Config
 	if change != nil {
 		change(config)
 	}
-	raw := must(net.Dial("tcp", addr))(t)
+	raw := Must(net.Dial("tcp", addr))(t)
 	t.Cleanup(func() { raw.Close() })
 	c.Conn = tls.Client(raw, config)
 	return c, c.HandshakeContext(testContext(t))
@@ -173,13 +174,13 @@ func (c *rogueClient) evidence(t testing.TB) []byte {
 	t.Helper()
 	if strings.Contains(c.name, ".p1.") {
 		length := make([]byte, 4)
-		must(io.ReadFull(c.Conn, length))(t)
+		Must(io.ReadFull(c.Conn, length))(t)
 		evidence := make([]byte, binary.BigEndian.Uint32(length))
-		must(io.ReadFull(c.Conn, evidence))(t)
+		Must(io.ReadFull(c.Conn, evidence))(t)
 		return evidence
 	}
 	go c.Read(make([]byte, 1)) // until the test closes the connection
-	ticket := wait(t, c.ticket)
+	ticket := Receive(t, c.ticket)
 	return ticket[4 : 4+binary.BigEndian.Uint32(ticket)]
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/vouchmq/vouchmq/atls"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // The checker of wire_test.go on protocols that leak on purpose, each in one way that others have been built in. What it
@@ -89,9 +90,9 @@ func wantLeaks(t *testing.T, found []string, want ...string) {
 // hello captures a handshake with some configuration, whatever comes of it.
 func (r *rig) hello(t *testing.T, addr string, config *tls.Config) *capture {
 	t.Helper()
-	raw := &tap{Conn: must(net.Dial("tcp", addr))(t)}
+	raw := &tap{Conn: Must(net.Dial("tcp", addr))(t)}
 	defer raw.Close()
-	raw.SetDeadline(time.Now().Add(patience))
+	raw.SetDeadline(time.Now().Add(Patience))
 	config.RootCAs = r.ca.Pool()
 	_ = tls.Client(raw, config).Handshake()
 	n := [32]byte{9}
@@ -108,7 +109,7 @@ func (r *rig) hello(t *testing.T, addr string, config *tls.Config) *capture {
 
 var idPeCMW = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 35}
 
-func cmwOID(t testing.TB) []byte { return must(asn1.Marshal(idPeCMW))(t) }
+func cmwOID(t testing.TB) []byte { return Must(asn1.Marshal(idPeCMW))(t) }
 
 // ordinaryCapture is a connection to the real server that asks for no evidence.
 func (r *rig) ordinaryCapture(t *testing.T) *capture {
@@ -130,10 +131,10 @@ func (r *rig) leakyServer() *rogueServer {
 func (r *rig) captureLeaky(t *testing.T, rogue *rogueServer) *capture {
 	t.Helper()
 	addr, _ := rogue.serve(t)
-	raw := &tap{Conn: must(net.Dial("tcp", addr))(t)}
+	raw := &tap{Conn: Must(net.Dial("tcp", addr))(t)}
 	config := r.client
 	config.Unattested, config.Server = true, nil
-	conn := must(atls.Client(testContext(t), raw, &config))(t)
+	conn := Must(atls.Client(testContext(t), raw, &config))(t)
 	defer conn.Close()
 	conn.Write(make([]byte, 64))
 	if _, err := io.ReadFull(conn, make([]byte, 64)); err != nil {
@@ -148,15 +149,15 @@ func (r *rig) captureLeaky(t *testing.T, rogue *rogueServer) *capture {
 func (r *rig) anyEvidence(t *testing.T) []byte {
 	claims := &attest.Claims{Identity: brokerIdentity}
 	claims.Role, claims.Phase, claims.Service = attest.RoleServer, attest.PhaseConnect, service
-	return must(attest.Make(testContext(t), sim.NewAttester(r.tee, attest.Digest{1}), attest.PurposeConnection, claims, zeros{}))(t)
+	return Must(attest.Make(testContext(t), sim.NewAttester(r.tee, attest.Digest{1}), attest.PurposeConnection, claims, zeros{}))(t)
 }
 
 // leafWith is a certificate for the broker's key, with evidence in it.
 func (r *rig) leafWith(t *testing.T, evidence []byte) []byte {
-	old := must(x509.ParseCertificate(r.server.Certificate.Certificate[0]))(t)
+	old := Must(x509.ParseCertificate(r.server.Certificate.Certificate[0]))(t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: service}, DNSNames: old.DNSNames, NotBefore: old.NotBefore, NotAfter: old.NotAfter,
-		ExtraExtensions: []pkix.Extension{{Id: idPeCMW, Value: must(asn1.Marshal(evidence))(t)}},
+		ExtraExtensions: []pkix.Extension{{Id: idPeCMW, Value: Must(asn1.Marshal(evidence))(t)}},
 	}
-	return must(x509.CreateCertificate(rand.Reader, template, r.ca.Certificate(), &r.leafKey.PublicKey, r.ca.Key()))(t)
+	return Must(x509.CreateCertificate(rand.Reader, template, r.ca.Certificate(), &r.leafKey.PublicKey, r.ca.Key()))(t)
 }

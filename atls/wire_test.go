@@ -16,6 +16,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // tap is a client's connection that keeps what passes, as somebody on the network sees it.
@@ -69,7 +70,7 @@ type capture struct {
 // run connects through a tap, exchanges a message each way and closes.
 func (r *rig) capture(t testing.TB, addr string, outcomes chan accepted) *capture {
 	t.Helper()
-	raw := &tap{Conn: must(net.Dial("tcp", addr))(t)}
+	raw := &tap{Conn: Must(net.Dial("tcp", addr))(t)}
 	spy := &spyVerifier{}
 	config := r.client
 	nonces := &keepingReader{}
@@ -81,11 +82,8 @@ func (r *rig) capture(t testing.TB, addr string, outcomes chan accepted) *captur
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := wait(t, outcomes)
-	if server.err != nil {
-		t.Fatal(server.err)
-	}
-	exchange(t, conn, server.conn)
+	server := admitted(t, outcomes)
+	exchange(t, conn, server)
 	c := &capture{secrets: map[string][]byte{"service name": []byte(service)}}
 	c.toServer, c.back = raw.seen()
 	conn.Close()
@@ -231,7 +229,7 @@ func TestEvidenceInFirstFlight(t *testing.T) {
 	addr, _ := start(t, r.server)
 	flight := make(chan int, 1)
 	held := serve(t, func(client net.Conn) {
-		server := must(net.Dial("tcp", addr))(t)
+		server := Must(net.Dial("tcp", addr))(t)
 		defer server.Close()
 		// Forward the client's first record, its hello, and hold back all others.
 		header := make([]byte, 5)
@@ -247,7 +245,7 @@ func TestEvidenceInFirstFlight(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Close()
-	if n := wait(t, flight); n < 10240 {
+	if n := Receive(t, flight); n < 10240 {
 		t.Errorf("first flight had %d bytes: the ticket was not in it", n)
 	}
 }
@@ -256,7 +254,7 @@ func TestEvidenceInFirstFlight(t *testing.T) {
 func TestNothingLeavesBeforeVerification(t *testing.T) {
 	r := newRig(t).mutual(t)
 	addr, outcomes := start(t, r.server)
-	raw := &tap{Conn: must(net.Dial("tcp", addr))(t)}
+	raw := &tap{Conn: Must(net.Dial("tcp", addr))(t)}
 	var before []int
 	spy := &spyVerifier{now: func() {
 		toServer, _ := raw.seen()
@@ -264,9 +262,9 @@ func TestNothingLeavesBeforeVerification(t *testing.T) {
 	}}
 	config := r.client
 	config.Server = policy.NewAppraiser(config.Server.Policy(), attest.NewRegistry(spy))
-	conn := must(atls.Client(testContext(t), raw, &config))(t)
+	conn := Must(atls.Client(testContext(t), raw, &config))(t)
 	defer conn.Close()
-	exchange(t, conn, wait(t, outcomes).conn)
+	exchange(t, conn, Receive(t, outcomes).conn)
 
 	toServer, _ := raw.seen()
 	after := records(t, toServer)

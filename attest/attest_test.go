@@ -14,17 +14,8 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
-
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
 
 func exampleClaims() *attest.Claims {
 	key := attest.Sum([]byte("key"))
@@ -36,11 +27,11 @@ func exampleClaims() *attest.Claims {
 
 // TestFormula pins the bytes of the binding formula: whoever changes them makes another protocol.
 func TestFormula(t *testing.T) {
-	encoded := must(exampleClaims().Encode())(t)
+	encoded := Must(exampleClaims().Encode())(t)
 	leaf := attest.LeafHash([16]byte{7}, encoded)
 	rd := attest.ReportDataFor(attest.PurposeConnection, 1, leaf)
 	short := rd.Short()
-	ctx := must(attest.ExporterContext(attest.RoleClient, attest.PhaseReattest, 3, [32]byte{8}, []byte{9}))(t)
+	ctx := Must(attest.ExporterContext(attest.RoleClient, attest.PhaseReattest, 3, [32]byte{8}, []byte{9}))(t)
 	for name, pair := range map[string][2]string{
 		"claims begin":     {hex.EncodeToString(encoded[:8]), goldenClaims},
 		"claims":           {attest.Sum(encoded).Short(), goldenClaimsDigest},
@@ -56,9 +47,9 @@ func TestFormula(t *testing.T) {
 }
 
 func TestClaimsRoundTrip(t *testing.T) {
-	encoded := must(exampleClaims().Encode())(t)
-	c := must(attest.DecodeClaims(encoded))(t)
-	if again := must(c.Encode())(t); !bytes.Equal(again, encoded) {
+	encoded := Must(exampleClaims().Encode())(t)
+	c := Must(attest.DecodeClaims(encoded))(t)
+	if again := Must(c.Encode())(t); !bytes.Equal(again, encoded) {
 		t.Error("claims changed on their way")
 	}
 	for i := range encoded {
@@ -79,7 +70,7 @@ func TestClaimsRefused(t *testing.T) {
 			-70008: make([]byte, 48), -70009: make([]byte, 48), -70010: "", -70011: make([]byte, 48), -70012: nil,
 		}
 	}
-	if _, err := attest.DecodeClaims(must(dcbor.Encode(valid()))(t)); err != nil {
+	if _, err := attest.DecodeClaims(Must(dcbor.Encode(valid()))(t)); err != nil {
 		t.Fatal("control:", err)
 	}
 	for name, change := range map[string]func(map[int]any){
@@ -97,7 +88,7 @@ func TestClaimsRefused(t *testing.T) {
 	} {
 		m := valid()
 		change(m)
-		if _, err := attest.DecodeClaims(must(dcbor.Encode(m))(t)); !errors.Is(err, attest.ErrFormat) {
+		if _, err := attest.DecodeClaims(Must(dcbor.Encode(m))(t)); !errors.Is(err, attest.ErrFormat) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -234,14 +225,14 @@ func TestProofLength(t *testing.T) {
 func TestEvidenceRoundTrip(t *testing.T) {
 	leaves := someLeaves(5)
 	e := attest.Evidence{
-		Claims: must(exampleClaims().Encode())(t),
+		Claims: Must(exampleClaims().Encode())(t),
 		Quote:  attest.Quote{Platform: attest.TDX, Data: []byte("quote"), Endorsements: []byte("certificates")},
 		Blind:  [16]byte{1},
 		Proof:  attest.Proof{N: 5, I: 2, Path: path(leaves, 2)},
 	}
-	encoded := must(e.Encode())(t)
-	got := must(attest.DecodeEvidence(encoded))(t)
-	if again := must(got.Encode())(t); !bytes.Equal(again, encoded) {
+	encoded := Must(e.Encode())(t)
+	got := Must(attest.DecodeEvidence(encoded))(t)
+	if again := Must(got.Encode())(t); !bytes.Equal(again, encoded) {
 		t.Error("evidence changed on its way")
 	}
 	for i := range encoded {
@@ -303,7 +294,7 @@ func TestWhatDoesNotMatchIsNamed(t *testing.T) {
 func TestGuestDataIsNoConnection(t *testing.T) {
 	claims := exampleClaims()
 	claims.Guest = &attest.Digest{1}
-	e := must(attest.DecodeEvidence(must(attest.Make(t.Context(), newAttester(t, sim.Faults{}), attest.PurposeConnection, claims, rand.Reader))(t)))(t)
+	e := Must(attest.DecodeEvidence(Must(attest.Make(t.Context(), newAttester(t, sim.Faults{}), attest.PurposeConnection, claims, rand.Reader))(t)))(t)
 	_, err := attest.NewRegistry(sim.NewVerifier()).Verify(t.Context(), e, attest.PurposeConnection, claims.Binding, time.Now())
 	if !errors.Is(err, attest.ErrFormat) {
 		t.Error(err)
@@ -360,8 +351,8 @@ func TestComparisonOfReportData(t *testing.T) {
 	} {
 		d := driver{test.platform, test.claims}
 		claims := exampleClaims()
-		encoded := must(attest.Make(context.Background(), d, attest.PurposeConnection, claims, rand.Reader))(t)
-		e := must(attest.DecodeEvidence(encoded))(t)
+		encoded := Must(attest.Make(context.Background(), d, attest.PurposeConnection, claims, rand.Reader))(t)
+		e := Must(attest.DecodeEvidence(encoded))(t)
 		facts, err := attest.NewRegistry(d).Verify(context.Background(), e, attest.PurposeConnection, claims.Binding, now)
 		if test.kind == 0 && err != nil || test.kind != 0 && !errors.Is(err, test.kind) || (facts == nil) != (err != nil) {
 			t.Errorf("%s: %v", name, err)
@@ -373,11 +364,11 @@ func TestComparisonOfReportData(t *testing.T) {
 func TestVerifyBatched(t *testing.T) {
 	leaves := someLeaves(6)
 	claims := exampleClaims()
-	e := attest.Evidence{Claims: must(claims.Encode())(t), Blind: [16]byte{1}, Proof: attest.Proof{N: 6, I: 4}}
+	e := attest.Evidence{Claims: Must(claims.Encode())(t), Blind: [16]byte{1}, Proof: attest.Proof{N: 6, I: 4}}
 	leaves[4] = attest.LeafHash(e.Blind, e.Claims)
 	e.Proof.Path = path(leaves, 4)
-	key := must(sim.NewKey())(t)
-	quote := must(sim.NewAttester(key, attest.Digest{}).Attest(context.Background(), attest.ReportDataFor(attest.PurposeConnection, 6, tree(leaves))))(t)
+	key := Must(sim.NewKey())(t)
+	quote := Must(sim.NewAttester(key, attest.Digest{}).Attest(context.Background(), attest.ReportDataFor(attest.PurposeConnection, 6, tree(leaves))))(t)
 	e.Quote = quote
 	r := attest.NewRegistry(sim.NewVerifier())
 	if _, err := r.Verify(context.Background(), &e, attest.PurposeConnection, claims.Binding, time.Now()); err != nil {
@@ -392,7 +383,7 @@ func TestVerifyBatched(t *testing.T) {
 func TestNoDriver(t *testing.T) {
 	claims := exampleClaims()
 	d := driver{platform: attest.SGX}
-	e := must(attest.DecodeEvidence(must(attest.Make(context.Background(), d, attest.PurposeConnection, claims, rand.Reader))(t)))(t)
+	e := Must(attest.DecodeEvidence(Must(attest.Make(context.Background(), d, attest.PurposeConnection, claims, rand.Reader))(t)))(t)
 	_, err := attest.NewRegistry(sim.NewVerifier()).Verify(context.Background(), e, attest.PurposeConnection, claims.Binding, time.Now())
 	if !errors.Is(err, attest.ErrPlatform) || !strings.Contains(err.Error(), "no driver") {
 		t.Error(err)

@@ -12,22 +12,10 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/internal/leaktest"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
-
-// patience is for what must come.
-const patience = time.Minute
-
-// eventually waits until something holds.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("never: " + what)
-		}
-	}
-}
 
 // device is a simulated TEE whose quotes come when a test lets them.
 type device struct {
@@ -42,7 +30,7 @@ type device struct {
 
 func newDevice(t testing.TB) *device {
 	return &device{
-		Attester: sim.NewAttester(must(sim.NewKey())(t), attest.Digest{1}),
+		Attester: sim.NewAttester(Must(sim.NewKey())(t), attest.Digest{1}),
 		let:      make(chan error), busy: make(chan struct{}, 2*attest.MaxBatch),
 	}
 }
@@ -107,7 +95,7 @@ func askMany(t testing.TB, b *attest.Batcher, n int) []*asker {
 	for i := range n {
 		all = append(all, ask(t.Context(), b, attest.PurposeConnection, i))
 	}
-	eventually(t, "all requests wait", func() bool { return b.Waiting() == before+n })
+	Await(t, "all requests wait", func() bool { return b.Waiting() == before+n })
 	return all
 }
 
@@ -115,7 +103,7 @@ func (a *asker) wait(t testing.TB) *asker {
 	t.Helper()
 	select {
 	case <-a.done:
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		t.Fatal("no answer came")
 	}
 	return a
@@ -127,7 +115,7 @@ func (a *asker) decoded(t testing.TB) *attest.Evidence {
 	if a.wait(t).err != nil {
 		t.Fatal(a.err)
 	}
-	return must(attest.DecodeEvidence(a.evidence))(t)
+	return Must(attest.DecodeEvidence(a.evidence))(t)
 }
 
 func verify(t testing.TB, e *attest.Evidence, want attest.Binding) error {
@@ -232,7 +220,7 @@ func TestBatchPurposes(t *testing.T) {
 	var all []*asker
 	for i, p := range purposes {
 		all = append(all, ask(t.Context(), b, p, i))
-		eventually(t, "the request waits", func() bool { return b.Waiting() == i+1 })
+		Await(t, "the request waits", func() bool { return b.Waiting() == i+1 })
 	}
 	close(d.let)
 	want := map[attest.Purpose]uint64{attest.PurposeCertificate: 2, attest.PurposeConnection: 2, attest.PurposeGuest: 1}
@@ -242,7 +230,7 @@ func TestBatchPurposes(t *testing.T) {
 		if e.Proof.N != want[p] {
 			t.Errorf("purpose %d shares a quote of %d, want %d", p, e.Proof.N, want[p])
 		}
-		root := must(e.Proof.Root(attest.LeafHash(e.Blind, e.Claims)))(t)
+		root := Must(e.Proof.Root(attest.LeafHash(e.Blind, e.Claims)))(t)
 		at := slices.Index(d.requests(), attest.ReportDataFor(p, e.Proof.N, root))
 		if at < 0 {
 			t.Fatalf("the quote is not for purpose %d", p)
@@ -262,7 +250,7 @@ func TestBatchGivenUp(t *testing.T) {
 	b, first := busyBatcher(t, d)
 	ctx, cancel := context.WithCancel(t.Context())
 	waits := ask(ctx, b, attest.PurposeConnection, 1)
-	eventually(t, "the request waits", func() bool { return b.Waiting() == 1 })
+	Await(t, "the request waits", func() bool { return b.Waiting() == 1 })
 	cancel()
 	if err := waits.wait(t).err; !errors.Is(err, context.Canceled) || b.Waiting() != 0 {
 		t.Errorf("out of the queue: %v, %d still wait", err, b.Waiting())
@@ -271,7 +259,7 @@ func TestBatchGivenUp(t *testing.T) {
 	ctx, cancel = context.WithTimeout(t.Context(), time.Hour)
 	others := askMany(t, b, 2)
 	served := ask(ctx, b, attest.PurposeConnection, 1)
-	eventually(t, "the request waits", func() bool { return b.Waiting() == 3 })
+	Await(t, "the request waits", func() bool { return b.Waiting() == 3 })
 	d.let <- nil
 	<-d.busy // the batch of three is with the device
 	cancel()
@@ -297,7 +285,7 @@ func TestBatchUnwanted(t *testing.T) {
 	if err := a.wait(t).err; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	eventually(t, "the goroutine ends without a Close", func() bool { return !b.Working() })
+	Await(t, "the goroutine ends without a Close", func() bool { return !b.Working() })
 	if n := len(d.requests()); n != 1 {
 		t.Errorf("the device was asked %d times", n)
 	}

@@ -9,10 +9,11 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/internal/fuzzbound"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func FuzzClaims(f *testing.F) {
-	f.Add(must(exampleClaims().Encode())(f))
+	f.Add(Must(exampleClaims().Encode())(f))
 	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		c, err := attest.DecodeClaims(data)
 		if err != nil {
@@ -26,10 +27,10 @@ func FuzzClaims(f *testing.F) {
 }
 
 func FuzzEvidence(f *testing.F) {
-	key := must(sim.NewKey())(f)
-	f.Add(must(attest.Make(context.Background(), sim.NewAttester(key, attest.Digest{}), attest.PurposeConnection, exampleClaims(), bytes.NewReader(make([]byte, 16))))(f))
+	key := Must(sim.NewKey())(f)
+	f.Add(Must(attest.Make(context.Background(), sim.NewAttester(key, attest.Digest{}), attest.PurposeConnection, exampleClaims(), bytes.NewReader(make([]byte, 16))))(f))
 	e := attest.Evidence{Quote: attest.Quote{Platform: attest.SGX, Endorsements: []byte{}}, Proof: attest.Proof{N: 2, I: 1, Path: someLeaves(1)}}
-	f.Add(must(e.Encode())(f))
+	f.Add(Must(e.Encode())(f))
 	f.Fuzz(fuzzbound.Of(func(t *testing.T, data []byte) {
 		e, err := attest.DecodeEvidence(data)
 		if err != nil {

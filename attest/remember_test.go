@@ -11,6 +11,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // countingVerifier is a verifier of simulated quotes that counts, has collateral, and can be held up.
@@ -46,11 +47,11 @@ func (v *countingVerifier) counted(t *testing.T, what string, want int64) {
 // evidenceOf returns evidence with a quote of its own.
 func evidenceOf(t *testing.T, a attest.Attester) (*attest.Evidence, attest.Binding) {
 	claims := exampleClaims()
-	return must(attest.DecodeEvidence(must(attest.Make(t.Context(), a, attest.PurposeConnection, claims, rand.Reader))(t)))(t), claims.Binding
+	return Must(attest.DecodeEvidence(Must(attest.Make(t.Context(), a, attest.PurposeConnection, claims, rand.Reader))(t)))(t), claims.Binding
 }
 
 func newAttester(t *testing.T, f sim.Faults) attest.Attester {
-	return sim.NewAttester(must(sim.NewKey())(t), attest.Digest{1}).WithFaults(f)
+	return sim.NewAttester(Must(sim.NewKey())(t), attest.Digest{1}).WithFaults(f)
 }
 
 // TestSharedQuoteIsVerifiedOnce: clients whose evidence shares a quote cost one verification, and still only their own
@@ -212,7 +213,7 @@ func TestWaitingForAnothersVerification(t *testing.T) {
 	}
 	firstCtx, giveUp := context.WithCancel(t.Context())
 	first := begin(firstCtx)
-	eventually(t, "the first verifies", func() bool { return v.count.Load() == 1 })
+	Await(t, "the first verifies", func() bool { return v.count.Load() == 1 })
 	secondCtx, giveUpToo := context.WithCancel(t.Context())
 	second, third := begin(secondCtx), begin(t.Context())
 	giveUpToo()

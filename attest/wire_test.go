@@ -6,6 +6,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // The same structures for the general decoder, which is what the readers of a fixed shape are compared with.
@@ -103,30 +104,30 @@ func TestClaimsAreEncodedAsByTheGeneralEncoder(t *testing.T) {
 		if seq%2 == 0 {
 			c.OwnKey, c.Guest, c.Service = nil, &attest.Digest{7}, ""
 		}
-		data := must(c.Encode())(t)
+		data := Must(c.Encode())(t)
 		var w claimsWire
 		if err := dcbor.Decode(data, &w); err != nil {
 			t.Fatal(err)
 		}
-		if again := must(dcbor.Encode(w))(t); !bytes.Equal(again, data) {
+		if again := Must(dcbor.Encode(w))(t); !bytes.Equal(again, data) {
 			t.Errorf("sequence %d: %x, and by the general encoder %x", seq, data, again)
 		}
-		sameClaims(t, data, must(attest.DecodeClaims(data))(t))
+		sameClaims(t, data, Must(attest.DecodeClaims(data))(t))
 	}
 }
 
 // Nothing is read as claims or evidence after a byte was changed, cut off or put behind, unless the general decoder reads the same.
 func TestChangedEvidenceIsReadAsByTheGeneralDecoder(t *testing.T) {
-	claims := must(exampleClaims().Encode())(t)
+	claims := Must(exampleClaims().Encode())(t)
 	e := attest.Evidence{Claims: claims, Quote: attest.Quote{Platform: attest.SGX, Data: []byte("quote"), Endorsements: []byte{1}}, Proof: attest.Proof{N: 4, I: 1, Path: someLeaves(2)}}
-	evidence := must(e.Encode())(t)
+	evidence := Must(e.Encode())(t)
 	for i := range evidence {
 		for _, change := range []byte{1, 2, 8, 32, 64, 128, 255} {
 			bad := bytes.Clone(evidence)
 			bad[i] ^= change
 			if e, err := attest.DecodeEvidence(bad); err == nil {
 				sameEvidence(t, bad, e)
-				if again := must(e.Encode())(t); !bytes.Equal(again, bad) {
+				if again := Must(e.Encode())(t); !bytes.Equal(again, bad) {
 					t.Errorf("evidence with byte %d changed by %#x is accepted, and has another encoding", i, change)
 				}
 			}

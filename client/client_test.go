@@ -25,19 +25,10 @@ import (
 	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 	"github.com/vouchmq/vouchmq/internal/leaktest"
 	"github.com/vouchmq/vouchmq/internal/sign1"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
-
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
 
 var module = attest.Sum([]byte("module"))
 
@@ -50,9 +41,9 @@ type plant struct {
 
 func newPlant(t testing.TB, change func(*atls.ServerConfig)) *plant {
 	t.Helper()
-	p := &plant{ca: must(owner.New("Owner of the plant", time.Now(), time.Hour))(t)}
-	key, ech, tee := must(owner.NewKey())(t), must(atls.NewECHKey("public.example", 1))(t), must(sim.NewKey())(t)
-	leaf := must(p.ca.IssueServer(&key.PublicKey, owner.Server{Service: "plant.example", PublicName: "public.example"}, time.Now(), time.Hour))(t)
+	p := &plant{ca: Must(owner.New("Owner of the plant", time.Now(), time.Hour))(t)}
+	key, ech, tee := Must(owner.NewKey())(t), Must(atls.NewECHKey("public.example", 1))(t), Must(sim.NewKey())(t)
+	leaf := Must(p.ca.IssueServer(&key.PublicKey, owner.Server{Service: "plant.example", PublicName: "public.example"}, time.Now(), time.Hour))(t)
 	config := atls.ServerConfig{
 		Service: "plant.example", Certificate: owner.TLSCertificate(leaf, key), ECHKeys: []*atls.ECHKey{ech},
 		Attester: sim.NewAttester(tee, attest.Digest{1}), Identity: attest.Identity{Module: module, Instance: "broker-1"},
@@ -60,18 +51,18 @@ func newPlant(t testing.TB, change func(*atls.ServerConfig)) *plant {
 	if change != nil {
 		change(&config)
 	}
-	p.addr = echo(t, must(atls.NewServer(context.Background(), config))(t))
+	p.addr = echo(t, Must(atls.NewServer(context.Background(), config))(t))
 	p.bundle = &client.Bundle{
 		Service: "plant.example", Addresses: []string{p.addr}, OwnerCA: p.ca.Certificate(),
 		ECHConfigList: atls.ECHConfigList(ech), Serial: 7, IssuedAt: time.Unix(1_800_000_000, 0).UTC(),
-		Policy: must(policy.New([]policy.Identity{policy.Simulated("broker", module, attest.Digest{}, tee.Digest())}, nil))(t),
+		Policy: Must(policy.New([]policy.Identity{policy.Simulated("broker", module, attest.Digest{}, tee.Digest())}, nil))(t),
 	}
 	return p
 }
 
 func echo(t testing.TB, server *atls.Server) string {
 	t.Helper()
-	l := must(net.Listen("tcp", "127.0.0.1:0"))(t)
+	l := Must(net.Listen("tcp", "127.0.0.1:0"))(t)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -93,12 +84,12 @@ func echo(t testing.TB, server *atls.Server) string {
 
 func (p *plant) file(t testing.TB) []byte {
 	t.Helper()
-	return must(p.bundle.Sign(p.ca.Key()))(t)
+	return Must(p.bundle.Sign(p.ca.Key()))(t)
 }
 
 func TestDial(t *testing.T) {
 	p := newPlant(t, nil)
-	bundle := must(client.ParseBundle(p.file(t)))(t)
+	bundle := Must(client.ParseBundle(p.file(t)))(t)
 	conn, verdict, err := client.Dial(context.Background(), bundle, client.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -128,10 +119,7 @@ func TestDialRefuses(t *testing.T) {
 func TestAddresses(t *testing.T) {
 	wrong := newPlant(t, func(c *atls.ServerConfig) { c.Identity.Module[0] ^= 1 })
 	right := newPlant(t, nil)
-	closed := must(net.Listen("tcp", "127.0.0.1:0"))(t)
-	closed.Close()
-
-	right.bundle.Addresses = []string{closed.Addr().String(), right.addr}
+	right.bundle.Addresses = []string{Nobody(t), right.addr}
 	conn, _, err := client.Dial(context.Background(), right.bundle, client.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -169,8 +157,8 @@ func TestCarrier(t *testing.T) {
 			t.Errorf("%q: %v, %+v", carrier, err, report)
 		}
 	}
-	key := must(owner.NewKey())(t)
-	device := must(owner.New("Device", time.Now(), time.Hour))(t) // a CA can be a client as well
+	key := Must(owner.NewKey())(t)
+	device := Must(owner.New("Device", time.Now(), time.Hour))(t) // a CA can be a client as well
 	p := newPlant(t, func(c *atls.ServerConfig) { c.Reveal, c.ClientCAs = atls.RevealAuthenticated, device.Pool() })
 	for name, certificate := range map[string]*tls.Certificate{
 		"":       {Certificate: [][]byte{device.Certificate().Raw}, PrivateKey: device.Key()},
@@ -222,9 +210,7 @@ func TestInspect(t *testing.T) {
 		})
 	}
 	p := newPlant(t, nil)
-	closed := must(net.Listen("tcp", "127.0.0.1:0"))(t)
-	closed.Close()
-	if report, err := client.Inspect(context.Background(), p.bundle, client.Options{Address: closed.Addr().String()}); err == nil || report != nil {
+	if report, err := client.Inspect(context.Background(), p.bundle, client.Options{Address: Nobody(t)}); err == nil || report != nil {
 		t.Errorf("%+v, %v", report, err)
 	}
 }
@@ -232,7 +218,7 @@ func TestInspect(t *testing.T) {
 func TestBundleRoundTrip(t *testing.T) {
 	p := newPlant(t, nil)
 	file := p.file(t)
-	got := must(client.ParseBundle(append([]byte("\n"), file...)))(t)
+	got := Must(client.ParseBundle(append([]byte("\n"), file...)))(t)
 	if got.Service != p.bundle.Service || got.Serial != 7 || !got.IssuedAt.Equal(p.bundle.IssuedAt) || got.Policy.Digest() != p.bundle.Policy.Digest() ||
 		got.Fingerprint() != owner.Fingerprint(p.ca.Certificate()) || !bytes.Equal(got.ECHConfigList, p.bundle.ECHConfigList) || got.Addresses[0] != p.addr {
 		t.Errorf("%+v", got)
@@ -242,7 +228,7 @@ func TestBundleRoundTrip(t *testing.T) {
 // seal signs any payload as a bundle.
 func seal(t testing.TB, key *ecdsa.PrivateKey, payload any) []byte {
 	t.Helper()
-	signed := must(sign1.Sign(key, "vouchmq/bundle/v2", must(dcbor.Encode(payload))(t)))(t)
+	signed := Must(sign1.Sign(key, "vouchmq/bundle/v2", Must(dcbor.Encode(payload))(t)))(t)
 	return pem.EncodeToMemory(&pem.Block{Type: "VOUCHMQ BUNDLE", Bytes: signed})
 }
 
@@ -262,7 +248,7 @@ func TestBundleRefused(t *testing.T) {
 	}
 	block, _ := pem.Decode(file)
 	tampered := bytes.Replace(block.Bytes, []byte("plant.example"), []byte("plant.evil.io"), 1)
-	rules := must(policy.New(p.bundle.Policy.Identities(), []policy.Rule{{Who: []policy.Who{{User: "x"}}}}))(t)
+	rules := Must(policy.New(p.bundle.Policy.Identities(), []policy.Rule{{Who: []policy.Who{{User: "x"}}}}))(t)
 	for name, test := range map[string]struct {
 		file []byte
 		want error
@@ -302,16 +288,16 @@ func TestBundleRefused(t *testing.T) {
 }
 
 func leafOf(t *testing.T, p *plant) []byte {
-	key := must(owner.NewKey())(t)
-	return must(p.ca.IssueServer(&key.PublicKey, owner.Server{Service: "plant.example"}, time.Now(), time.Hour))(t).Raw
+	key := Must(owner.NewKey())(t)
+	return Must(p.ca.IssueServer(&key.PublicKey, owner.Server{Service: "plant.example"}, time.Now(), time.Hour))(t).Raw
 }
 
 func FuzzBundle(f *testing.F) {
-	p := &plant{ca: must(owner.New("Owner", time.Now(), time.Hour))(f)}
-	ech := must(atls.NewECHKey("public.example", 1))(f)
+	p := &plant{ca: Must(owner.New("Owner", time.Now(), time.Hour))(f)}
+	ech := Must(atls.NewECHKey("public.example", 1))(f)
 	p.bundle = &client.Bundle{
 		Service: "plant.example", OwnerCA: p.ca.Certificate(), ECHConfigList: atls.ECHConfigList(ech), IssuedAt: time.Unix(0, 0),
-		Policy: must(policy.New([]policy.Identity{policy.Simulated("broker", module, attest.Digest{}, attest.Digest{})}, nil))(f),
+		Policy: Must(policy.New([]policy.Identity{policy.Simulated("broker", module, attest.Digest{}, attest.Digest{})}, nil))(f),
 	}
 	block, _ := pem.Decode(p.file(f))
 	f.Add(block.Bytes)

@@ -9,6 +9,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/client"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // A newer bundle judges the broker of a connection that stands.
@@ -35,7 +36,7 @@ func TestBundleReappraises(t *testing.T) {
 		"other module": {changed(func(b *client.Bundle) {
 			ids := b.Policy.Identities()
 			ids[0].Modules = []attest.Digest{{1}}
-			b.Policy = must(policy.New(ids, nil))(t)
+			b.Policy = Must(policy.New(ids, nil))(t)
 		}), time.Now(), attest.ErrModule},
 		"other TEE":           {changed(func(b *client.Bundle) { b.Policy = stranger.bundle.Policy }), time.Now(), attest.ErrPlatform},
 		"other service":       {changed(func(b *client.Bundle) { b.Service = "other.example" }), time.Now(), attest.ErrPolicy},

@@ -11,6 +11,7 @@ import (
 	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/client"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // again is the bundle of a plant as it is after a change, through a file, signed by a CA.
@@ -19,12 +20,12 @@ func again(t *testing.T, p *plant, ca *owner.CA, change func(*client.Bundle)) *c
 	b := *p.bundle
 	b.OwnerCA = ca.Certificate()
 	change(&b)
-	return must(client.ParseBundle(must(b.Sign(ca.Key()))(t)))(t)
+	return Must(client.ParseBundle(Must(b.Sign(ca.Key()))(t)))(t)
 }
 
 func TestWhichBundleTakesThePlaceOfWhich(t *testing.T) {
 	p := newPlant(t, nil)
-	next, stranger := must(owner.New("Next", time.Now(), time.Hour))(t), must(owner.New("Stranger", time.Now(), time.Hour))(t)
+	next, stranger := Must(owner.New("Next", time.Now(), time.Hour))(t), Must(owner.New("Stranger", time.Now(), time.Hour))(t)
 	none := func(*client.Bundle) {}
 	old := again(t, p, p.ca, none)
 	announcing := again(t, p, p.ca, func(b *client.Bundle) { b.NextCA, b.Serial = next.Certificate(), 8 })
@@ -73,7 +74,7 @@ func TestExpiredBundleIsNotUsed(t *testing.T) {
 
 // TestAnnouncedCAIsTrusted: once the next CA is announced, the broker may show a certificate of it.
 func TestAnnouncedCAIsTrusted(t *testing.T) {
-	next := must(owner.New("Next", time.Now(), time.Hour))(t)
+	next := Must(owner.New("Next", time.Now(), time.Hour))(t)
 	p := newPlant(t, func(c *atls.ServerConfig) { c.Certificate = issued(t, next) })
 	if _, _, err := client.Dial(context.Background(), p.bundle, client.Options{}); !errors.Is(err, attest.ErrTLS) {
 		t.Fatal("trusted a CA that nobody announced:", err)
@@ -93,8 +94,8 @@ func TestAnnouncedCAIsTrusted(t *testing.T) {
 }
 
 func issued(t *testing.T, ca *owner.CA) tls.Certificate {
-	key := must(owner.NewKey())(t)
-	leaf := must(ca.IssueServer(&key.PublicKey, owner.Server{Service: "plant.example", PublicName: "public.example"}, time.Now(), time.Hour))(t)
+	key := Must(owner.NewKey())(t)
+	leaf := Must(ca.IssueServer(&key.PublicKey, owner.Server{Service: "plant.example", PublicName: "public.example"}, time.Now(), time.Hour))(t)
 	return owner.TLSCertificate(leaf, key)
 }
 

@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/atls/owner"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func TestIssueServer(t *testing.T) {
 	now := time.Now()
-	ca := must(owner.New("Owner", now, time.Hour))(t)
-	key := must(owner.NewKey())(t)
-	leaf := must(ca.IssueServer(&key.PublicKey, owner.Server{
+	ca := Must(owner.New("Owner", now, time.Hour))(t)
+	key := Must(owner.NewKey())(t)
+	leaf := Must(ca.IssueServer(&key.PublicKey, owner.Server{
 		Service: "plant.example", PublicName: "public.example", Names: []string{"localhost"}, IPs: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}, now, time.Hour))(t)
 	for name, valid := range map[string]bool{
@@ -31,11 +32,11 @@ func TestIssueServer(t *testing.T) {
 // TestSizes: certificates of one kind differ in size by no more than their signatures, since the size shows.
 func TestSizes(t *testing.T) {
 	now := time.Now()
-	ca := must(owner.New("Owner", now, time.Hour))(t)
+	ca := Must(owner.New("Owner", now, time.Hour))(t)
 	least, most := 1<<20, 0
 	for range 64 {
-		key := must(owner.NewKey())(t)
-		leaf := must(ca.IssueServer(&key.PublicKey, owner.Server{Service: "plant.example"}, now, time.Hour))(t)
+		key := Must(owner.NewKey())(t)
+		leaf := Must(ca.IssueServer(&key.PublicKey, owner.Server{Service: "plant.example"}, now, time.Hour))(t)
 		least, most = min(least, len(leaf.Raw)), max(most, len(leaf.Raw))
 	}
 	if most-least > 4 {
@@ -44,22 +45,22 @@ func TestSizes(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	ca := must(owner.New("Owner", time.Now(), time.Hour))(t)
-	other := must(owner.New("Other", time.Now(), time.Hour))(t)
-	key := must(ca.KeyPEM())(t)
-	again := must(owner.Parse(ca.CertificatePEM(), key))(t)
+	ca := Must(owner.New("Owner", time.Now(), time.Hour))(t)
+	other := Must(owner.New("Other", time.Now(), time.Hour))(t)
+	key := Must(ca.KeyPEM())(t)
+	again := Must(owner.Parse(ca.CertificatePEM(), key))(t)
 	if owner.Fingerprint(again.Certificate()) != owner.Fingerprint(ca.Certificate()) {
 		t.Error("CA changed on its way through files")
 	}
-	leafKey := must(owner.NewKey())(t)
-	leaf := must(ca.IssueServer(&leafKey.PublicKey, owner.Server{Service: "plant.example"}, time.Now(), time.Hour))(t)
+	leafKey := Must(owner.NewKey())(t)
+	leaf := Must(ca.IssueServer(&leafKey.PublicKey, owner.Server{Service: "plant.example"}, time.Now(), time.Hour))(t)
 	for name, pair := range map[string][2][]byte{
 		"key of another":   {other.CertificatePEM(), key},
 		"no key":           {ca.CertificatePEM(), nil},
 		"no certificate":   {nil, key},
 		"swapped":          {key, ca.CertificatePEM()},
 		"two certificates": {append(ca.CertificatePEM(), ca.CertificatePEM()...), key},
-		"not a CA":         {owner.EncodeCertificate(leaf.Raw), must(owner.EncodeKey(leafKey))(t)},
+		"not a CA":         {owner.EncodeCertificate(leaf.Raw), Must(owner.EncodeKey(leafKey))(t)},
 	} {
 		if _, err := owner.Parse(pair[0], pair[1]); err == nil {
 			t.Errorf("%s: accepted", name)

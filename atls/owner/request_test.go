@@ -20,19 +20,10 @@ import (
 	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
 	"github.com/vouchmq/vouchmq/internal/fuzzbound"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 const service = "plant.example"
-
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
 
 // rented is a machine with a TEE, and what its owner accepts.
 type rented struct {
@@ -48,20 +39,20 @@ var (
 
 func rent(t testing.TB) *rented {
 	t.Helper()
-	tee := must(sim.NewKey())(t)
-	p := must(policy.New([]policy.Identity{policy.Simulated("broker", module, attest.Digest{}, tee.Digest())}, nil))(t)
+	tee := Must(sim.NewKey())(t)
+	p := Must(policy.New([]policy.Identity{policy.Simulated("broker", module, attest.Digest{}, tee.Digest())}, nil))(t)
 	return &rented{
 		tee: tee, appraiser: policy.NewAppraiser(p, attest.NewRegistry(sim.NewVerifier())),
 		asked: owner.Asked{
-			Service: service, Key: must(owner.NewKey())(t), ECHKey: must(atls.NewECHKey("mqtt.example", 7))(t),
-			Nonce: must(owner.NewNonce(rand.Reader))(t), Attester: sim.NewAttester(tee, attest.Digest{}), Identity: attest.Identity{Module: module},
+			Service: service, Key: Must(owner.NewKey())(t), ECHKey: Must(atls.NewECHKey("mqtt.example", 7))(t),
+			Nonce: Must(owner.NewNonce(rand.Reader))(t), Attester: sim.NewAttester(tee, attest.Digest{}), Identity: attest.Identity{Module: module},
 		},
 	}
 }
 
 func (r *rented) request(t testing.TB) *owner.Request {
 	t.Helper()
-	return must(owner.NewRequest(context.Background(), r.asked, now))(t)
+	return Must(owner.NewRequest(context.Background(), r.asked, now))(t)
 }
 
 func (r *rented) judge(q *owner.Request, nonce owner.Nonce) error {
@@ -70,12 +61,12 @@ func (r *rented) judge(q *owner.Request, nonce owner.Nonce) error {
 
 func TestRequestIsAccepted(t *testing.T) {
 	r := rent(t)
-	file := must(r.request(t).Encode())(t)
-	q := must(owner.ParseRequest(file))(t)
+	file := Must(r.request(t).Encode())(t)
+	q := Must(owner.ParseRequest(file))(t)
 	if err := r.judge(q, r.asked.Nonce); err != nil {
 		t.Error(err)
 	}
-	if again := must(q.Encode())(t); !bytes.Equal(again, file) {
+	if again := Must(q.Encode())(t); !bytes.Equal(again, file) {
 		t.Error("request changed on its way through a file")
 	}
 	if q.PublicName() != "mqtt.example" || !r.asked.Key.PublicKey.Equal(q.CSR.PublicKey) {
@@ -95,17 +86,17 @@ func TestRequestIsRefused(t *testing.T) {
 			q.Nonce = r.asked.Nonce
 		}, attest.ErrBinding},
 		"key of the sender in place of the TEE's": {func(t *testing.T, _ *rented, q *owner.Request) {
-			q.CSR = csr(t, must(owner.NewKey())(t), x509.CertificateRequest{Subject: pkix.Name{CommonName: service}})
+			q.CSR = csr(t, Must(owner.NewKey())(t), x509.CertificateRequest{Subject: pkix.Name{CommonName: service}})
 		}, attest.ErrBinding},
 		"the TEE's key in another PKCS #10": {func(t *testing.T, r *rented, q *owner.Request) {
 			q.CSR = csr(t, r.asked.Key, x509.CertificateRequest{Subject: pkix.Name{CommonName: service}})
 		}, attest.ErrBinding},
 		"ECH key of the sender": {func(t *testing.T, _ *rented, q *owner.Request) {
-			q.ECHConfigList = atls.ECHConfigList(must(atls.NewECHKey("mqtt.example", 7))(t))
+			q.ECHConfigList = atls.ECHConfigList(Must(atls.NewECHKey("mqtt.example", 7))(t))
 		}, attest.ErrBinding},
 		"another service": {func(_ *testing.T, _ *rented, q *owner.Request) { q.Service = "other.example" }, attest.ErrBinding},
 		"evidence of another request": {func(t *testing.T, r *rented, q *owner.Request) {
-			r.asked.Key = must(owner.NewKey())(t)
+			r.asked.Key = Must(owner.NewKey())(t)
 			q.Evidence = r.request(t).Evidence
 		}, attest.ErrBinding},
 		"another module": {func(t *testing.T, r *rented, q *owner.Request) {
@@ -113,12 +104,12 @@ func TestRequestIsRefused(t *testing.T) {
 			*q = *r.request(t)
 		}, attest.ErrModule},
 		"another machine": {func(t *testing.T, r *rented, q *owner.Request) {
-			r.asked.Attester = sim.NewAttester(must(sim.NewKey())(t), attest.Digest{})
+			r.asked.Attester = sim.NewAttester(Must(sim.NewKey())(t), attest.Digest{})
 			*q = *r.request(t)
 		}, attest.ErrPlatform},
 		"evidence of a connection": {func(t *testing.T, r *rented, q *owner.Request) {
 			claims := decoded(t, q)
-			q.Evidence = must(attest.Make(context.Background(), r.asked.Attester, attest.PurposeConnection, claims, rand.Reader))(t)
+			q.Evidence = Must(attest.Make(context.Background(), r.asked.Attester, attest.PurposeConnection, claims, rand.Reader))(t)
 		}, attest.ErrBinding},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -133,13 +124,13 @@ func TestRequestIsRefused(t *testing.T) {
 }
 
 func decoded(t testing.TB, q *owner.Request) *attest.Claims {
-	e := must(attest.DecodeEvidence(q.Evidence))(t)
-	return must(attest.DecodeClaims(e.Claims))(t)
+	e := Must(attest.DecodeEvidence(q.Evidence))(t)
+	return Must(attest.DecodeClaims(e.Claims))(t)
 }
 
 func csr(t testing.TB, key *ecdsa.PrivateKey, template x509.CertificateRequest) *x509.CertificateRequest {
 	t.Helper()
-	return must(x509.ParseCertificateRequest(must(x509.CreateCertificateRequest(rand.Reader, &template, key))(t)))(t)
+	return Must(x509.ParseCertificateRequest(Must(x509.CreateCertificateRequest(rand.Reader, &template, key))(t)))(t)
 }
 
 // TestClaimsOfARequest pins what the evidence says, see docs/provisioning.md.
@@ -148,7 +139,7 @@ func TestClaimsOfARequest(t *testing.T) {
 	q := r.request(t)
 	c := decoded(t, q)
 	key := attest.Sum(q.CSR.RawSubjectPublicKeyInfo)
-	content := must(dcbor.Encode([]any{"vouchmq/certificate-request/v1", q.CSR.Raw, q.ECHConfigList}))(t)
+	content := Must(dcbor.Encode([]any{"vouchmq/certificate-request/v1", q.CSR.Raw, q.ECHConfigList}))(t)
 	if c.OwnKey == nil || *c.OwnKey != key || c.PeerKey != nil || c.Request != attest.Sum(content) || c.Service != service {
 		t.Errorf("%+v", c)
 	}
@@ -158,7 +149,7 @@ func TestClaimsOfARequest(t *testing.T) {
 }
 
 func TestRenewalNonce(t *testing.T) {
-	ca := must(owner.New("Owner", now, time.Hour))(t).Certificate()
+	ca := Must(owner.New("Owner", now, time.Hour))(t).Certificate()
 	if got := owner.RenewalNonce(ca); got != sha256.Sum256(append([]byte("vouchmq/renewal/v1\x00"), ca.Raw...)) {
 		t.Error(got)
 	}
@@ -176,7 +167,7 @@ func TestEvidenceOfARequestIsNotThatOfAConnection(t *testing.T) {
 
 func TestMalformedRequests(t *testing.T) {
 	r := rent(t)
-	good := must(r.request(t).Encode())(t)
+	good := Must(r.request(t).Encode())(t)
 	block, _ := pem.Decode(good)
 	var fields map[string]any
 	if err := dcbor.DecodeLenient(block.Bytes, &fields); err != nil {
@@ -188,7 +179,7 @@ func TestMalformedRequests(t *testing.T) {
 			changed[k] = v
 		}
 		changed[key] = value
-		return pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: must(dcbor.Encode(changed))(t)})
+		return pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: Must(dcbor.Encode(changed))(t)})
 	}
 	template := func(c x509.CertificateRequest) []byte { return csr(t, r.asked.Key, c).Raw }
 	unsigned := bytes.Clone(fields["csr"].([]byte))
@@ -212,7 +203,7 @@ func TestMalformedRequests(t *testing.T) {
 		"another subject":    {with("csr", template(x509.CertificateRequest{Subject: pkix.Name{CommonName: service, Organization: []string{"x"}}})), attest.ErrFormat},
 		"service is no name": {with("service", "-"), attest.ErrFormat},
 		"ECH damaged":        {with("ech", []byte{0, 0}), attest.ErrFormat},
-		"public name is the service": {with("ech", atls.ECHConfigList(must(atls.NewECHKey(service, 1))(t))),
+		"public name is the service": {with("ech", atls.ECHConfigList(Must(atls.NewECHKey(service, 1))(t))),
 			attest.ErrFormat},
 	} {
 		if _, err := owner.ParseRequest(test.data); !errors.Is(err, test.kind) {
@@ -224,7 +215,7 @@ func TestMalformedRequests(t *testing.T) {
 // TestEveryByteOfARequestCounts: a request with any byte changed is malformed or refused.
 func TestEveryByteOfARequestCounts(t *testing.T) {
 	r := rent(t)
-	block, _ := pem.Decode(must(r.request(t).Encode())(t))
+	block, _ := pem.Decode(Must(r.request(t).Encode())(t))
 	for i := range block.Bytes {
 		bad := pem.Block{Type: block.Type, Bytes: bytes.Clone(block.Bytes)}
 		bad.Bytes[i] ^= 1
@@ -239,8 +230,8 @@ func TestEveryByteOfARequestCounts(t *testing.T) {
 }
 
 func TestNonces(t *testing.T) {
-	n := must(owner.NewNonce(rand.Reader))(t)
-	if got := must(owner.ParseNonce(n.String()))(t); got != n {
+	n := Must(owner.NewNonce(rand.Reader))(t)
+	if got := Must(owner.ParseNonce(n.String()))(t); got != n {
 		t.Error("nonce changed on its way through text")
 	}
 	for _, bad := range []string{"", n.String()[1:], n.String() + "00", "G" + n.String()[1:], "AB" + n.String()[2:]} {
@@ -254,14 +245,14 @@ func TestNonces(t *testing.T) {
 }
 
 func FuzzParseRequest(f *testing.F) {
-	block, _ := pem.Decode(must(rent(f).request(f).Encode())(f))
+	block, _ := pem.Decode(Must(rent(f).request(f).Encode())(f))
 	f.Add(block.Bytes)
 	f.Fuzz(fuzzbound.Of(func(t *testing.T, content []byte) {
 		q, err := owner.ParseRequest(pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: content}))
 		if err != nil {
 			return
 		}
-		again := must(q.Encode())(t)
+		again := Must(q.Encode())(t)
 		if b, _ := pem.Decode(again); !bytes.Equal(b.Bytes, content) {
 			t.Error("read what it would not write")
 		}

@@ -8,14 +8,10 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/sha512"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
-	"math/big"
 	"slices"
 	"sync"
 	"testing"
@@ -25,6 +21,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/internal/dcap"
 	"github.com/vouchmq/vouchmq/attest/internal/dcap/dcaptest"
 	"github.com/vouchmq/vouchmq/attest/sevsnp"
+	"github.com/vouchmq/vouchmq/attest/sevsnp/sevsnptest"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
 )
 
@@ -38,79 +35,34 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// amd are an AMD of our own for Milan, and keys of a vTPM: RSA keys, which take long, are made once.
+// amd are an AMD of our own for Milan, and keys of a chip and of a vTPM: RSA keys, which take long, are made once.
 type amd struct {
-	root, signer       *x509.Certificate
-	rootKey, signerKey *rsa.PrivateKey
-	ak, otherAK        *rsa.PrivateKey
-	chip               *ecdsa.PrivateKey
+	*sevsnptest.World
+	ak, otherAK *rsa.PrivateKey
+	chip        *ecdsa.PrivateKey
 }
 
 var newAMD = sync.OnceValue(func() *amd {
 	key := func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) }
-	a := &amd{rootKey: key(), signerKey: key(), ak: key(), otherAK: key(), chip: must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))}
-	issue := func(name string, public *rsa.PublicKey, parent *x509.Certificate) *x509.Certificate {
-		c := &x509.Certificate{
-			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: now.AddDate(-5, 0, 0), NotAfter: now.AddDate(20, 0, 0),
-			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, SignatureAlgorithm: x509.SHA384WithRSAPSS,
-		}
-		if parent == nil {
-			parent = c
-		}
-		return must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, c, parent, public, a.rootKey))))
-	}
-	a.root = issue("ARK-Milan", &a.rootKey.PublicKey, nil)
-	a.signer = issue("SEV-Milan", &a.signerKey.PublicKey, a.root)
-	return a
+	return &amd{must(sevsnptest.New(2048)), key(), key(), must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))}
 })
 
 func (a *amd) verifier() *sevsnp.Verifier {
-	return sevsnp.NewVerifier().WithAuthorities("Milan", a.root, a.signer, a.signer)
+	return sevsnp.NewVerifier().WithAuthorities("Milan", a.Root.Certificate, a.VCEKs.Certificate, a.VCEKs.Certificate)
 }
 
-// vcek is the certificate of the chip, all of whose versions are 7.
+// vcek is the certificate of the chip.
 func (a *amd) vcek(notAfter time.Time) []byte {
-	extension := func(value []byte, last ...int) pkix.Extension {
-		return pkix.Extension{Id: append(asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 3704, 1}, last...), Value: value}
-	}
-	version := must(asn1.Marshal(7))
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "SEV-VCEK"}, NotBefore: now.AddDate(-2, 0, 0), NotAfter: notAfter,
-		SignatureAlgorithm: x509.SHA384WithRSAPSS,
-		ExtraExtensions: []pkix.Extension{
-			extension(must(asn1.MarshalWithParams("Milan-B0", "ia5")), 2), extension(slices.Repeat([]byte{0xc1}, 64), 4),
-			extension(version, 3, 1), extension(version, 3, 2), extension(version, 3, 3), extension(version, 3, 8),
-		},
-	}
-	return must(x509.CreateCertificate(rand.Reader, c, a.signer, &a.chip.PublicKey, a.signerKey))
+	g := sevsnptest.Milan(nil)
+	g.ChangeCertificate = func(c *x509.Certificate) { c.NotBefore, c.NotAfter = now.AddDate(-2, 0, 0), notAfter }
+	return must(a.Certificate(g, a.chip))
 }
 
 // report is one of SEV-SNP.
 func (a *amd) report(data [64]byte, change func([]byte)) []byte {
-	b, le := make([]byte, reportSize), binary.LittleEndian
-	le.PutUint32(b, 2)
-	le.PutUint64(b[8:], 1<<17) // guest policy
-	le.PutUint32(b[0x34:], 1)  // ECDSA on P-384
-	copy(b[0x50:], data[:])
-	copy(b[0x90:], slices.Repeat([]byte{0x11}, 48))
-	for _, at := range []int{0x38, 0x180, 0x1e0, 0x1f0} {
-		copy(b[at:], []byte{7, 7, 0, 0, 0, 0, 7, 7})
-	}
-	copy(b[0x1a0:], slices.Repeat([]byte{0xc1}, 64))
-	if change != nil {
-		change(b)
-	}
-	digest := sha512.Sum384(b[:0x2a0])
-	r, s, err := ecdsa.Sign(rand.Reader, a.chip, digest[:])
-	if err != nil {
-		panic(err)
-	}
-	for at, n := range map[int]*big.Int{0x2a0: r, 0x2e8: s} {
-		value := n.FillBytes(make([]byte, 72))
-		slices.Reverse(value)
-		copy(b[at:], value)
-	}
-	return b
+	g := sevsnptest.Milan(data[:])
+	g.ChangeReport = change
+	return must(g.Report(a.chip))
 }
 
 // machine is a confidential VM of Azure, with everything that can be wrong with one.
@@ -220,14 +172,17 @@ func (m *machine) quote(t testing.TB) attest.Quote {
 	if m.changed != nil {
 		m.changed(&e)
 	}
-	q := attest.Quote{Platform: attest.Azure, Data: must(dcbor.Encode(e))}
-	if m.intel != nil {
-		q.Endorsements = m.intel.Endorsements(dcaptest.Collateral{})
-	} else {
-		q.Endorsements = m.amd.vcek(m.notAfter)
-	}
+	q := attest.Quote{Platform: attest.Azure, Data: must(dcbor.Encode(e)), Endorsements: m.endorse()}
 	if m.endorsed != nil {
 		q.Endorsements = m.endorsed(q.Endorsements)
 	}
 	return q
+}
+
+// endorse makes what travels beside the hardware's report.
+func (m *machine) endorse() []byte {
+	if m.intel != nil {
+		return m.intel.Endorsements(dcaptest.Collateral{})
+	}
+	return m.amd.vcek(m.notAfter)
 }

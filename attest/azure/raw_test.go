@@ -17,14 +17,6 @@ import (
 	"github.com/vouchmq/vouchmq/attest/tpm"
 )
 
-// endorse is what travels beside the report of a machine.
-func (m *machine) endorse() []byte {
-	if m.intel != nil {
-		return m.intel.Endorsements(dcaptest.Collateral{})
-	}
-	return m.amd.vcek(m.notAfter)
-}
-
 // The report alone: the hardware vouches for the key, and nothing says what has booted.
 func TestVerifyHCL(t *testing.T) {
 	for name, intel := range map[string]*dcaptest.World{"SEV-SNP": nil, "TDX": dcaptest.New(t)} {

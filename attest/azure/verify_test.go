@@ -3,7 +3,6 @@ package azure
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/internal/appraised"
 	"github.com/vouchmq/vouchmq/attest/internal/dcap"
 	"github.com/vouchmq/vouchmq/attest/internal/dcap/dcaptest"
 	"github.com/vouchmq/vouchmq/attest/internal/flipped"
@@ -97,7 +97,7 @@ func TestFaults(t *testing.T) {
 		"SHA-1":                      {change(func(e *evidence) { e.Signature[3] = 4 }), attest.ErrSignature, "scheme"},
 		"not by a TPM":               {func(m *machine) { m.quoted = func(b []byte) []byte { b[0] = 0; return b } }, attest.ErrFormat, "not made by a TPM"},
 		"VCEK expired":               {func(m *machine) { m.notAfter = now.AddDate(0, 0, -1) }, attest.ErrFreshness, "expired"},
-		"VCEK of other firmware":     {func(m *machine) { m.report = func(b []byte) { b[0x180] = 8 } }, attest.ErrSignature, "version 7"},
+		"VCEK of other firmware":     {func(m *machine) { m.report = func(b []byte) { b[0x180]++ } }, attest.ErrSignature, "version 4 of bootloader"},
 		"no VCEK":                    {func(m *machine) { m.endorsed = func([]byte) []byte { return nil } }, attest.ErrFormat, "without the certificate"},
 		"report not signed so":       {func(m *machine) { m.shown = func(b []byte) []byte { b[reportAt+0x90]++; return b } }, attest.ErrSignature, "SEV-SNP report"},
 		"report at VMPL 2":           {func(m *machine) { m.report = func(b []byte) { b[0x30] = 2 } }, attest.ErrSignature, "VMPL 2"},
@@ -202,7 +202,7 @@ func TestAppraisal(t *testing.T) {
 		ask    map[string][]string
 		want   error
 	}{
-		"SEV-SNP":           {nil, map[string][]string{"measurement": {launched}, "pcrs": {"14=" + strings.Repeat("14", 32)}, "min_tcb": {"snp=7"}}, nil},
+		"SEV-SNP":           {nil, map[string][]string{"measurement": {launched}, "pcrs": {"14=" + strings.Repeat("14", 32)}, "min_tcb": {"snp=22"}}, nil},
 		"another nonce":     {func(m *machine) { m.extra = bytes.Repeat([]byte{7}, 32) }, map[string][]string{"measurement": {launched}}, attest.ErrBinding},
 		"no nonce":          {func(m *machine) { m.extra = []byte{} }, map[string][]string{"measurement": {launched}}, attest.ErrBinding},
 		"zeros":             {func(m *machine) { m.extra = make([]byte, 32) }, map[string][]string{"measurement": {launched}}, attest.ErrZeroReportData},
@@ -219,25 +219,13 @@ func TestAppraisal(t *testing.T) {
 		}, map[string][]string{"mrtd": {launched}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := policy.New([]policy.Identity{{Name: "broker", Modules: []attest.Digest{{}}, AnyOf: []policy.Requirement{{Platform: attest.Azure, Want: test.ask}}}}, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			p := appraised.Policy(t, policy.Requirement{Platform: attest.Azure, Want: test.ask})
 			m := newMachine(nil)
 			m.extra = nil
 			if test.change != nil {
 				test.change(m)
 			}
-			claims := &attest.Claims{}
-			claims.Role, claims.Phase, claims.Service = attest.RoleServer, attest.PhaseConnect, "mqtt.example"
-			made, err := attest.Make(t.Context(), m, attest.PurposeConnection, claims, rand.Reader)
-			if err != nil {
-				t.Fatal(err)
-			}
-			verdict := policy.NewAppraiser(p, attest.NewRegistry(m.verifier())).Appraise(t.Context(), made, claims.Binding, now)
-			if !errors.Is(verdict.Err, test.want) || verdict.Accepted != (test.want == nil) {
-				t.Errorf("%v, want %v", verdict.Err, test.want)
-			}
+			appraised.As(t, test.want, p, m.verifier(), m, now)
 		})
 	}
 	_, err := policy.New([]policy.Identity{{Name: "broker", Modules: []attest.Digest{{}}, AnyOf: []policy.Requirement{

@@ -19,10 +19,12 @@ import (
 	"github.com/veraison/go-cose"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/internal/appraised"
 	"github.com/vouchmq/vouchmq/attest/internal/flipped"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/internal/fuzzbound"
 	"github.com/vouchmq/vouchmq/internal/samples"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // machine makes tokens, as a machine and its realm management monitor do.
@@ -39,11 +41,7 @@ func newMachine(t testing.TB) *machine {
 
 func newKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(curve, rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
+	return testkit.Must(ecdsa.GenerateKey(curve, rand.Reader))(t)
 }
 
 type claims map[int]any
@@ -227,15 +225,9 @@ func (r realm) Attest(_ context.Context, data attest.ReportData) (attest.Quote, 
 func TestAppraisal(t *testing.T) {
 	m, stranger := newMachine(t), newMachine(t)
 	key := attest.Sum(m.endorsement())
-	p, err := policy.New([]policy.Identity{{Name: "broker", Modules: []attest.Digest{{}}, AnyOf: []policy.Requirement{{
-		Platform: attest.CCA, Want: map[string][]string{
-			"cpak": {hex.EncodeToString(key[:])}, "rim": {hex.EncodeToString(slices.Repeat([]byte{5}, 32))},
-		},
-	}}}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	appraiser := policy.NewAppraiser(p, attest.NewRegistry(NewVerifier()))
+	p := appraised.Policy(t, policy.Requirement{Platform: attest.CCA, Want: map[string][]string{
+		"cpak": {hex.EncodeToString(key[:])}, "rim": {hex.EncodeToString(slices.Repeat([]byte{5}, 32))},
+	}})
 	for name, test := range map[string]struct {
 		realm
 		want error
@@ -249,16 +241,7 @@ func TestAppraisal(t *testing.T) {
 		"machine of somebody": {realm{stranger, nil}, attest.ErrPlatform},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := &attest.Claims{}
-			c.Role, c.Phase, c.Service = attest.RoleServer, attest.PhaseConnect, "mqtt.example"
-			evidence, err := attest.Make(t.Context(), test.realm, attest.PurposeConnection, c, rand.Reader)
-			if err != nil {
-				t.Fatal(err)
-			}
-			verdict := appraiser.Appraise(t.Context(), evidence, c.Binding, time.Unix(0, 0))
-			if !errors.Is(verdict.Err, test.want) || verdict.Accepted != (test.want == nil) {
-				t.Errorf("%v, want %v", verdict.Err, test.want)
-			}
+			appraised.As(t, test.want, p, NewVerifier(), test.realm, time.Unix(0, 0))
 		})
 	}
 }

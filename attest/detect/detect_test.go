@@ -26,6 +26,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/internal/fuzzbound"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // quote makes the beginning of a quote, which is all that is looked at.
@@ -137,16 +138,16 @@ func TestUnknownIsToldWhatIsKnown(t *testing.T) {
 	}
 }
 
+// newKey makes a key, and gives its public half as certificates have it.
+func newKey(t *testing.T) (key *ecdsa.PrivateKey, spki []byte) {
+	t.Helper()
+	key = testkit.Must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
+	return key, testkit.Must(x509.MarshalPKIXPublicKey(&key.PublicKey))(t)
+}
+
 // What belongs to evidence is named for what it is.
 func TestBeside(t *testing.T) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key, spki := newKey(t)
 	plain := certificate(t, asn1.ObjectIdentifier{1, 2, 3}, []byte{5, 0}, key)
 	for text, want := range map[string]string{
 		string(plain): `a certificate (of "CN=enclave")`,
@@ -202,14 +203,7 @@ func certificate(t testing.TB, id asn1.ObjectIdentifier, value []byte, key *ecds
 func padded(sum []byte) []byte { return append(bytes.Clone(sum), make([]byte, 64-len(sum))...) }
 
 func TestRATLS(t *testing.T) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key, spki := newKey(t)
 	keySum := sha512.Sum384(spki)
 	entry, err := cbor.Marshal([]any{7, keySum[:]})
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/veraison/go-cose"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/internal/appraised"
 	"github.com/vouchmq/vouchmq/attest/internal/flipped"
 	"github.com/vouchmq/vouchmq/attest/internal/links"
 	"github.com/vouchmq/vouchmq/attest/policy"
@@ -278,7 +279,6 @@ func TestAppraisal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	appraiser := policy.NewAppraiser(p, attest.NewRegistry(c.verifier()))
 	other := slices.Repeat([]byte{9}, attest.ReportDataSize)
 	for name, test := range map[string]struct {
 		change func(*document)
@@ -298,16 +298,7 @@ func TestAppraisal(t *testing.T) {
 		"unknown machine":     {func(d *document) { d.ModuleID = "somewhere" }, attest.ErrInstance},
 	} {
 		t.Run(name, func(t *testing.T) {
-			claims := &attest.Claims{}
-			claims.Role, claims.Phase, claims.Service = attest.RoleServer, attest.PhaseConnect, "mqtt.example"
-			evidence, err := attest.Make(t.Context(), enclave{c, t, test.change}, attest.PurposeConnection, claims, rand.Reader)
-			if err != nil {
-				t.Fatal(err)
-			}
-			verdict := appraiser.Appraise(t.Context(), evidence, claims.Binding, made.Add(time.Minute))
-			if !errors.Is(verdict.Err, test.want) || verdict.Accepted != (test.want == nil) {
-				t.Errorf("%v, want %v", verdict.Err, test.want)
-			}
+			appraised.As(t, test.want, p, c.verifier(), enclave{c, t, test.change}, made.Add(time.Minute))
 		})
 	}
 }

@@ -36,12 +36,10 @@ func tableOf(entries map[guid][]byte) []byte {
 }
 
 func TestAttester(t *testing.T) {
-	m, key := newMaker(), must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
-	provided := milan()
-	provided.product, provided.chip = "Milan", nil
+	m, key := newAMD(), must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
 	old := milan()
-	old.parts = map[string]uint8{"bootloader": 3, "tee": 0, "snp": 22, "microcode": 213}
-	good, data := m.certificate(milan(), key), attest.ReportData{1, 63: 2}
+	old.Parts["bootloader"] = 3
+	good, data := must(m.Certificate(milan(), key)), attest.ReportData{1, 63: 2}
 	file := filepath.Join(t.TempDir(), "vcek.pem")
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: good}), 0o600); err != nil {
 		t.Fatal(err)
@@ -55,20 +53,20 @@ func TestAttester(t *testing.T) {
 		says   string
 	}{
 		"VCEK of the host": {guest: milan()},
-		"VLEK of the host": {guest: provided, change: func(a map[string]tsmtest.Answer) {
-			a["auxblob"] = tsmtest.Fixed(tableOf(map[guid][]byte{guidOf(vlek): m.certificate(provided, key), guidOf(vcek): good}))
+		"VLEK of the host": {guest: m.provided(), change: func(a map[string]tsmtest.Answer) {
+			a["auxblob"] = tsmtest.Fixed(tableOf(map[guid][]byte{guidOf(vlek): must(m.Certificate(m.provided(), key)), guidOf(vcek): good}))
 		}},
 		"VCEK of a file": {guest: milan(), file: file, change: func(a map[string]tsmtest.Answer) { a["auxblob"] = tsmtest.Fixed(nil) }},
 		"no certificate": {guest: milan(), change: func(a map[string]tsmtest.Answer) { a["auxblob"] = tsmtest.Fixed(nil) }, says: "fetch it from AMD"},
 		"certificate of older firmware": {guest: milan(), change: func(a map[string]tsmtest.Answer) {
-			a["auxblob"] = tsmtest.Fixed(tableOf(map[guid][]byte{guidOf(vcek): m.certificate(old, key)}))
+			a["auxblob"] = tsmtest.Fixed(tableOf(map[guid][]byte{guidOf(vcek): must(m.Certificate(old, key))}))
 		}, says: "certificate is for version 3 of bootloader"},
 		"table cut short":  {guest: milan(), change: func(a map[string]tsmtest.Answer) { a["auxblob"] = tsmtest.Fixed([]byte{1}) }, says: "cut short"},
 		"report cut short": {guest: milan(), change: func(a map[string]tsmtest.Answer) { a["outblob"] = tsmtest.Fixed(make([]byte, 100)) }, says: "100 bytes"},
 		"another's report": {guest: milan(), change: func(a map[string]tsmtest.Answer) {
 			g := milan()
-			g.data = make([]byte, 64)
-			a["outblob"] = tsmtest.Fixed(g.report(key))
+			g.Data = make([]byte, 64)
+			a["outblob"] = tsmtest.Fixed(must(g.Report(key)))
 		}, want: tsm.ErrInterfered},
 		"busy once": {guest: milan(), change: func(a map[string]tsmtest.Answer) {
 			plain := a["auxblob"]
@@ -93,7 +91,7 @@ func TestAttester(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			answers := map[string]tsmtest.Answer{
 				"provider": tsmtest.Fixed([]byte("sev_guest\n")), "auxblob": tsmtest.Fixed(tableOf(map[guid][]byte{guidOf(vcek): good})),
-				"outblob": func(in []byte) ([]byte, error) { g := test.guest; g.data = in; return g.report(key), nil },
+				"outblob": func(in []byte) ([]byte, error) { g := test.guest; g.Data = in; return g.Report(key) },
 			}
 			if test.change != nil {
 				test.change(answers)

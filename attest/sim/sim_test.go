@@ -16,15 +16,12 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/internal/fuzzbound"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func newKey(t testing.TB) *sim.Key {
 	t.Helper()
-	key, err := sim.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
+	return testkit.Must(sim.NewKey())(t)
 }
 
 func quote(t testing.TB, a *sim.Attester, data attest.ReportData) attest.Quote {

@@ -26,6 +26,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/vouchmq/vouchmq/attest"
+	"github.com/vouchmq/vouchmq/attest/internal/appraised"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
 	"github.com/vouchmq/vouchmq/internal/fuzzbound"
@@ -402,21 +403,13 @@ func TestAppraisal(t *testing.T) {
 		"certified by nobody": {nil, map[string][]string{"ak_ca": {ca}}, nil, attest.ErrPlatform},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := policy.New([]policy.Identity{{Name: "broker", Modules: []attest.Digest{{}}, AnyOf: []policy.Requirement{{Platform: attest.TPM, Want: test.ask}}, Instances: test.instances}}, nil)
-			must(t, err)
+			p := appraised.Policy(t, policy.Requirement{Platform: attest.TPM, Want: test.ask}, test.instances...)
 			m := machine{t, good()}
 			m.f.extra = nil
 			if test.change != nil {
 				test.change(m.f)
 			}
-			c := &attest.Claims{}
-			c.Role, c.Phase, c.Service = attest.RoleServer, attest.PhaseConnect, "mqtt.example"
-			evidence, err := attest.Make(t.Context(), m, attest.PurposeConnection, c, rand.Reader)
-			must(t, err)
-			verdict := policy.NewAppraiser(p, attest.NewRegistry(NewVerifier())).Appraise(t.Context(), evidence, c.Binding, now)
-			if !errors.Is(verdict.Err, test.want) || verdict.Accepted != (test.want == nil) {
-				t.Errorf("%v, want %v", verdict.Err, test.want)
-			}
+			appraised.As(t, test.want, p, NewVerifier(), m, now)
 		})
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto"
 	"encoding/hex"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/policy"
@@ -18,6 +16,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/tpm/tpmtest"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/pubsub"
 	"github.com/vouchmq/vouchmq/internal/server"
+	"github.com/vouchmq/vouchmq/internal/server/servertest"
 )
 
 // sensor is the identity of a machine whose TPM has measured this program and no other.
@@ -38,33 +37,14 @@ func sensor(t *testing.T, m *tpmtest.Machine, program attest.Digest) policy.Iden
 // startFor starts a broker that lets in one identity alone, and returns the path of its bundle.
 func startFor(t *testing.T, id policy.Identity) string {
 	t.Helper()
-	config, state, err := server.Development(server.DevelopmentOptions{
-		Dir: t.TempDir(), Plain: "-", Attested: "127.0.0.1:0", Engine: server.Native, Now: time.Now(),
+	p, err := policy.New([]policy.Identity{id}, []policy.Rule{{Who: []policy.Who{{Identity: id.Name}}, Publish: []string{"#"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := servertest.Start(t, server.DevelopmentOptions{Plain: "-"}, func(c *server.Config, _ *server.State) {
+		c.Policy, c.Listeners[0].RequireEvidence = p, true
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.Policy, err = policy.New([]policy.Identity{id}, []policy.Rule{{Who: []policy.Who{{Identity: id.Name}}, Publish: []string{"#"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range config.Listeners {
-		config.Listeners[i].RequireEvidence = true
-	}
-	broker, err := server.Start(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := broker.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	bundle, _, err := state.WriteBundle(broker, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bundle
+	return servertest.BundleFile(t, b.State, b.Server)
 }
 
 // runPub publishes one message at QoS 1, and returns what pub says.

@@ -63,7 +63,7 @@ var rooms = map[string][]string{
 	"attest/internal/signed": {"attest"},
 	"attest/ear":             {"attest", "attest/internal/signed"},
 	"attest/corim":           {"attest", "attest/policy", "attest/internal/signed"},
-	"attest/attesttest":      {"attest", "attest/internal/dcap", "attest/sevsnp", "attest/tpm", "attest/nitro", "attest/sim", "internal/dcbor"},
+	"attest/attesttest":      {"attest", "attest/internal/dcap", "attest/sevsnp", "attest/sevsnp/sevsnptest", "attest/tpm", "attest/nitro", "attest/sim", "internal/dcbor"},
 
 	"internal/dcbor":    {},
 	"internal/sign1":    {"internal/dcbor"},
@@ -71,13 +71,17 @@ var rooms = map[string][]string{
 	"internal/records":  {},
 	"internal/archtest": {},
 
-	"attest/internal/flipped": {"attest"},                        // for tests
-	"attest/tpm/tpmtest":      {"internal/swtpm"},                // for tests
-	"internal/samples":        {},                                // for tests
-	"internal/fuzzbound":      {},                                // for tests
-	"internal/leaktest":       {},                                // for tests
-	"internal/brokertest":     {"internal/abi", "internal/mqtt"}, // for tests
-	"internal/mqtt/mqtttest":  {},                                // for tests
+	"attest/internal/appraised":  {"attest", "attest/policy"},             // for tests
+	"attest/internal/flipped":    {"attest"},                              // for tests
+	"attest/sevsnp/sevsnptest":   {"attest"},                              // for tests
+	"attest/tpm/tpmtest":         {"internal/swtpm"},                      // for tests
+	"internal/samples":           {},                                      // for tests
+	"internal/fuzzbound":         {},                                      // for tests
+	"internal/testkit":           {},                                      // for tests
+	"internal/server/servertest": {"internal/server", "internal/testkit"}, // for tests
+	"internal/leaktest":          {},                                      // for tests
+	"internal/brokertest":        {"internal/abi", "internal/mqtt"},       // for tests
+	"internal/mqtt/mqtttest":     {},                                      // for tests
 }
 
 // roomOf gives the room of a package folder, or "" if no row covers it.

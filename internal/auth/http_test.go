@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/internal/mqtt"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // service answers with a fixed text, and keeps what it was asked.
@@ -152,7 +153,7 @@ func TestHTTPIsBounded(t *testing.T) {
 	for range 8 {
 		all.Go(func() { expect(t, a, Client{}, connect("alice", []byte("x")), mqtt.Success, "alice") })
 	}
-	await(t, "two questions at once", func() bool { return most.Load() == 2 })
+	testkit.Await(t, "two questions at once", func() bool { return most.Load() == 2 })
 	close(release)
 	all.Wait()
 	if n := most.Load(); n != 2 {

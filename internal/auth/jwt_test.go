@@ -26,6 +26,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/vouchmq/vouchmq/internal/mqtt"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // issuer makes tokens.
@@ -273,15 +274,6 @@ func (s *keyServer) count() int {
 	return s.asked
 }
 
-func await(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it does not come about: %s", what)
-		}
-	}
-}
-
 func TestRemoteKeys(t *testing.T) {
 	old, fresh := theIssuer(), newIssuer()
 	server := &keyServer{}
@@ -294,7 +286,7 @@ func TestRemoteKeys(t *testing.T) {
 	second := connect("alice", sign(t, jwt.SigningMethodES256, fresh.ec, "2", lasting))
 
 	// The issuer cannot be reached at first.
-	await(t, "the first attempt", func() bool { return server.count() == 1 })
+	testkit.Await(t, "the first attempt", func() bool { return server.count() == 1 })
 	expect(t, a, Client{}, first, mqtt.ServerUnavailable, "")
 	server.set(jwks(t, map[string]crypto.Signer{"1": old.ec}))
 	expect(t, a, Client{}, first, mqtt.ServerUnavailable, "") // it is not asked again so soon
@@ -315,7 +307,7 @@ func TestRemoteKeys(t *testing.T) {
 	server.set("")
 	n := server.count()
 	clock.pass(defaultRefresh)
-	await(t, "an attempt when it is time", func() bool { return server.count() > n })
+	testkit.Await(t, "an attempt when it is time", func() bool { return server.count() > n })
 	expect(t, a, Client{}, second, mqtt.Success, "alice")
 	server.set("{}")
 	if err := a.Reload(c); err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/internal/gateway"
 	"github.com/vouchmq/vouchmq/internal/server"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
 
@@ -42,7 +43,7 @@ func TestMosquitto(t *testing.T) {
 	for _, version := range []string{"mqttv31", "mqttv311", "mqttv5"} {
 		t.Run(version, func(t *testing.T) {
 			where := []string{"-h", host, "-p", port, "-V", version, "-t", "plant/" + version, "-q", "2"}
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			ctx, cancel := context.WithTimeout(context.Background(), Patience)
 			defer cancel()
 			// Retained, so that it does not matter who comes first.
 			publish := exec.CommandContext(ctx, pub, append(where, "-m", "21.5", "-r", "-i", "p")...)
@@ -61,14 +62,14 @@ func TestMosquitto(t *testing.T) {
 func TestPaho311(t *testing.T) {
 	b := startBroker(t, server.DevelopmentOptions{})
 	path := filepath.Join(t.TempDir(), "s")
-	g := run(t, gateway.Config{Dial: to(b.bundle)}, listen(t), must(transport.ListenUnix(path, 0o600))(t))
+	g := run(t, gateway.Config{Dial: to(b.bundle)}, listen(t), Must(transport.ListenUnix(path, 0o600))(t))
 	for i, url := range []string{"tcp://" + g.addr, "unix://" + path} {
 		got := make(chan string, 10)
-		c := paho3.NewClient(paho3.NewClientOptions().AddBroker(url).SetClientID(fmt.Sprint("paho-", i)).SetProtocolVersion(4).SetConnectTimeout(patience))
+		c := paho3.NewClient(paho3.NewClientOptions().AddBroker(url).SetClientID(fmt.Sprint("paho-", i)).SetProtocolVersion(4).SetConnectTimeout(Patience))
 		done(t, c.Connect())
 		done(t, c.Subscribe("plant/#", 1, func(_ paho3.Client, m paho3.Message) { got <- m.Topic() + "=" + string(m.Payload()) }))
 		done(t, c.Publish("plant/1", 1, false, "21.5"))
-		if m := wait(t, got); m != "plant/1=21.5" {
+		if m := Receive(t, got); m != "plant/1=21.5" {
 			t.Error(m)
 		}
 		c.Disconnect(100)
@@ -77,7 +78,7 @@ func TestPaho311(t *testing.T) {
 
 func done(t testing.TB, token paho3.Token) {
 	t.Helper()
-	if !token.WaitTimeout(patience) {
+	if !token.WaitTimeout(Patience) {
 		t.Fatal("no answer")
 	}
 	if token.Error() != nil {
@@ -88,20 +89,20 @@ func done(t testing.TB, token paho3.Token) {
 func TestPaho5(t *testing.T) {
 	b := startBroker(t, server.DevelopmentOptions{})
 	g := run(t, gateway.Config{Dial: to(b.bundle)})
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	got := make(chan string, 10)
 	c := paho5.NewClient(paho5.ClientConfig{
-		Conn: packets.NewThreadSafeConn(must(net.DialTimeout("tcp", g.addr, patience))(t)), PacketTimeout: patience,
+		Conn: packets.NewThreadSafeConn(Must(net.DialTimeout("tcp", g.addr, Patience))(t)), PacketTimeout: Patience,
 		OnPublishReceived: []func(paho5.PublishReceived) (bool, error){func(p paho5.PublishReceived) (bool, error) {
 			got <- p.Packet.Topic + "=" + string(p.Packet.Payload)
 			return true, nil
 		}},
 	})
-	must(c.Connect(ctx, &paho5.Connect{ClientID: "paho", CleanStart: true, KeepAlive: 30}))(t)
-	must(c.Subscribe(ctx, &paho5.Subscribe{Subscriptions: []paho5.SubscribeOptions{{Topic: "plant/#", QoS: 2}}}))(t)
-	must(c.Publish(ctx, &paho5.Publish{Topic: "plant/1", QoS: 2, Payload: []byte("21.5")}))(t)
-	if m := wait(t, got); m != "plant/1=21.5" {
+	Must(c.Connect(ctx, &paho5.Connect{ClientID: "paho", CleanStart: true, KeepAlive: 30}))(t)
+	Must(c.Subscribe(ctx, &paho5.Subscribe{Subscriptions: []paho5.SubscribeOptions{{Topic: "plant/#", QoS: 2}}}))(t)
+	Must(c.Publish(ctx, &paho5.Publish{Topic: "plant/1", QoS: 2, Payload: []byte("21.5")}))(t)
+	if m := Receive(t, got); m != "plant/1=21.5" {
 		t.Error(m)
 	}
 	if err := c.Disconnect(&paho5.Disconnect{}); err != nil {

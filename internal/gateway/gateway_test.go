@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"strings"
@@ -20,13 +21,14 @@ import (
 	"github.com/vouchmq/vouchmq/internal/gateway"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 	"github.com/vouchmq/vouchmq/internal/server"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
 
 // TestUnreachable: who is not served is told so in its own version, and the log says why once.
 func TestUnreachable(t *testing.T) {
 	b := startBroker(t, server.DevelopmentOptions{})
-	b.bundle.Addresses = []string{nobody(t)}
+	b.bundle.Addresses = []string{Nobody(t)}
 	g := run(t, gateway.Config{Dial: to(b.bundle), Explain: func(error) string { return "is it running" }})
 	for range 2 {
 		for _, v := range versions {
@@ -38,7 +40,7 @@ func TestUnreachable(t *testing.T) {
 			atEnd(t, c)
 		}
 	}
-	await(t, "the reason in the log", func() bool { return strings.Contains(g.log.String(), "broker cannot be reached") })
+	Await(t, "the reason in the log", func() bool { return strings.Contains(g.log.String(), "broker cannot be reached") })
 	if log := g.log.String(); strings.Count(log, "broker cannot be reached") != 1 || !strings.Contains(log, "is it running") {
 		t.Error("the log must say once why, and what to do")
 	}
@@ -50,7 +52,7 @@ func TestWrongModule(t *testing.T) {
 	wrong := *b.bundle
 	identity := b.bundle.Policy.Identities()[0]
 	identity.Modules = []attest.Digest{{1}}
-	wrong.Policy = must(policy.New([]policy.Identity{identity}, nil))(t)
+	wrong.Policy = Must(policy.New([]policy.Identity{identity}, nil))(t)
 	var mu sync.Mutex
 	var sent bytes.Buffer
 	g := run(t, gateway.Config{Dial: func(ctx context.Context) (net.Conn, *client.Verdict, error) {
@@ -81,7 +83,7 @@ func TestWrongModule(t *testing.T) {
 		mu.Unlock()
 	}
 	for _, want := range []string{"verdict=REFUSED", "is not one of the 1 accepted by identity"} {
-		await(t, want+" in the log", func() bool { return strings.Contains(g.log.String(), want) })
+		Await(t, want+" in the log", func() bool { return strings.Contains(g.log.String(), want) })
 	}
 }
 
@@ -109,7 +111,7 @@ func TestAwayAndBack(t *testing.T) {
 	if got := connack(t, c, mqtt.V5); got != mqtt.Success {
 		t.Fatal(got)
 	}
-	address.Store(nobody(t))
+	address.Store(Nobody(t))
 	b.Shutdown(context.Background())
 	if rest, err := io.ReadAll(c); err != nil || mqtt.TypeOf(rest) != mqtt.DISCONNECT {
 		t.Errorf("the broker's farewell is % x, %v", rest, err)
@@ -119,13 +121,13 @@ func TestAwayAndBack(t *testing.T) {
 	if got := connack(t, c, mqtt.V5); got != mqtt.ServerUnavailable {
 		t.Fatal(got)
 	}
-	address.Store(startBroker(t, b.options).Addr(server.AttestedListener).String())
+	address.Store(startBroker(t, server.DevelopmentOptions{Dir: b.State.Dir}).Addr(server.AttestedListener).String())
 	c = connect(t, g.addr)
 	c.Write(connectPacket(mqtt.V5, "c"))
 	if got := connack(t, c, mqtt.V5); got != mqtt.Success {
 		t.Fatal(got)
 	}
-	await(t, "two lines of the log", func() bool { return strings.Count(g.log.String(), "broker verified") >= 2 })
+	Await(t, "two lines of the log", func() bool { return strings.Count(g.log.String(), "broker verified") >= 2 })
 	if n := strings.Count(g.log.String(), "broker verified"); n != 2 {
 		t.Errorf("the log tells %d times, not 2, that the broker was verified", n)
 	}
@@ -147,7 +149,7 @@ func TestComeAndGo(t *testing.T) {
 				return
 			}
 			defer c.Close()
-			c.SetDeadline(time.Now().Add(patience))
+			c.SetDeadline(time.Now().Add(Patience))
 			v := versions[i%3]
 			c.Write(connectPacket(v, fmt.Sprint("client-", i)))
 			ack := make([]byte, 4)
@@ -160,7 +162,7 @@ func TestComeAndGo(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	await(t, "the broker to have no connection", func() bool { return b.connections(t) == 0 })
+	Await(t, "the broker to have no connection", func() bool { return b.connections(t) == 0 })
 	g.stop()
 	g.ended(t) // all goroutines have ended, see TestMain, too
 }
@@ -229,7 +231,7 @@ func TestNotMQTT(t *testing.T) {
 		c := connect(t, g.addr)
 		io.WriteString(c, first)
 		atEnd(t, c)
-		await(t, want, func() bool { return strings.Contains(g.log.String(), want) })
+		Await(t, want, func() bool { return strings.Contains(g.log.String(), want) })
 	}
 	if len(came) != 0 {
 		t.Error("the broker was dialled")
@@ -256,7 +258,7 @@ func TestBackPressure(t *testing.T) {
 	c := connect(t, g.addr)
 	sent := connectPacket(mqtt.V5, "c")
 	c.Write(sent)
-	far := wait(t, came)
+	far := Receive(t, came)
 	defer far.Close()
 	far.SetReadBuffer(64 << 10)
 
@@ -288,7 +290,7 @@ func TestHalfClose(t *testing.T) {
 	c := connect(t, g.addr)
 	c.Write(packet)
 	c.CloseWrite()
-	far := wait(t, came)
+	far := Receive(t, came)
 	if got, err := io.ReadAll(far); err != nil || !bytes.Equal(got, packet) {
 		t.Errorf("% x, %v", got, err)
 	}
@@ -300,7 +302,7 @@ func TestHalfClose(t *testing.T) {
 
 	c = connect(t, g.addr)
 	c.Write(packet)
-	far = wait(t, came)
+	far = Receive(t, came)
 	far.CloseWrite()
 	atEnd(t, c)
 	io.WriteString(c, "after")
@@ -317,7 +319,7 @@ func TestBrokerThatStays(t *testing.T) {
 	g := run(t, gateway.Config{Dial: dial, Grace: 50 * time.Millisecond})
 	c := connect(t, g.addr)
 	c.Write(connectPacket(mqtt.V5, "c"))
-	far := wait(t, came)
+	far := Receive(t, came)
 	defer far.Close()
 	c.CloseWrite()
 	atEnd(t, c)
@@ -353,9 +355,9 @@ func TestLimit(t *testing.T) {
 	if !ok1 || !ok2 || ok3 {
 		t.Errorf("served: %v, %v, %v; want two", ok1, ok2, ok3)
 	}
-	await(t, "the limit in the log", func() bool { return strings.Contains(g.log.String(), "limit=2") })
+	Await(t, "the limit in the log", func() bool { return strings.Contains(g.log.String(), "limit=2") })
 	first.Close()
-	await(t, "a place", func() bool {
+	Await(t, "a place", func() bool {
 		c, ok := served()
 		c.Close()
 		return ok
@@ -370,7 +372,7 @@ func TestEnd(t *testing.T) {
 	for _, reacts := range []bool{true, false} {
 		t.Run(fmt.Sprint("broker reacts ", reacts), func(t *testing.T) {
 			dial, came := fake(t)
-			grace := patience
+			grace := Patience
 			if !reacts {
 				grace = 50 * time.Millisecond
 			}
@@ -378,7 +380,7 @@ func TestEnd(t *testing.T) {
 			c := connect(t, g.addr)
 			packet := connectPacket(mqtt.V5, "c")
 			c.Write(packet)
-			far := wait(t, came)
+			far := Receive(t, came)
 			defer far.Close()
 			if _, err := io.ReadFull(far, make([]byte, len(packet))); err != nil {
 				t.Fatal(err)
@@ -407,7 +409,7 @@ func TestBrokenListener(t *testing.T) {
 	l := listen(t)
 	l.Close()
 	dial, _ := fake(t)
-	err := gateway.Serve(context.Background(), gateway.Config{Dial: dial, Log: new(testLog).logger()}, l, listen(t))
+	err := gateway.Serve(context.Background(), gateway.Config{Dial: dial, Log: slog.New(slog.DiscardHandler)}, l, listen(t))
 	if !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
@@ -416,15 +418,15 @@ func TestBrokenListener(t *testing.T) {
 func TestUnixSocket(t *testing.T) {
 	b := startBroker(t, server.DevelopmentOptions{})
 	path := filepath.Join(t.TempDir(), "s")
-	g := run(t, gateway.Config{Dial: to(b.bundle)}, must(transport.ListenUnix(path, 0o600))(t))
-	c := must(net.Dial("unix", path))(t)
+	g := run(t, gateway.Config{Dial: to(b.bundle)}, Must(transport.ListenUnix(path, 0o600))(t))
+	c := Must(net.Dial("unix", path))(t)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(Patience))
 	c.Write(connectPacket(mqtt.V5, "c"))
 	if got := connack(t, c, mqtt.V5); got != mqtt.Success {
 		t.Error(got)
 	}
-	await(t, "the socket of the client in the log", func() bool { return strings.Contains(g.log.String(), "client=unix:"+path) })
+	Await(t, "the socket of the client in the log", func() bool { return strings.Contains(g.log.String(), "client=unix:"+path) })
 }
 
 // TestLogHasNoPayload: nothing that a client says stands in the log, at any level.

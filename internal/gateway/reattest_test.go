@@ -18,6 +18,7 @@ import (
 	"github.com/vouchmq/vouchmq/internal/gateway"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 	"github.com/vouchmq/vouchmq/internal/server"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // talker is a client of MQTT that sees every packet.
@@ -106,7 +107,7 @@ func (c *talker) works(topic string) {
 
 // device is a simulated TEE of gateways.
 func device(t testing.TB) (*sim.Key, policy.Identity) {
-	key := must(sim.NewKey())(t)
+	key := Must(sim.NewKey())(t)
 	return key, policy.Identity{
 		Name: "gateway", Modules: []attest.Digest{{7}}, Simulated: true,
 		AnyOf: []policy.Requirement{{Platform: attest.Sim, Want: map[string][]string{"key": {key.Digest().String()}}}},
@@ -119,14 +120,14 @@ func everybody(t testing.TB, topic string, identities ...policy.Identity) *polic
 	for _, id := range identities {
 		who = append(who, policy.Who{Identity: id.Name})
 	}
-	return must(policy.New(identities, []policy.Rule{{Who: who, Publish: []string{"#", topic}, Subscribe: []string{"#"}}}))(t)
+	return Must(policy.New(identities, []policy.Rule{{Who: who, Publish: []string{"#", topic}, Subscribe: []string{"#"}}}))(t)
 }
 
 // attesting dials by a bundle that is for any configuration, with evidence of a device.
 func attesting(t testing.TB, b *client.Bundle, key *sim.Key) func(context.Context) (net.Conn, *client.Verdict, error) {
 	o := client.Options{
 		Attester: sim.NewAttester(key, attest.Digest{7}), Identity: attest.Identity{Module: attest.Digest{7}},
-		HandshakeTimeout: patience, EvidenceTimeout: patience,
+		HandshakeTimeout: Patience, EvidenceTimeout: Patience,
 	}
 	return func(ctx context.Context) (net.Conn, *client.Verdict, error) {
 		conn, verdict, err := client.Dial(ctx, b, o)
@@ -142,14 +143,14 @@ func anyConfig(t testing.TB, b *client.Bundle) *client.Bundle {
 	identity := b.Policy.Identities()[0]
 	identity.Configs = nil
 	open := *b
-	open.Policy = must(policy.New([]policy.Identity{identity}, nil))(t)
+	open.Policy = Must(policy.New([]policy.Identity{identity}, nil))(t)
 	return &open
 }
 
 // reload puts another policy in force.
 func (b *broker) reload(t testing.TB, p *policy.Policy) {
 	t.Helper()
-	config := b.config
+	config := b.Config
 	config.Policy = p
 	if err := b.Reload(context.Background(), config); err != nil {
 		t.Fatal(err)
@@ -167,7 +168,7 @@ func TestStaysAttested(t *testing.T) {
 			t.Parallel()
 			b := startChanged(t, server.DevelopmentOptions{}, func(c *server.Config) {
 				c.Policy = everybody(t, "#", identity)
-				c.Attestation = server.Attestation{Reattest: time.Second, Grace: patience / 2}
+				c.Attestation = server.Attestation{Reattest: time.Second, Grace: Patience / 2}
 			})
 			g := run(t, gateway.Config{Dial: attesting(t, b.bundle, key)})
 			c, ack := talk(t, g.addr, &mqtt.Connect{Version: v, CleanStart: true, KeepAlive: 60, ClientID: []byte("c")})
@@ -176,7 +177,7 @@ func TestStaysAttested(t *testing.T) {
 			}
 			c.subscribe("plant/1")
 			for round := range 3 {
-				await(t, "a round", func() bool { return strings.Count(g.log.String(), attestedAgain) > round })
+				Await(t, "a round", func() bool { return strings.Count(g.log.String(), attestedAgain) > round })
 				c.works("plant/1")
 			}
 			c.send(mqtt.AppendDisconnect(nil, v, mqtt.NormalDisconnection, nil))
@@ -196,7 +197,7 @@ func TestOverdue(t *testing.T) {
 	key, identity := device(t)
 	b := startChanged(t, server.DevelopmentOptions{}, func(c *server.Config) {
 		c.Policy = everybody(t, "#", identity)
-		c.Attestation = server.Attestation{Reattest: time.Second, Grace: 250 * time.Millisecond}
+		c.Attestation = server.Attestation{Reattest: 4 * time.Second, Grace: time.Second} // time enough to connect
 	})
 	g := run(t, gateway.Config{Dial: attesting(t, b.bundle, key)})
 	connect := &mqtt.Connect{Version: mqtt.V5, CleanStart: true, ClientID: []byte("c")}
@@ -206,7 +207,7 @@ func TestOverdue(t *testing.T) {
 	if ack.Reason != mqtt.Success {
 		t.Fatal(ack.Reason)
 	}
-	c.expectDisconnect(mqtt.NotAuthorized) // so soon that there may be no time for anything else
+	c.expectDisconnect(mqtt.NotAuthorized)
 }
 
 func (c *talker) expectDisconnect(want mqtt.ReasonCode) {
@@ -261,7 +262,7 @@ func TestNewConfiguration(t *testing.T) {
 	b.reload(t, everybody(t, "another/#"))
 	for i, c := range clients {
 		again := fmt.Sprintf("%s\" client=%s", attestedAgain, c.LocalAddr())
-		await(t, "a round of each", func() bool { return strings.Contains(g.log.String()[before:], again) })
+		Await(t, "a round of each", func() bool { return strings.Contains(g.log.String()[before:], again) })
 		c.works(fmt.Sprint("plant/", i))
 	}
 }
@@ -276,7 +277,7 @@ func TestBeforeEvidenceExpires(t *testing.T) {
 	g := run(t, gateway.Config{Dial: to(b.bundle)})
 	c, _ := talk(t, g.addr, &mqtt.Connect{Version: mqtt.V5, CleanStart: true, ClientID: []byte("c")})
 	c.subscribe("plant/1")
-	await(t, "a round", func() bool { return strings.Contains(g.log.String(), attestedAgain) })
+	Await(t, "a round", func() bool { return strings.Contains(g.log.String(), attestedAgain) })
 	c.works("plant/1")
 }
 
@@ -289,11 +290,11 @@ func TestTurnsBad(t *testing.T) {
 	g := run(t, gateway.Config{Dial: to(b.bundle), Watch: 50 * time.Millisecond}) // that bundle names the configuration
 	c, _ := talk(t, g.addr, &mqtt.Connect{Version: mqtt.V5, CleanStart: true, ClientID: []byte("c")})
 	old, _ := talk(t, g.addr, &mqtt.Connect{Version: mqtt.V311, CleanStart: true, ClientID: []byte("d")})
-	await(t, "a round", func() bool { return strings.Contains(g.log.String(), attestedAgain) })
+	Await(t, "a round", func() bool { return strings.Contains(g.log.String(), attestedAgain) })
 	b.reload(t, everybody(t, "another/#"))
 	c.expectDisconnect(mqtt.NotAuthorized)
 	old.expectDisconnect(mqtt.NotAuthorized)
-	await(t, "the log to say so", func() bool {
+	Await(t, "the log to say so", func() bool {
 		return strings.Contains(g.log.String(), "broker REFUSED") && strings.Contains(g.log.String(), "on a connection that stood")
 	})
 }
@@ -315,7 +316,7 @@ func TestRenewedBundle(t *testing.T) {
 	identity := b.bundle.Policy.Identities()[0]
 	identity.Modules = []attest.Digest{{1}}
 	stricter := *b.bundle
-	stricter.Policy = must(policy.New([]policy.Identity{identity}, nil))(t)
+	stricter.Policy = Must(policy.New([]policy.Identity{identity}, nil))(t)
 	fresh.Store(&stricter)
 	renewed <- struct{}{}
 	c.expectDisconnect(mqtt.NotAuthorized)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"sync"
 	"testing"
@@ -15,64 +14,20 @@ import (
 	"github.com/vouchmq/vouchmq/internal/leaktest"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 	"github.com/vouchmq/vouchmq/internal/server"
+	"github.com/vouchmq/vouchmq/internal/server/servertest"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
-// patience is how long a test waits for what must come.
-const patience = time.Minute
-
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
-
-// await waits until a condition holds.
-func await(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited too long for %s", what)
-		}
-	}
-}
-
-// testLog keeps a log.
-type testLog struct {
-	mu sync.Mutex
-	b  []byte
-}
-
-func (l *testLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.b = append(l.b, p...)
-	return len(p), nil
-}
-
-func (l *testLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return string(l.b)
-}
-
-func (l *testLog) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
 func listen(t testing.TB) net.Listener {
-	return must(net.Listen("tcp", "127.0.0.1:0"))(t)
+	return Must(net.Listen("tcp", "127.0.0.1:0"))(t)
 }
 
 // running is a gateway until the end of the test.
 type running struct {
 	addr string
-	log  *testLog
+	log  *Buffer
 	stop context.CancelFunc
 	done chan error
 }
@@ -82,13 +37,13 @@ func run(t testing.TB, config gateway.Config, listeners ...net.Listener) *runnin
 	if len(listeners) == 0 {
 		listeners = []net.Listener{listen(t)}
 	}
-	g := &running{addr: listeners[0].Addr().String(), log: &testLog{}, done: make(chan error, 1)}
-	config.Log = g.log.logger()
+	g := &running{addr: listeners[0].Addr().String(), log: &Buffer{}, done: make(chan error, 1)}
+	config.Log = servertest.Logger(g.log)
 	if config.DialTimeout == 0 {
-		config.DialTimeout = patience
+		config.DialTimeout = Patience
 	}
 	if config.ConnectTimeout == 0 {
-		config.ConnectTimeout = patience
+		config.ConnectTimeout = Patience
 	}
 	var ctx context.Context
 	ctx, g.stop = context.WithCancel(context.Background())
@@ -110,7 +65,7 @@ func run(t testing.TB, config gateway.Config, listeners ...net.Listener) *runnin
 			t.Log(g.log)
 		}
 	})
-	wait(t, looked)
+	Receive(t, looked)
 	return g
 }
 
@@ -123,27 +78,15 @@ func (g *running) ended(t testing.TB) {
 			t.Error(err)
 		}
 		g.done <- nil // for the next who waits
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		t.Fatal("the gateway does not end")
 	}
 }
 
-// nobody is an address at which nobody listens, nor will until the test ends: it is that of the near end of a connection.
-func nobody(t testing.TB) string {
-	t.Helper()
-	l := listen(t)
-	c := must(net.Dial("tcp", l.Addr().String()))(t)
-	t.Cleanup(func() { c.Close(); l.Close() })
-	return c.LocalAddr().String()
-}
-
 // broker is a development broker until the end of the test.
 type broker struct {
-	*server.Server
-	config  server.Config
-	bundle  *client.Bundle
-	options server.DevelopmentOptions
-	log     *testLog
+	*servertest.Broker
+	bundle *client.Bundle
 }
 
 func startBroker(t testing.TB, o server.DevelopmentOptions) *broker {
@@ -154,35 +97,17 @@ func startBroker(t testing.TB, o server.DevelopmentOptions) *broker {
 // startChanged is startBroker with a change to the configuration that comes of the options.
 func startChanged(t testing.TB, o server.DevelopmentOptions, change func(*server.Config)) *broker {
 	t.Helper()
-	b := &broker{log: &testLog{}, options: o}
-	if o.Dir == "" {
-		o.Dir = t.TempDir()
-	}
-	if o.Attested == "" {
-		o.Attested = "127.0.0.1:0"
-	}
-	o.Plain, o.Engine, o.Now, o.Log = "-", server.Native, time.Now(), b.log.logger()
-	config, state, err := server.Development(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.Limits.Transport.HandshakeTimeout = patience
-	change(&config)
-	b.config = config
-	b.Server = must(server.Start(context.Background(), config))(t)
-	t.Cleanup(func() { _ = b.Shutdown(context.Background()) })
-	path, _, err := state.WriteBundle(b.Server, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.bundle = must(client.ReadBundle(path))(t)
-	b.options = o
-	return b
+	o.Plain = "-"
+	b := servertest.Start(t, o, func(c *server.Config, _ *server.State) {
+		c.Limits.Transport.HandshakeTimeout = Patience
+		change(c)
+	})
+	return &broker{b, servertest.Bundle(t, b.State, b.Server)}
 }
 
 func (b *broker) connections(t testing.TB) int {
 	t.Helper()
-	s := must(b.Stats(context.Background()))(t)
+	s := Must(b.Stats(context.Background()))(t)
 	return s.Transport.Connections
 }
 
@@ -194,7 +119,7 @@ func to(b *client.Bundle) func(context.Context) (net.Conn, *client.Verdict, erro
 // at is to, but for the address; "" is the bundle's.
 func at(b *client.Bundle, address func() string) func(context.Context) (net.Conn, *client.Verdict, error) {
 	return func(ctx context.Context) (net.Conn, *client.Verdict, error) {
-		o := client.Options{HandshakeTimeout: patience, EvidenceTimeout: patience, Address: address()}
+		o := client.Options{HandshakeTimeout: Patience, EvidenceTimeout: Patience, Address: address()}
 		conn, verdict, err := client.Dial(ctx, b, o)
 		if err != nil {
 			return nil, verdict, err
@@ -233,23 +158,12 @@ func fake(t testing.TB) (dial func(context.Context) (net.Conn, *client.Verdict, 
 	}, came
 }
 
-func wait[T any](t testing.TB, c <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-c:
-		return v
-	case <-time.After(patience):
-		t.Fatal("nothing came")
-		panic("unreachable")
-	}
-}
-
 // connect opens a connection to the gateway, closed when the test ends.
 func connect(t testing.TB, addr string) *net.TCPConn {
 	t.Helper()
-	c := must(net.Dial("tcp", addr))(t)
+	c := Must(net.Dial("tcp", addr))(t)
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(Patience))
 	return c.(*net.TCPConn)
 }
 

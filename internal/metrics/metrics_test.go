@@ -17,6 +17,7 @@ import (
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/engine"
 	"github.com/vouchmq/vouchmq/internal/leaktest"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
 
@@ -212,9 +213,7 @@ func TestWaitingForASnapshotIsBounded(t *testing.T) {
 		defer close(done)
 		_, _ = c.Snapshot(first)
 	}()
-	for source.asked.Load() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	testkit.Await(t, "the first to ask", func() bool { return source.asked.Load() > 0 })
 	second, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
 	if _, err := c.Snapshot(second); !errors.Is(err, context.DeadlineExceeded) {

@@ -17,12 +17,13 @@ import (
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 	"github.com/vouchmq/vouchmq/internal/redact"
 	"github.com/vouchmq/vouchmq/internal/server"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
 
 func stats(t testing.TB, r *rig) server.Stats {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	s, err := r.Stats(ctx)
 	if err != nil {
@@ -34,7 +35,7 @@ func stats(t testing.TB, r *rig) server.Stats {
 // end reads until the other side closes and returns what came.
 func end(t testing.TB, conn net.Conn) []byte {
 	t.Helper()
-	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	_ = conn.SetReadDeadline(time.Now().Add(Patience))
 	b, err := io.ReadAll(conn)
 	if e := net.Error(nil); errors.As(err, &e) && e.Timeout() {
 		t.Fatal("the connection was not closed")
@@ -86,7 +87,7 @@ func TestRandomBytesOnEveryPort(t *testing.T) {
 		for over := range dial {
 			works(t, r, over)
 		}
-		await(t, "the ends", func() bool { return r.serverConnections() == 0 })
+		Await(t, "the ends", func() bool { return r.serverConnections() == 0 })
 		if n := stats(t, r).Engine.Restarts; n != 0 {
 			t.Fatalf("the core was restarted %d times", n)
 		}
@@ -97,7 +98,7 @@ func TestRandomBytesOnEveryPort(t *testing.T) {
 }
 
 func (r *rig) serverConnections() int {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	s, err := r.Stats(ctx)
 	if err != nil {
@@ -154,7 +155,7 @@ func TestQuickConnects(t *testing.T) {
 		_ = conn.Close()
 	}
 	works(t, r, "plain")
-	await(t, "the ends", func() bool { return r.serverConnections() == 0 })
+	Await(t, "the ends", func() bool { return r.serverConnections() == 0 })
 	if grown := heap() - before; grown > 32<<20 {
 		t.Fatalf("memory grew by %d bytes", grown)
 	}
@@ -210,7 +211,7 @@ func TestStalledSubscriber(t *testing.T) {
 // expectAll reads count packets like packet.
 func expectAll(t testing.TB, conn net.Conn, packet []byte, count int) {
 	t.Helper()
-	_ = conn.SetReadDeadline(time.Now().Add(3 * patience))
+	_ = conn.SetReadDeadline(time.Now().Add(3 * Patience))
 	buffer := make([]byte, len(packet))
 	for i := range count {
 		if _, err := io.ReadFull(conn, buffer); err != nil {
@@ -307,7 +308,7 @@ func TestLog(t *testing.T) {
 	write(t, conn, packet)
 	expect(t, conn, len(packet))
 	_ = conn.Close()
-	await(t, "the end", func() bool { return strings.Contains(r.log.String(), "client disconnected") })
+	Await(t, "the end", func() bool { return strings.Contains(r.log.String(), "client disconnected") })
 	for _, want := range []string{"SIMULATED TEE", "DEVELOPMENT RULES", "PLAIN LISTENER BEYOND THIS MACHINE", "client connected", shown("secret-client")} {
 		if !strings.Contains(r.log.String(), want) {
 			t.Errorf("the log does not say %q", want)

@@ -19,6 +19,7 @@ import (
 	"github.com/vouchmq/vouchmq/internal/metrics"
 	"github.com/vouchmq/vouchmq/internal/samples"
 	"github.com/vouchmq/vouchmq/internal/server"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // spoiledStore returns a store with a document that cannot be used, so that it is asked for at once.
@@ -53,16 +54,6 @@ func startKeeping(t *testing.T, store *collateral.Store, refresh time.Duration, 
 		})
 }
 
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it did not happen: " + what)
-		}
-	}
-}
-
 // TestCollateralIsRefreshed: the broker asks the service for what it cannot use, takes nothing that Intel has not signed, and says so.
 func TestCollateralIsRefreshed(t *testing.T) {
 	asked := make(chan string, 1024)
@@ -75,11 +66,11 @@ func TestCollateralIsRefreshed(t *testing.T) {
 		w.Header().Set("SGX-Enclave-Identity-Issuer-Chain", "none")
 		fmt.Fprint(w, `{"enclaveIdentity":{},"signature":"00"}`)
 	})
-	eventually(t, "two requests", func() bool { return len(asked) > 1 })
+	Await(t, "two requests", func() bool { return len(asked) > 1 })
 	if path := <-asked; path != qeIdentityPath {
 		t.Error("asked for", path)
 	}
-	eventually(t, "a warning", func() bool { return strings.Contains(r.log.String(), "collateral could not be refreshed") })
+	Await(t, "a warning", func() bool { return strings.Contains(r.log.String(), "collateral could not be refreshed") })
 	_, body := get(t, "http://"+r.MetricsAddr()+"/metrics")
 	if !strings.Contains(body, `vouchmq_collateral_usable{document="sgx-qe"} 0`) || strings.Contains(body, "collateral_expiry_time_seconds{") {
 		t.Error(body)
@@ -96,7 +87,7 @@ func TestCollateralThatOthersFill(t *testing.T) {
 	if err := os.Rename(filepath.Join(store.Dir(), "sgx-qe.json"), filepath.Join(store.Dir(), "tdx-qe.json")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the other file in the metrics", func() bool {
+	Await(t, "the other file in the metrics", func() bool {
 		_, body := get(t, "http://"+r.MetricsAddr()+"/metrics")
 		return strings.Contains(body, `vouchmq_collateral_usable{document="tdx-qe"} 0`)
 	})
@@ -114,7 +105,7 @@ func TestPublishedCollateral(t *testing.T) {
 		w.Header().Set("SGX-Enclave-Identity-Issuer-Chain", url.PathEscape(published["qe_identity_issuer_chain"]))
 		fmt.Fprintf(w, `{"enclaveIdentity":%s,"signature":"%s"}`, published["qe_identity"], published["qe_identity_signature"])
 	})
-	eventually(t, "a document that can be used", func() bool {
+	Await(t, "a document that can be used", func() bool {
 		_, body := get(t, "http://"+r.MetricsAddr()+"/metrics")
 		return strings.Contains(body, `vouchmq_collateral_usable{document="sgx-qe"} 1`) &&
 			strings.Contains(body, `vouchmq_collateral_expiry_time_seconds{document="sgx-qe"} 1.752919278e+09`)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 	"github.com/vouchmq/vouchmq/internal/server"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 const (
@@ -64,7 +65,7 @@ func (c *cutClient) connect() (net.Conn, *bufio.Reader, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(Patience))
 	_, err = conn.Write(mqtt.AppendConnect(nil, &mqtt.Connect{Version: mqtt.V311, ClientID: []byte(c.id)}))
 	in := bufio.NewReader(conn)
 	if err == nil {
@@ -104,7 +105,7 @@ func (c *cutClient) subscribe(t *testing.T) {
 
 // again calls do with one connection after the other until it says that it is done, or the test has waited too long.
 func (c *cutClient) again(do func(conn net.Conn, in *bufio.Reader, packets int) (done bool, fault error)) {
-	for deadline := time.Now().Add(3 * patience); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(3 * Patience); time.Now().Before(deadline); {
 		conn, in, err := c.connect()
 		done := false
 		if err == nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -23,6 +22,7 @@ import (
 	"github.com/vouchmq/vouchmq/internal/atomicfile"
 	"github.com/vouchmq/vouchmq/internal/server"
 	"github.com/vouchmq/vouchmq/internal/server/enrolment"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 const enrolledFile = `
@@ -49,7 +49,7 @@ func newOwned(t *testing.T) *ownedRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &ownedRig{keptRig: &keptRig{rig: &rig{log: &testLog{t: t}}, t: t, dir: t.TempDir(), text: enrolledFile, level: new(slog.LevelVar)}, ca: ca}
+	r := &ownedRig{keptRig: &keptRig{rig: &rig{log: &Buffer{}}, t: t, dir: t.TempDir(), text: enrolledFile, level: new(slog.LevelVar)}, ca: ca}
 	r.now.Store(time.Now().Unix())
 	r.write("vouchmq.yaml", enrolledFile)
 	r.write("owner-ca.pem", string(ca.CertificatePEM()))
@@ -159,22 +159,15 @@ func TestRenewalDisturbsNobody(t *testing.T) {
 	defer func() { cancel(); <-done }()
 
 	conn, before := r.dial()
-	subscriber := connect["v5"](t, conn, "subscriber", "")
-	defer subscriber.close()
-	in := new(inbox)
-	subscriber.subscribe(t, "stream/#", 1, in)
-	publisher := connect["v3.1.1"](t, dial["plain"](t, r.rig), "publisher", "")
-	defer publisher.close()
-	stop, sent := make(chan struct{}), make(chan int)
-	go func() { sent <- streamUntil(t, publisher, stop) }()
+	end := stream(t, r.rig, conn)
 
 	request := r.state.Enrolment.Path(enrolment.RequestFile)
 	if _, err := os.Stat(request); err == nil {
 		t.Error("a request was made before it was time")
 	}
 	r.now.Add(70 * 3600)
-	await(t, "the request", func() bool { _, err := os.Stat(request); return err == nil })
-	await(t, "the warning", func() bool { return strings.Contains(r.log.String(), "CERTIFICATE IS DUE FOR RENEWAL") })
+	Await(t, "the request", func() bool { _, err := os.Stat(request); return err == nil })
+	Await(t, "the warning", func() bool { return strings.Contains(r.log.String(), "CERTIFICATE IS DUE FOR RENEWAL") })
 	text, err := os.ReadFile(request)
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +179,7 @@ func TestRenewalDisturbsNobody(t *testing.T) {
 	if err := atomicfile.Replace(r.state.Enrolment.Path(enrolment.CertificateFile), r.issue(q), 0o600); err != nil { // the keeper complains of a half
 		t.Fatal(err)
 	}
-	await(t, "the new certificate", func() bool { return strings.Contains(r.log.String(), "changed=[certificate]") })
+	Await(t, "the new certificate", func() bool { return strings.Contains(r.log.String(), "changed=[certificate]") })
 	if keys := r.Server.Config().ECHKeys; len(keys) != 2 || !bytes.Equal(atls.ECHConfigList(keys[0]), q.ECHConfigList) {
 		t.Errorf("%d ECH keys, and the newest may not be that of the request", len(keys))
 	}
@@ -195,16 +188,10 @@ func TestRenewalDisturbsNobody(t *testing.T) {
 	if after == before {
 		t.Error("the old certificate is shown")
 	}
-	close(stop)
-	count := <-sent
-	for i := range count {
-		want := fmt.Sprintf("stream/x=message %d q1 rfalse", i)
-		await(t, want, func() bool { return in.has(want) })
-	}
+	end()
 	if strings.Contains(r.log.String(), "client disconnected") || strings.Contains(r.log.String(), "NOT USED") {
 		t.Error("somebody was disconnected, or the certificate complained of")
 	}
-	t.Logf("%d messages", count)
 }
 
 // A certificate that is of no use changes nothing, and is complained of once.

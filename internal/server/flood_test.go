@@ -2,7 +2,6 @@ package server_test
 
 import (
 	"context"
-	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -12,6 +11,8 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/server"
+	"github.com/vouchmq/vouchmq/internal/server/servertest"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // slowTEE makes one quote at a time, as hardware does.
@@ -37,31 +38,14 @@ func (s *slowTEE) Attest(ctx context.Context, data attest.ReportData) (attest.Qu
 // TestFloodOfQuotes: one address asks for evidence as often as it can, and the TEE makes one quote at a time. Clients of
 // other addresses are served all the same, since an address has only so many connections.
 func TestFloodOfQuotes(t *testing.T) {
-	log := &testLog{t: t}
-	config, state, err := server.Development(server.DevelopmentOptions{
-		Dir: t.TempDir(), Plain: "-", Attested: "127.0.0.1:0", Engine: server.Native, Now: time.Now(), Log: slog.New(slog.NewTextHandler(log, nil)),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.Attester = &slowTEE{Attester: config.Attester, busy: make(chan struct{}, 1), time: 100 * time.Millisecond}
-	config.Listeners[0].Settings.MaxPerAddress = 4
-	broker, err := server.Start(context.Background(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = broker.Shutdown(context.Background()) })
-	path, _, err := state.WriteBundle(broker, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	bundle, err := client.ReadBundle(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := rigOf(servertest.Start(t, server.DevelopmentOptions{Plain: "-"}, func(c *server.Config, _ *server.State) {
+		c.Attester = &slowTEE{Attester: c.Attester, busy: make(chan struct{}, 1), time: 100 * time.Millisecond}
+		c.Listeners[0].Settings.MaxPerAddress = 4
+	}))
+	bundle := r.readBundle(t)
 	stop := floodOfQuotes(t, bundle, 64)
 	defer stop()
-	await(t, "the flood", func() bool { return stats(t, &rig{Server: broker}).Transport.RefusedAddress > 0 })
+	Await(t, "the flood", func() bool { return stats(t, r).Transport.RefusedAddress > 0 })
 	for range 4 {
 		conn, _, err := client.Dial(context.Background(), bundle, client.Options{})
 		if err != nil {

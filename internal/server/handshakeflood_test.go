@@ -11,6 +11,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/server"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 	"github.com/vouchmq/vouchmq/internal/transport"
 )
 
@@ -101,7 +102,7 @@ func TestHandshakeFlood(t *testing.T) {
 	flood.Go(func() { f.run(ctx) })
 	defer flood.Wait()
 	defer cancel()
-	await(t, "the flood", func() bool { return f.attempts.Load() > 2*floodStep })
+	Await(t, "the flood", func() bool { return f.attempts.Load() > 2*floodStep })
 	for i := range honest {
 		before := f.attempts.Load()
 		works(t, r, "attested")

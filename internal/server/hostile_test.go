@@ -15,6 +15,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 	"github.com/vouchmq/vouchmq/internal/server"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // overWebSocket speaks MQTT in WebSocket frames.
@@ -42,7 +43,7 @@ func TestLoginOverWebSocket(t *testing.T) {
 		in := new(inbox)
 		c.subscribe(t, "users/alice/#", 1, in)
 		c.publish(t, "users/alice/x", version, 1, false)
-		await(t, "the message", func() bool { return in.has("users/alice/x=" + version + " q1 rfalse") })
+		Await(t, "the message", func() bool { return in.has("users/alice/x=" + version + " q1 rfalse") })
 		c.close()
 		if got, _ := enter(t, r.overWebSocket(), entrant{"c", "alice", "wrong"}); got != codeVersion[version](bad) {
 			t.Errorf("%s: code 0x%02x for a wrong password", version, got)
@@ -90,7 +91,7 @@ func TestHalfOpenLogins(t *testing.T) {
 	for _, conn := range open {
 		end(t, conn)
 	}
-	await(t, "the ends", func() bool { return r.serverConnections() == 0 })
+	Await(t, "the ends", func() bool { return r.serverConnections() == 0 })
 	r.tries("plain", entrant{"c", "alice", "a"}, letIn)
 	if n := stats(t, r.rig).Engine.Restarts; n != 0 {
 		t.Errorf("the core was restarted %d times", n)
@@ -143,7 +144,7 @@ func TestPipelinedBehindTheLogin(t *testing.T) {
 					t.Errorf("%s: answer % x", password, got)
 				}
 			}
-			await(t, "the last message", func() bool { return in.has("users/alice/a/99=x q0 rfalse") })
+			Await(t, "the last message", func() bool { return in.has("users/alice/a/99=x q0 rfalse") })
 			in.mu.Lock()
 			defer in.mu.Unlock()
 			if len(in.list) != 100 || strings.Contains(strings.Join(in.list, " "), "wrong") {
@@ -169,7 +170,7 @@ func TestClientThatNeverReads(t *testing.T) {
 	}
 	defer c.close()
 	payload := string(bytes.Repeat([]byte("x"), 8192))
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	for i := 0; stats(t, r.rig).Transport.Stalled == 0; i++ {
 		if _, err := c.(*client5).Publish(ctx, &paho5.Publish{Topic: "users/alice/x", Payload: []byte(payload), QoS: 1}); err != nil {

@@ -1,11 +1,9 @@
 package server_test
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"hash/crc32"
-	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -14,8 +12,9 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/attest/policy"
-	"github.com/vouchmq/vouchmq/internal/module/moduletest"
 	"github.com/vouchmq/vouchmq/internal/server"
+	"github.com/vouchmq/vouchmq/internal/server/servertest"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // Clients that others have written, each over every transport and in every version that it has, go through the scenarios of
@@ -113,7 +112,7 @@ func (m *mailbox) all() []letter {
 // take waits for so many letters and removes all that are there.
 func (m *mailbox) take(t testing.TB, n int) []letter {
 	t.Helper()
-	for deadline := time.Now().Add(patience); len(m.all()) < n; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(Patience); len(m.all()) < n; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d letters came, not %d:\n%s", len(m.all()), n, strings.Join(written(m.all()), "\n"))
 		}
@@ -211,39 +210,14 @@ const interopAliases = 8
 // startForAll starts a broker with a listener for each transport, on the engine that is attested.
 func startForAll(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{log: &testLog{t: t}}
-	o := server.DevelopmentOptions{
-		Dir: t.TempDir(), Plain: "-", Attested: "127.0.0.1:0", Engine: server.Wasm, Module: moduletest.Broker(t), Now: time.Now(),
-		Log: slog.New(slog.NewTextHandler(r.log, nil)),
-	}
+	o := server.DevelopmentOptions{Plain: "-", Engine: server.Wasm}
 	o.Limits.Core.MaxAliasesOut = interopAliases
-	config, state, err := server.Development(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if config.Policy, err = policy.Parse("policy.yaml", []byte(interopPolicy)); err != nil {
-		t.Fatal(err)
-	}
-	for _, kind := range []server.Kind{server.TCP, server.TLS, server.WS, server.WSS} {
-		config.Listeners = append(config.Listeners, server.Listener{Name: string(kind), Kind: kind, Address: "127.0.0.1:0"})
-	}
-	if r.Server, err = server.Start(context.Background(), config); err != nil {
-		t.Fatal(err)
-	}
-	r.state = state
-	t.Cleanup(func() { r.end() })
-	return r
-}
-
-// end shuts the broker down.
-func (r *rig) end() {
-	if err := r.Shutdown(context.Background()); err != nil {
-		r.log.t.Error(err)
-	}
-	if r.log.t.Failed() {
-		text := r.log.String()
-		r.log.t.Log(text[:min(len(text), 20_000)])
-	}
+	return rigOf(servertest.Start(t, o, func(c *server.Config, _ *server.State) {
+		c.Policy = Must(policy.Parse("policy.yaml", []byte(interopPolicy)))(t)
+		for _, kind := range []server.Kind{server.TCP, server.TLS, server.WS, server.WSS} {
+			c.Listeners = append(c.Listeners, server.Listener{Name: string(kind), Kind: kind, Address: "127.0.0.1:0"})
+		}
+	}))
 }
 
 // route returns how the broker is reached.

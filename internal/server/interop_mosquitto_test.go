@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // The adapter of Debian's command line clients of Mosquitto. A party is a mosquitto_sub that runs, with a mosquitto_pub for
@@ -24,7 +26,7 @@ import (
 type mosquittoParty struct {
 	route      *route
 	sub        *exec.Cmd // nil without anything to wait for
-	errs       safeBuffer
+	errs       Buffer
 	answers    []int
 	ready      chan struct{} // closed with the answer to the subscription
 	done       chan struct{} // closed with the end of mosquitto_sub
@@ -78,7 +80,7 @@ func (p *mosquittoParty) subscribe(t testing.TB, j joining) {
 	case <-p.ready:
 	case <-p.done:
 		t.Fatalf("mosquitto_sub ended\n%s", p.errs.String())
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		t.Fatalf("mosquitto_sub has not subscribed\n%s", p.errs.String())
 	}
 }
@@ -195,7 +197,7 @@ func (p *mosquittoParty) publish(t testing.TB, letters ...letter) int {
 	default:
 		args = append(args, "-s")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "mosquitto_pub", args...)
 	cmd.Stdin = bytes.NewReader(input)
@@ -248,7 +250,7 @@ func (p *mosquittoParty) signal(s syscall.Signal) {
 		_ = p.sub.Process.Signal(s)
 		select {
 		case <-p.done:
-		case <-time.After(patience):
+		case <-time.After(Patience):
 			_ = p.sub.Process.Kill()
 			<-p.done
 		}
@@ -278,10 +280,10 @@ func requestFromMosquitto(t *testing.T, r *route, join func(testing.TB, joining)
 	base := "interop/" + t.Name()
 	service := join(t, joining{ID: base, Wishes: []wish{{Filter: base + "/ask", QoS: 1}}})
 	defer service.leave()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	rr := exec.CommandContext(ctx, "mosquitto_rr", r.mosquittoArgs("-q", "1", "-t", base+"/ask", "-e", base+"/answer", "-m", "6 times 7")...)
-	var out, errs safeBuffer
+	var out, errs Buffer
 	rr.Stdout, rr.Stderr = &out, &errs
 	if err := rr.Start(); err != nil {
 		t.Fatal(err)

@@ -14,6 +14,8 @@ import (
 	"github.com/eclipse/paho.golang/packets"
 	paho5 "github.com/eclipse/paho.golang/paho"
 	paho3 "github.com/eclipse/paho.mqtt.golang"
+
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // The adapter of paho.golang, which leaves the connection to its user.
@@ -34,10 +36,10 @@ func openPaho5(_ testing.TB, r *route) func(testing.TB, joining) party {
 		// Without it, packets that are sent at once get mixed up on anything but a TCP socket.
 		p := &paho5Party{conn: packets.NewThreadSafeConn(dialRoute(t, r)), aliases: map[uint16]string{}}
 		p.client = paho5.NewClient(paho5.ClientConfig{
-			Conn: p.conn, PacketTimeout: patience,
+			Conn: p.conn, PacketTimeout: Patience,
 			OnPublishReceived: []func(paho5.PublishReceived) (bool, error){p.receive},
 		})
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), Patience)
 		defer cancel()
 		var err error
 		if p.ack, err = p.client.Connect(ctx, connectPacket5(j)); err != nil {
@@ -53,7 +55,7 @@ func openPaho5(_ testing.TB, r *route) func(testing.TB, joining) party {
 // dialRoute opens what MQTT is spoken over.
 func dialRoute(t testing.TB, r *route) net.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	var conn net.Conn
 	var err error
@@ -122,7 +124,7 @@ func (p *paho5Party) subscribe(t testing.TB, w wish) {
 	if w.Identifier != 0 {
 		s.Properties = &paho5.SubscribeProperties{SubscriptionIdentifier: &w.Identifier}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	ack, err := p.client.Subscribe(ctx, s)
 	if ack == nil {
@@ -134,7 +136,7 @@ func (p *paho5Party) subscribe(t testing.TB, w wish) {
 func (p *paho5Party) publish(t testing.TB, letters ...letter) (reason int) {
 	t.Helper()
 	for _, l := range letters {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), Patience)
 		ack, err := p.client.Publish(ctx, publishPacket5(l))
 		cancel()
 		if ack == nil {
@@ -234,7 +236,7 @@ func (p *paho3Party) receive(_ paho3.Client, m paho3.Message) {
 func (p *paho3Party) subscribe(t testing.TB, w wish) {
 	t.Helper()
 	token := p.client.Subscribe(w.Filter, w.QoS, nil)
-	if !token.WaitTimeout(patience) {
+	if !token.WaitTimeout(Patience) {
 		t.Fatalf("no answer to the subscription of %s", w.Filter)
 	}
 	p.answers = append(p.answers, int(token.(*paho3.SubscribeToken).Result()[w.Filter]))

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // The adapter of clients that are programs of their own: testdata/interop/client.py says what they are told and what they tell.
@@ -79,7 +81,7 @@ func (n *news) reason() int {
 type program struct {
 	cmd     *exec.Cmd
 	orders  *json.Encoder
-	errs    safeBuffer
+	errs    Buffer
 	mu      sync.Mutex
 	parties map[string]*programParty
 	done    chan struct{} // closed with the end of its output
@@ -116,7 +118,7 @@ func (p *program) stop(t testing.TB, in io.Closer) {
 	_ = in.Close()
 	select {
 	case <-p.done:
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		t.Error("the program does not end with its input")
 		_ = p.cmd.Process.Kill()
 		<-p.done
@@ -200,7 +202,7 @@ func (c *programParty) next(t testing.TB, event string) news {
 		t.Fatalf("the connection ended before %s\n%s", event, c.program.errs.String())
 	case <-c.program.done:
 		t.Fatalf("the program ended before %s\n%s", event, c.program.errs.String())
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		t.Fatalf("waited too long for %s\n%s", event, c.program.errs.String())
 	}
 	return news{}
@@ -241,7 +243,7 @@ func (c *programParty) finish(how string) {
 	select {
 	case <-c.ended:
 	case <-c.program.done:
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		fmt.Fprintf(&c.program.errs, "connection %s did not end with %s\n", c.name, how)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // stage is where a scenario is played: a client that is tested, and another to talk to.
@@ -249,7 +251,7 @@ func sharedSubscription(s *stage) {
 		sent = append(sent, s.text("work", fmt.Sprintf("job %02d", i)))
 		other.publish(s, sent[i])
 	}
-	await(s, "all jobs", func() bool { return len(one.received().all())+len(two.received().all()) >= len(sent) })
+	Await(s, "all jobs", func() bool { return len(one.received().all())+len(two.received().all()) >= len(sent) })
 	first, second := one.received().take(s, 1), two.received().take(s, 1)
 	all := &mailbox{list: append(first, second...)}
 	all.expect(s, sent...)

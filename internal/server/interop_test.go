@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/eclipse/paho.golang/packets"
 	paho5 "github.com/eclipse/paho.golang/paho"
@@ -22,20 +20,8 @@ import (
 	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/server"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
-
-// patience is how long a test waits for what must come.
-const patience = time.Minute
-
-// await waits until a condition holds.
-func await(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited too long for %s", what)
-		}
-	}
-}
 
 // dial opens what an MQTT client speaks over, one function for each listener and use of it.
 var dial = map[string]func(t testing.TB, r *rig) net.Conn{
@@ -113,7 +99,7 @@ type client5 struct {
 func connect5(t testing.TB, conn net.Conn, id, will string) mqttClient {
 	c := &client5{conn: conn}
 	c.Client = paho5.NewClient(paho5.ClientConfig{
-		Conn: packets.NewThreadSafeConn(conn), PacketTimeout: patience,
+		Conn: packets.NewThreadSafeConn(conn), PacketTimeout: Patience,
 		OnPublishReceived: []func(paho5.PublishReceived) (bool, error){func(p paho5.PublishReceived) (bool, error) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -127,7 +113,7 @@ func connect5(t testing.TB, conn net.Conn, id, will string) mqttClient {
 	if will != "" {
 		packet.WillMessage = &paho5.WillMessage{Topic: will, Payload: []byte("gone"), QoS: 1}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	if _, err := c.Connect(ctx, packet); err != nil {
 		t.Fatal(err)
@@ -139,7 +125,7 @@ func (c *client5) subscribe(t testing.TB, filter string, qos byte, in *inbox) {
 	c.mu.Lock()
 	c.in = append(c.in, in)
 	c.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	if _, err := c.Subscribe(ctx, &paho5.Subscribe{Subscriptions: []paho5.SubscribeOptions{{Topic: filter, QoS: qos}}}); err != nil {
 		t.Fatal(err)
@@ -147,7 +133,7 @@ func (c *client5) subscribe(t testing.TB, filter string, qos byte, in *inbox) {
 }
 
 func (c *client5) publish(t testing.TB, topic, payload string, qos byte, retain bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	if _, err := c.Publish(ctx, &paho5.Publish{Topic: topic, Payload: []byte(payload), QoS: qos, Retain: retain}); err != nil {
 		t.Fatal(err)
@@ -177,7 +163,7 @@ func connect3(t testing.TB, conn net.Conn, id, will string) mqttClient {
 
 func wait3(t testing.TB, token paho3.Token) {
 	t.Helper()
-	if !token.WaitTimeout(patience) || token.Error() != nil {
+	if !token.WaitTimeout(Patience) || token.Error() != nil {
 		t.Fatalf("no answer, or error %v", token.Error())
 	}
 }
@@ -220,16 +206,16 @@ func exchange(t *testing.T, r *rig, over, publisher, subscriber string) {
 	pub.publish(t, base+"/kept", "old", 1, true)
 	in := &inbox{}
 	sub.subscribe(t, base+"/#", 2, in)
-	await(t, "the retained message", func() bool { return in.has(base + "/kept=old q1 rtrue") })
+	Await(t, "the retained message", func() bool { return in.has(base + "/kept=old q1 rtrue") })
 	for qos := range byte(3) {
 		pub.publish(t, base+"/live", "new", qos, false)
-		await(t, fmt.Sprintf("the message of QoS %d", qos), func() bool {
+		Await(t, fmt.Sprintf("the message of QoS %d", qos), func() bool {
 			return in.has(fmt.Sprintf("%s/live=new q%d rfalse", base, qos))
 		})
 	}
 	pub.publish(t, base+"/kept", "", 1, true)
 	pub.die()
-	await(t, "the will", func() bool { return in.has(base + "/will=gone q1 rfalse") })
+	Await(t, "the will", func() bool { return in.has(base + "/will=gone q1 rfalse") })
 }
 
 // needTool skips a test that needs a program; in CI a missing one is a failure.
@@ -247,21 +233,4 @@ func missing(t testing.TB, name string) {
 		t.Fatalf("%s is missing", name)
 	}
 	t.Skipf("%s is missing", name)
-}
-
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

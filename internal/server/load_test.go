@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"testing"
@@ -73,7 +74,7 @@ func BenchmarkDeliveries(b *testing.B) {
 
 // benchmarkDeliveries counts b.N deliveries. each is how many receivers a message has.
 func benchmarkDeliveries(b *testing.B, over string, kind server.Engine, publishers, subscribers, each int) {
-	r := start(b, kind, func(o *server.DevelopmentOptions) { o.Log = nil })
+	r := start(b, kind, func(o *server.DevelopmentOptions) { o.Log = slog.New(slog.DiscardHandler) })
 	topic := func(i int) string {
 		if each == 1 && subscribers > 1 {
 			return fmt.Sprintf("bench/topic/%02d", i)

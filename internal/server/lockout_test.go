@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pires/go-proxyproto"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/admin"
 	"github.com/vouchmq/vouchmq/internal/server"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 const withLockout = `
@@ -92,8 +92,8 @@ func TestLockOutBehindAProxy(t *testing.T) {
 			}
 			r.tries("plain", right, letIn) // the proxy itself has done nothing
 
-			await(t, "nine failures in the log", func() bool { return strings.Count(r.log.String(), "login failed") >= 9 })
-			await(t, "three addresses in the log", func() bool { return strings.Count(r.log.String(), "address locked out") >= 3 })
+			Await(t, "nine failures in the log", func() bool { return strings.Count(r.log.String(), "login failed") >= 9 })
+			Await(t, "three addresses in the log", func() bool { return strings.Count(r.log.String(), "address locked out") >= 3 })
 			hosts := map[string]int{}
 			pattern := failureLine(t)
 			for _, match := range pattern.FindAllStringSubmatch(r.log.String(), -1) {
@@ -122,7 +122,7 @@ func TestLockOutOfThisMachine(t *testing.T) {
 	}
 	defer stays.close()
 	early5, early3 := r.dial("plain"), r.dial("plain") // connected, and say nothing yet
-	await(t, "the connections", func() bool { return r.serverConnections() == 3 })
+	Await(t, "the connections", func() bool { return r.serverConnections() == 3 })
 	for range 3 {
 		enter5(t, r.dial("tls"), entrant{"guesser", "alice", "wrong"})
 	}
@@ -193,14 +193,7 @@ admin: { socket: $SOCKET }
 // A client that attests needs no password where the configuration says so; one that does not attest does.
 func TestAttestedClientsWithoutPassword(t *testing.T) {
 	r := startLogins(t, server.Native, withLockout, map[string]string{"users": hashed(t, "alice", "a")})
-	path, _, err := r.state.WriteBundle(r.Server, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	bundle, err := client.ReadBundle(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	bundle := r.readBundle(t)
 	dial := func(o client.Options) net.Conn {
 		conn, _, err := client.Dial(context.Background(), bundle, o)
 		if err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/internal/auth/passwords"
 	"github.com/vouchmq/vouchmq/internal/server"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // loginFile has a listener of each sort. What a test needs besides stands behind it.
@@ -66,7 +67,7 @@ rules:
 // startLogins starts a broker with loginFile, and more in it. files stand beside it.
 func startLogins(t testing.TB, kind server.Engine, more string, files map[string]string) *keptRig {
 	t.Helper()
-	r := &keptRig{rig: &rig{log: &testLog{t: t}}, t: t, dir: t.TempDir(), level: new(slog.LevelVar)}
+	r := &keptRig{rig: &rig{log: &Buffer{}}, t: t, dir: t.TempDir(), level: new(slog.LevelVar)}
 	r.pki = newPKI(t, r.dir)
 	r.pki.writeServer(time.Hour)
 	r.pki.writeList(time.Now().Add(time.Hour))
@@ -112,7 +113,7 @@ func enter5(t testing.TB, conn net.Conn, who entrant) (byte, mqttClient) {
 	c := newClient5(conn, paho5.ClientConfig{})
 	packet := &paho5.Connect{ClientID: who.id, CleanStart: true, KeepAlive: 30, Username: who.user, UsernameFlag: who.user != "",
 		Password: []byte(who.password), PasswordFlag: who.password != ""}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	ack, err := c.Connect(ctx, packet)
 	switch {
@@ -127,7 +128,7 @@ func enter5(t testing.TB, conn net.Conn, who entrant) (byte, mqttClient) {
 // newClient5 is connect5 before it connects.
 func newClient5(conn net.Conn, config paho5.ClientConfig) *client5 {
 	c := &client5{conn: conn}
-	config.Conn, config.PacketTimeout = packets.NewThreadSafeConn(conn), patience
+	config.Conn, config.PacketTimeout = packets.NewThreadSafeConn(conn), Patience
 	config.OnPublishReceived = []func(paho5.PublishReceived) (bool, error){func(p paho5.PublishReceived) (bool, error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -147,7 +148,7 @@ func enter3(t testing.TB, conn net.Conn, who entrant) (byte, mqttClient) {
 	o.CustomOpenConnectionFn = func(*url.URL, paho3.ClientOptions) (net.Conn, error) { return conn, nil }
 	c := &client3{paho3.NewClient(o), conn}
 	token, ok := c.Connect().(*paho3.ConnectToken)
-	if !ok || !token.WaitTimeout(patience) {
+	if !ok || !token.WaitTimeout(Patience) {
 		t.Fatal("no end of the attempt to connect")
 	}
 	if token.Error() == nil {
@@ -193,7 +194,7 @@ func (r *keptRig) mayPublish(listener string, who entrant, topic string) bool {
 		r.t.Fatalf("%+v is not let in: 0x%02x", who, got)
 	}
 	defer c.close()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	_, err := c.(*client5).Publish(ctx, &paho5.Publish{Topic: topic, QoS: 1})
 	return err == nil
@@ -309,7 +310,7 @@ func TestPasswordsAreReloaded(t *testing.T) {
 	}
 	r.tries("plain", entrant{"c", "alice", "second"}, letIn)
 	stays.publish(t, "users/alice/x", "still here", 1, false)
-	await(t, "the message", func() bool { return in.has("users/alice/x=still here q1 rfalse") })
+	Await(t, "the message", func() bool { return in.has("users/alice/x=still here q1 rfalse") })
 }
 
 // A certificate that is renewed is taken over by itself; a password file that somebody works on waits for a reload.
@@ -373,7 +374,7 @@ guard: { exempt: [127.0.0.0/8] }
 		t.Fatal("not let in with a password")
 	}
 	defer c.close()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	for topic, want := range map[string]bool{"users/alice/x": true, "users/bob/x": false} {
 		if _, err := c.(*client5).Publish(ctx, &paho5.Publish{Topic: topic, QoS: 1}); (err == nil) != want {
@@ -404,7 +405,7 @@ func TestSlowHashesStallNobody(t *testing.T) {
 			ends <- got
 		}()
 	}
-	await(t, "the logins", func() bool { return stats(t, r.rig).Transport.Accepted == attempts+1 })
+	Await(t, "the logins", func() bool { return stats(t, r.rig).Transport.Accepted == attempts+1 })
 	published := 0
 	for ; len(ends) == 0; published++ {
 		c.publish(t, "public/x", "x", 1, false)

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"os/exec"
 	"strings"
@@ -17,8 +16,9 @@ import (
 	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/attest/sim"
-	"github.com/vouchmq/vouchmq/internal/module/moduletest"
 	"github.com/vouchmq/vouchmq/internal/server"
+	"github.com/vouchmq/vouchmq/internal/server/servertest"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // The client of examples/p1-node shares no code with this program, not even its TLS: what it accepts is the protocol as it
@@ -29,25 +29,10 @@ const nodeClient = "../../examples/p1-node/client.mjs"
 // startInClear starts a broker that serves p1 without ECH, whose TEE may have faults.
 func startInClear(t testing.TB, kind server.Engine, faults sim.Faults) *rig {
 	t.Helper()
-	r := &rig{log: &testLog{t: t}}
-	o := server.DevelopmentOptions{
-		Dir: t.TempDir(), Plain: "-", Attested: "127.0.0.1:0", Engine: kind, Now: time.Now(), Log: slog.New(slog.NewTextHandler(r.log, nil)),
-	}
-	if kind == server.Wasm {
-		o.Module = moduletest.Broker(t)
-	}
-	config, state, err := server.Development(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.Listeners[0].P1WithoutECH = true
-	config.Attester = sim.NewAttester(state.Sim, config.Runtime).WithFaults(faults)
-	if r.Server, err = server.Start(context.Background(), config); err != nil {
-		t.Fatal(err)
-	}
-	r.state = state
-	t.Cleanup(func() { r.end() })
-	return r
+	return rigOf(servertest.Start(t, server.DevelopmentOptions{Plain: "-", Engine: kind}, func(c *server.Config, state *server.State) {
+		c.Listeners[0].P1WithoutECH = true
+		c.Attester = sim.NewAttester(state.Sim, c.Runtime).WithFaults(faults)
+	}))
 }
 
 // runNode has the Node client connect to an address, with what it is to accept.
@@ -57,7 +42,7 @@ func runNode(t testing.TB, r *rig, address string, module, key attest.Digest) (o
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "node", nodeClient, host, port, r.state.Service, r.state.Path(server.OwnerCAFile),
 		module.String(), key.String(), "from/node", "seen by nobody else").CombinedOutput()

@@ -16,6 +16,7 @@ import (
 	"github.com/vouchmq/vouchmq/internal/module/moduletest"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
 	"github.com/vouchmq/vouchmq/internal/server"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // stamped gathers messages with their user properties, as "topic=payload name:value,...".
@@ -37,7 +38,7 @@ func (s *stamped) add(p paho5.PublishReceived) (bool, error) {
 
 func (s *stamped) await(t testing.TB, message string) {
 	t.Helper()
-	await(t, message, func() bool {
+	Await(t, message, func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for _, m := range s.list {
@@ -57,7 +58,7 @@ func paho(t testing.TB, conn net.Conn, connect *paho5.Connect, in *stamped) *pah
 		config.OnPublishReceived = append(config.OnPublishReceived, in.add)
 	}
 	c := paho5.NewClient(config)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	if _, err := c.Connect(ctx, connect); err != nil {
 		t.Fatal(err)
@@ -72,7 +73,7 @@ func sendStamped(t testing.TB, c *paho5.Client, topic, payload string, qos byte,
 	for ; len(user) > 1; user = user[2:] {
 		p.Properties.User.Add(user[0], user[1])
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	if _, err := c.Publish(ctx, p); err != nil {
 		t.Fatal(err)
@@ -95,7 +96,7 @@ func TestProvenance(t *testing.T) {
 			}
 			const stamp = "vouchmq-publisher-identity:device,vouchmq-publisher-platform:sim,vouchmq-publisher-module:"
 			mark := stamp + deviceModule.String()
-			device := paho(t, r.dial(r.readBundle(), true), &paho5.Connect{ClientID: "d", CleanStart: true, KeepAlive: 30}, nil)
+			device := paho(t, r.dial(r.readBundle(t), true), &paho5.Connect{ClientID: "d", CleanStart: true, KeepAlive: 30}, nil)
 			for qos := range byte(3) {
 				sendStamped(t, device, "in/1", string('0'+qos), qos)
 				in.await(t, "in/1="+string('0'+qos)+" "+mark)
@@ -104,7 +105,7 @@ func TestProvenance(t *testing.T) {
 			in.await(t, "in/1=forged own:word,"+mark)
 			sendStamped(t, device, "in/kept", "kept", 1)
 
-			for name, conn := range map[string]net.Conn{"plain": dial["plain"](t, r.rig), "bundle": r.dial(r.readBundle(), false)} {
+			for name, conn := range map[string]net.Conn{"plain": dial["plain"](t, r.rig), "bundle": r.dial(r.readBundle(t), false)} {
 				nobody := paho(t, conn, &paho5.Connect{
 					ClientID: name, CleanStart: true, KeepAlive: 30,
 					WillMessage:    &paho5.WillMessage{Topic: "in/will", Payload: []byte(name)},
@@ -138,7 +139,7 @@ func TestReattestationAndPasswords(t *testing.T) {
 		c.Authentication = &auth.Config{Sources: []auth.Source{{Passwords: &auth.Passwords{File: users}}}}
 	})
 	for password, want := range map[string]byte{"right": 0, "wrong": byte(mqtt.BadUserNameOrPassword)} {
-		c := &raw{t, r.dial(r.readBundle(), true)}
+		c := &raw{t, r.dial(r.readBundle(t), true)}
 		c.send(&packets.Connect{
 			ProtocolName: "MQTT", ProtocolVersion: 5, ClientID: password, CleanStart: true,
 			UsernameFlag: true, Username: "alice", PasswordFlag: true, Password: []byte(password),
@@ -149,7 +150,7 @@ func TestReattestationAndPasswords(t *testing.T) {
 			t.Errorf("password %s: %v", password, ack)
 		}
 	}
-	c := &raw{t, r.dial(r.readBundle(), true)}
+	c := &raw{t, r.dial(r.readBundle(t), true)}
 	if _, reason := c.connect("nobody", "VOUCHMQ-ATTEST-1", nil); reason != byte(mqtt.NotAuthorized) {
 		t.Errorf("without a password: CONNACK 0x%02x", reason)
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -22,6 +21,8 @@ import (
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/dcbor"
 	"github.com/vouchmq/vouchmq/internal/server"
+	"github.com/vouchmq/vouchmq/internal/server/servertest"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 const (
@@ -72,31 +73,15 @@ func (r *standRig) policy(identities []policy.Identity) *policy.Policy {
 
 func startStanding(t testing.TB, change func(*server.Config)) *standRig {
 	t.Helper()
-	r := &standRig{rig: &rig{log: &testLog{t: t}}, t: t, device: newDevice(t)}
-	config, state, err := server.Development(server.DevelopmentOptions{
-		Dir: t.TempDir(), Plain: "127.0.0.1:0", Attested: "127.0.0.1:0", Engine: server.Native, Now: time.Now(),
-		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.Clock, config.Attestation = r.now, server.Attestation{Reattest: every, Grace: grace}
-	config.Policy = r.policy(r.identities("device", deviceModule))
-	if change != nil {
-		change(&config)
-	}
-	r.config, r.state = config, state
-	if r.Server, err = server.Start(context.Background(), config); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := r.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Log(r.log.String()[:min(len(r.log.String()), 20_000)])
+	r := &standRig{t: t, device: newDevice(t)}
+	b := servertest.Start(t, server.DevelopmentOptions{}, func(c *server.Config, _ *server.State) {
+		c.Clock, c.Attestation = r.now, server.Attestation{Reattest: every, Grace: grace}
+		c.Policy = r.policy(r.identities("device", deviceModule))
+		if change != nil {
+			change(c)
 		}
 	})
+	r.rig, r.config = rigOf(b), b.Config
 	return r
 }
 
@@ -110,23 +95,9 @@ func (r *standRig) reload(p *policy.Policy) {
 	}
 }
 
-// readBundle returns the bundle of the broker as it is now.
-func (r *standRig) readBundle() *client.Bundle {
-	r.t.Helper()
-	path, _, err := r.state.WriteBundle(r.Server, time.Now())
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	b, err := client.ReadBundle(path)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return b
-}
-
 // anyConfig is the bundle without the digest of the configuration.
 func (r *standRig) anyConfig() *client.Bundle {
-	b := r.readBundle()
+	b := r.readBundle(r.t)
 	ids := b.Policy.Identities()
 	for i := range ids {
 		ids[i].Configs = nil
@@ -170,7 +141,7 @@ func (c *raw) send(p packets.Packet) {
 
 func (c *raw) receive() *packets.ControlPacket {
 	c.t.Helper()
-	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
+	_ = c.conn.SetReadDeadline(time.Now().Add(Patience))
 	p, err := packets.ReadPacket(c.conn)
 	if err != nil {
 		c.t.Fatal(err)
@@ -232,7 +203,7 @@ func userProperty(p *packets.Properties, name string) string {
 // saw waits until the log says all of the words in one line.
 func (r *standRig) saw(words ...string) {
 	r.t.Helper()
-	await(r.t, "the log to say "+strings.Join(words, ", "), func() bool {
+	Await(r.t, "the log to say "+strings.Join(words, ", "), func() bool {
 		for line := range strings.Lines(r.log.String()) {
 			all := true
 			for _, w := range words {
@@ -278,7 +249,7 @@ func seconds(t testing.TB, p *packets.Properties) time.Duration {
 // A client that keeps to its time stays, for ever; one that does not is disconnected; the time is told.
 func TestReattestation(t *testing.T) {
 	r := startStanding(t, nil)
-	conn := r.dial(r.readBundle(), true)
+	conn := r.dial(r.readBundle(r.t), true)
 	c := &raw{t, conn}
 	props, reason := c.connect("diligent", client.ReattestMethod, nil)
 	if reason != 0 || props.AuthMethod != client.ReattestMethod {
@@ -294,7 +265,7 @@ func TestReattestation(t *testing.T) {
 	}
 	works(t, r.rig, "plain")
 
-	idle := &raw{t, r.dial(r.readBundle(), true)}
+	idle := &raw{t, r.dial(r.readBundle(r.t), true)}
 	props, _ = idle.connect("idle", client.ReattestMethod, nil)
 	left := seconds(t, props) + grace
 	for _, part := range []time.Duration{left / 2, left - left/2 - 20*time.Second} { // less what this takes
@@ -314,15 +285,15 @@ func TestReattestation(t *testing.T) {
 // Who is to attest again: whoever has attested, or has named the method; nobody else, and nobody where it is turned off.
 func TestWhoMustReattest(t *testing.T) {
 	r := startStanding(t, nil)
-	named := &raw{t, r.dial(r.readBundle(), false)}
+	named := &raw{t, r.dial(r.readBundle(r.t), false)}
 	if props, _ := named.connect("named", client.ReattestMethod, nil); seconds(t, props) == 0 {
 		t.Error("no time was told")
 	}
-	attested := &raw{t, r.dial(r.readBundle(), true)}
+	attested := &raw{t, r.dial(r.readBundle(r.t), true)}
 	attested.connect("attested", "", nil)
-	old := r.dial(r.readBundle(), true)
+	old := r.dial(r.readBundle(r.t), true)
 	hello(t, old, "x") // MQTT 3.1.1
-	free := &raw{t, r.dial(r.readBundle(), false)}
+	free := &raw{t, r.dial(r.readBundle(r.t), false)}
 	free.connect("free", "", nil)
 	r.advance(every*12/10 + grace + time.Second)
 	named.disconnected(0x87)
@@ -334,7 +305,7 @@ func TestWhoMustReattest(t *testing.T) {
 	}
 
 	r = startStanding(t, func(c *server.Config) { c.Attestation = server.Attestation{} })
-	conn := r.dial(r.readBundle(), true)
+	conn := r.dial(r.readBundle(r.t), true)
 	c := &raw{t, conn}
 	if props, reason := c.connect("x", client.ReattestMethod, nil); reason != 0 || len(props.User) != 0 {
 		t.Errorf("CONNACK 0x%02x, %v", reason, props.User)
@@ -383,7 +354,7 @@ func TestReattestationAsSomebodyElse(t *testing.T) {
 	r := startStanding(t, nil)
 	r.reload(r.policy(r.identities("device", deviceModule, second)))
 	for module, same := range map[attest.Digest]bool{deviceModule: true, second: false, {3}: false} {
-		conn := r.dial(r.readBundle(), true)
+		conn := r.dial(r.readBundle(r.t), true)
 		c := &raw{t, conn}
 		c.connect("changeling", client.ReattestMethod, nil)
 		data, err := client.NewReattester(conn).Begin()
@@ -510,7 +481,7 @@ var attacks = map[string]attack{
 // else notices.
 func TestReattestationAttacks(t *testing.T) {
 	r := startStanding(t, nil)
-	bundle := r.readBundle()
+	bundle := r.readBundle(r.t)
 	witness := &raw{t, r.dial(bundle, true)}
 	witness.connect("witness", client.ReattestMethod, nil)
 	for name, a := range attacks {
@@ -521,7 +492,7 @@ func TestReattestationAttacks(t *testing.T) {
 			before := len(r.log.String())
 			a.do(t, r, c, client.NewReattester(conn))
 			c.disconnected(a.reason)
-			await(t, a.log+" in the log", func() bool { return strings.Contains(r.log.String()[before:], a.log) })
+			Await(t, a.log+" in the log", func() bool { return strings.Contains(r.log.String()[before:], a.log) })
 		})
 	}
 	witness.send(&packets.Pingreq{})
@@ -538,7 +509,7 @@ func TestReattestationWhereItIsNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer plain.Close()
-	unattested, _, err := client.Dial(context.Background(), r.readBundle(), client.Options{Unattested: true})
+	unattested, _, err := client.Dial(context.Background(), r.readBundle(r.t), client.Options{Unattested: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -552,15 +523,15 @@ func TestReattestationWhereItIsNot(t *testing.T) {
 			t.Errorf("%s: CONNACK 0x%02x, want 0x8c", name, reason)
 		}
 	}
-	c := &raw{t, r.dial(r.readBundle(), true)}
+	c := &raw{t, r.dial(r.readBundle(r.t), true)}
 	if _, reason := c.connect("x", client.ReattestMethod, []byte("early")); reason != 0x82 {
 		t.Errorf("data in CONNECT: CONNACK 0x%02x, want 0x82", reason)
 	}
-	c = &raw{t, r.dial(r.readBundle(), true)}
+	c = &raw{t, r.dial(r.readBundle(r.t), true)}
 	if _, reason := c.connect("x", "OTHER", nil); reason != 0x8C {
 		t.Errorf("other method: CONNACK 0x%02x, want 0x8c", reason)
 	}
-	c = &raw{t, r.dial(r.readBundle(), true)}
+	c = &raw{t, r.dial(r.readBundle(r.t), true)}
 	c.connect("x", "", nil)
 	c.auth(0x19, encoded(1, 1, make([]byte, 32)))
 	c.disconnected(0x82)
@@ -571,7 +542,7 @@ func TestReattestationWhereItIsNot(t *testing.T) {
 // disconnected. A client that pins the old configuration finds out, and goes.
 func TestReloadReattests(t *testing.T) {
 	r := startStanding(t, nil)
-	lenient, strict := r.anyConfig(), r.readBundle()
+	lenient, strict := r.anyConfig(), r.readBundle(r.t)
 	staying := r.dial(lenient, true)
 	going := r.dial(strict, false)
 	idle := &raw{t, r.dial(lenient, false)}
@@ -712,7 +683,7 @@ func TestReattestationBeforeEvidenceExpires(t *testing.T) {
 // Paho's library keeps a connection attested, and other packets flow meanwhile.
 func TestReattestationWithPaho(t *testing.T) {
 	r := startStanding(t, func(c *server.Config) { c.Attestation.Reattest = time.Second })
-	conn := r.dial(r.readBundle(), true)
+	conn := r.dial(r.readBundle(r.t), true)
 	keeper := &pahoKeeper{re: client.NewReattester(conn), rounds: make(chan struct{}, 100)}
 	in := new(inbox)
 	c := paho5.NewClient(paho5.ClientConfig{
@@ -722,7 +693,7 @@ func TestReattestationWithPaho(t *testing.T) {
 			return true, nil
 		}},
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	ack, err := c.Connect(ctx, &paho5.Connect{
 		ClientID: "paho", CleanStart: true, KeepAlive: 30, Properties: &paho5.ConnectProperties{AuthMethod: client.ReattestMethod},
@@ -749,7 +720,7 @@ func TestReattestationWithPaho(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	await(t, "the messages", func() bool { return in.has("t=1 q1 rfalse") })
+	Await(t, "the messages", func() bool { return in.has("t=1 q1 rfalse") })
 	cancel()
 	if err := <-kept; !errors.Is(err, context.Canceled) {
 		t.Error(err)

@@ -26,7 +26,9 @@ import (
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/module/moduletest"
 	"github.com/vouchmq/vouchmq/internal/server"
+	"github.com/vouchmq/vouchmq/internal/server/servertest"
 	"github.com/vouchmq/vouchmq/internal/server/settings"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 const reloadFile = `
@@ -111,7 +113,7 @@ func newDevice(t testing.TB) *sim.Key {
 
 func startKept(t testing.TB, kind server.Engine, change func(*server.KeeperConfig)) *keptRig {
 	t.Helper()
-	r := &keptRig{rig: &rig{log: &testLog{t: t}}, t: t, dir: t.TempDir(), level: new(slog.LevelVar)}
+	r := &keptRig{rig: &rig{log: &Buffer{}}, t: t, dir: t.TempDir(), level: new(slog.LevelVar)}
 	r.pki = newPKI(t, r.dir)
 	r.pki.writeServer(time.Hour)
 	r.pki.writeList(time.Now().Add(time.Hour))
@@ -138,17 +140,7 @@ func (r *keptRig) run(kind server.Engine, change func(*server.KeeperConfig)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Server, err = server.Start(context.Background(), opened.Config); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := r.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Log(r.log.String()[:min(len(r.log.String()), 20_000)])
-		}
-	})
+	r.Server = servertest.Run(t, opened.Config, r.log)
 	r.state = opened.State
 	config := server.KeeperConfig{Server: r.Server, Opened: opened, Read: func() (*settings.Settings, error) { return readSettings(file) }, Log: opening.Log}
 	if change != nil {
@@ -170,7 +162,7 @@ func (r *keptRig) tlsWith(config *tls.Config) (*tls.Conn, error) {
 		return nil, err
 	}
 	// In TLS 1.3 a client hears that its certificate was refused when it reads.
-	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(Patience)); err != nil {
 		return nil, err
 	}
 	return conn, nil
@@ -216,14 +208,7 @@ func TestReloadDisturbsNobody(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = conn.SetReadDeadline(time.Time{})
-			subscriber := connect["v5"](t, conn, "subscriber", "")
-			defer subscriber.close()
-			in := new(inbox)
-			subscriber.subscribe(t, "stream/#", 1, in)
-			publisher := connect["v3.1.1"](t, dial["plain"](t, r.rig), "publisher", "")
-			defer publisher.close()
-			stop, sent := make(chan struct{}), make(chan int)
-			go func() { sent <- streamUntil(t, publisher, stop) }()
+			end := stream(t, r.rig, conn)
 			for i := range 8 {
 				r.change(i)
 				r.reload()
@@ -231,17 +216,34 @@ func TestReloadDisturbsNobody(t *testing.T) {
 					t.Errorf("log level is %s, not %s", r.level.Level(), want)
 				}
 			}
-			close(stop)
-			count := <-sent
-			t.Logf("%d messages", count)
-			for i := range count {
-				want := fmt.Sprintf("stream/x=message %d q1 rfalse", i)
-				await(t, want, func() bool { return in.has(want) })
-			}
+			end()
 			if strings.Contains(r.log.String(), "client disconnected") {
 				t.Error("somebody was disconnected")
 			}
 		})
+	}
+}
+
+// stream has messages at QoS 1 go to a subscriber over conn. end ends that, when all have come.
+func stream(t testing.TB, r *rig, conn net.Conn) (end func()) {
+	t.Helper()
+	subscriber := connect["v5"](t, conn, "subscriber", "")
+	t.Cleanup(func() { subscriber.close() })
+	in := new(inbox)
+	subscriber.subscribe(t, "stream/#", 1, in)
+	publisher := connect["v3.1.1"](t, dial["plain"](t, r), "publisher", "")
+	t.Cleanup(func() { publisher.close() })
+	stop, sent := make(chan struct{}), make(chan int)
+	go func() { sent <- streamUntil(t, publisher, stop) }()
+	return func() {
+		t.Helper()
+		close(stop)
+		count := <-sent
+		t.Logf("%d messages", count)
+		for i := range count {
+			want := fmt.Sprintf("stream/x=message %d q1 rfalse", i)
+			Await(t, want, func() bool { return in.has(want) })
+		}
 	}
 }
 
@@ -348,7 +350,7 @@ func TestRevokedClientIsRefused(t *testing.T) {
 		if d.ReasonCode != 0x87 {
 			t.Errorf("reason 0x%02x", d.ReasonCode)
 		}
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		t.Error("the revoked client's connection stays")
 		_ = live.Close()
 	}
@@ -368,7 +370,7 @@ func TestRevokedClientIsRefused(t *testing.T) {
 		}
 		_ = conn.Close()
 	}
-	await(t, "the log", func() bool { return strings.Contains(r.log.String(), "certificate has been revoked") })
+	Await(t, "the log", func() bool { return strings.Contains(r.log.String(), "certificate has been revoked") })
 }
 
 func TestClientCertificates(t *testing.T) {
@@ -479,9 +481,9 @@ func TestKeeperNotices(t *testing.T) {
 			done := make(chan struct{})
 			go func() { defer close(done); r.keeper.Run(ctx) }()
 			defer func() { cancel(); <-done }()
-			await(t, "the watch to begin", r.watches)
+			Await(t, "the watch to begin", r.watches)
 			leaf := r.pki.writeServer(time.Hour)
-			await(t, "the new certificate", func() bool { return r.shown() == leaf.SerialNumber.String() })
+			Await(t, "the new certificate", func() bool { return r.shown() == leaf.SerialNumber.String() })
 		})
 	}
 }
@@ -493,7 +495,7 @@ func TestKeeperFollowsAReload(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); r.keeper.Run(ctx) }()
 	defer func() { cancel(); <-done }()
-	await(t, "the watch to begin", r.watches)
+	Await(t, "the watch to begin", r.watches)
 	if err := os.Mkdir(filepath.Join(r.dir, "other"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -505,11 +507,11 @@ func TestKeeperFollowsAReload(t *testing.T) {
 	one := r.pki.client("one", r.pki.ca)
 	r.pki.revoke(one)
 	r.pki.writeList(time.Now().Add(time.Hour)) // when this is noticed, all that happened in the first folder is over
-	await(t, "the list", func() bool { return r.accepted(one) != nil })
+	Await(t, "the list", func() bool { return r.accepted(one) != nil })
 	certificate, key, leaf := r.pki.server(time.Hour)
 	r.pki.write("other/server.pem", certificate)
 	r.pki.write("other/server.key", key)
-	await(t, "the new certificate", func() bool { return r.shown() == leaf.SerialNumber.String() })
+	Await(t, "the new certificate", func() bool { return r.shown() == leaf.SerialNumber.String() })
 }
 
 // A file that changes after it was read, and before the keeper is there, is noticed by the first look.
@@ -629,7 +631,7 @@ func (r *keptRig) attested(bundle *client.Bundle) (net.Conn, error) {
 // bundle that pins the old one refuses.
 func TestReloadOfThePolicyJudgesAnew(t *testing.T) {
 	r := startKept(t, server.Native, nil)
-	old := r.readBundle()
+	old := r.readBundle(t)
 	conn, err := r.attested(old)
 	if err != nil {
 		t.Fatal(err)
@@ -647,7 +649,7 @@ func TestReloadOfThePolicyJudgesAnew(t *testing.T) {
 	if _, err := r.attested(old); !errors.Is(err, attest.ErrConfig) {
 		t.Errorf("with the old bundle: error %v", err)
 	}
-	again, err := r.attested(r.readBundle())
+	again, err := r.attested(r.readBundle(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -662,28 +664,13 @@ func TestReloadOfThePolicyJudgesAnew(t *testing.T) {
 	r.reload()
 	end(t, conn)
 	end(t, again)
-	if c, err := r.attested(r.readBundle()); err == nil {
+	if c, err := r.attested(r.readBundle(t)); err == nil {
 		end(t, c)
 	}
-	await(t, "the log to say so", func() bool {
+	Await(t, "the log to say so", func() bool {
 		return strings.Contains(r.log.String(), "would not be let in any more") && strings.Contains(r.log.String(), "ended=2")
 	})
 	works(t, r.rig, "plain")
-}
-
-// readBundle returns the bundle of the broker as it is now. Its policy accepts the key of the state folder, which the
-// broker attests with.
-func (r *keptRig) readBundle() *client.Bundle {
-	r.t.Helper()
-	path, _, err := r.state.WriteBundle(r.Server, time.Now())
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	b, err := client.ReadBundle(path)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return b
 }
 
 func TestExpiringCertificatesAreWarnedOf(t *testing.T) {

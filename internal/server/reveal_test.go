@@ -16,6 +16,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest"
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/server"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 const (
@@ -25,7 +26,7 @@ const (
 
 // with dials the attested listener with a certificate, or without.
 func (r *keptRig) with(carrier atls.Carrier, certificate *tls.Certificate) (*atls.Conn, error) {
-	conn, _, err := client.Dial(context.Background(), r.readBundle(), client.Options{Carrier: carrier, Certificate: certificate})
+	conn, _, err := client.Dial(context.Background(), r.readBundle(r.t), client.Options{Carrier: carrier, Certificate: certificate})
 	return conn, err
 }
 
@@ -68,7 +69,7 @@ func TestRevealAuthenticated(t *testing.T) {
 			}
 		}
 	}
-	ordinary, err := tls.Dial("tcp", r.Addr("secure").String(), &tls.Config{RootCAs: owner.Pool(r.readBundle().OwnerCA), ServerName: "broker.plant.example"})
+	ordinary, err := tls.Dial("tcp", r.Addr("secure").String(), &tls.Config{RootCAs: owner.Pool(r.readBundle(t).OwnerCA), ServerName: "broker.plant.example"})
 	if err != nil {
 		t.Fatal("ordinary clients need no certificate, since none is required:", err)
 	}
@@ -87,7 +88,7 @@ func TestRevealComesToBeAuthenticated(t *testing.T) {
 	r.edit(secureListener, authenticated)
 	r.reload()
 	end(t, conn)
-	await(t, "the log to say what has changed", func() bool { return strings.Contains(r.log.String(), "listener secure") })
+	Await(t, "the log to say what has changed", func() bool { return strings.Contains(r.log.String(), "listener secure") })
 }
 
 // A client without ECH is attested to only where the listener says so, which is warned of.
@@ -96,12 +97,12 @@ func TestP1WithoutECH(t *testing.T) {
 	answer := func() []byte {
 		t.Helper()
 		name := strings.Repeat("a", 52) + ".p1.broker.plant.example"
-		conn, err := tls.Dial("tcp", r.Addr("secure").String(), &tls.Config{RootCAs: owner.Pool(r.readBundle().OwnerCA), ServerName: name})
+		conn, err := tls.Dial("tcp", r.Addr("secure").String(), &tls.Config{RootCAs: owner.Pool(r.readBundle(t).OwnerCA), ServerName: name})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(patience))
+		_ = conn.SetDeadline(time.Now().Add(Patience))
 		length := make([]byte, 4)
 		if _, err := io.ReadFull(conn, length); err != nil {
 			t.Fatal(err)
@@ -111,7 +112,7 @@ func TestP1WithoutECH(t *testing.T) {
 	if got := answer(); !bytes.Equal(got, make([]byte, 4)) {
 		t.Errorf("evidence of length %x was given outside of ECH", got)
 	}
-	await(t, "the log", func() bool { return strings.Contains(r.log.String(), "outside Encrypted Client Hello") })
+	Await(t, "the log", func() bool { return strings.Contains(r.log.String(), "outside Encrypted Client Hello") })
 	if strings.Contains(r.log.String(), "ATTESTATION WITHOUT") {
 		t.Error("the log warns of what is not allowed")
 	}
@@ -137,7 +138,7 @@ func TestNoEvidenceWithoutCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	counted := &countingConn{Conn: raw}
-	b := r.readBundle()
+	b := r.readBundle(t)
 	if _, _, err := client.Dial(context.Background(), b, client.Options{
 		Dial: func(context.Context, string, string) (net.Conn, error) { return counted, nil },
 	}); err == nil {

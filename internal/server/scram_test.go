@@ -12,6 +12,7 @@ import (
 	"github.com/xdg-go/scram"
 
 	"github.com/vouchmq/vouchmq/internal/server"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 const scramMethod = "SCRAM-SHA-256"
@@ -75,7 +76,7 @@ func (a *scramAuther) believes(t testing.TB, final []byte) bool {
 func scramClient(t testing.TB, conn net.Conn, a *scramAuther, method string) (*client5, *paho5.Connack) {
 	t.Helper()
 	c := newClient5(conn, paho5.ClientConfig{AuthHandler: a})
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	packet := &paho5.Connect{ClientID: "scram-" + a.user, CleanStart: true, KeepAlive: 30,
 		Properties: &paho5.ConnectProperties{AuthMethod: method, AuthData: a.first(t)}}
@@ -89,7 +90,7 @@ func scramClient(t testing.TB, conn net.Conn, a *scramAuther, method string) (*c
 // again authenticates anew.
 func again(t testing.TB, c *client5, a *scramAuther) (*paho5.AuthResponse, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	return c.Client.Authenticate(ctx, &paho5.Auth{ReasonCode: 0x19,
 		Properties: &paho5.AuthProperties{AuthMethod: scramMethod, AuthData: a.first(t)}})
@@ -116,7 +117,7 @@ func TestSCRAM(t *testing.T) {
 				}
 			}
 			c.publish(t, "users/alice/x", "m", 1, false)
-			await(t, "the message", func() bool { return in.has("users/alice/x=m q1 rfalse") })
+			Await(t, "the message", func() bool { return in.has("users/alice/x=m q1 rfalse") })
 
 			for name, a := range map[string]*scramAuther{
 				"wrong password": {user: "alice", password: "pen"}, "no verifier": {user: "bob", password: "b"}, "nobody": {user: "mallory", password: "x"},
@@ -149,7 +150,7 @@ func TestSCRAMAgainAsSomebodyElse(t *testing.T) {
 		}
 		<-c.Done()
 	}
-	await(t, "the log to say so", func() bool { return strings.Contains(r.log.String(), "user name is not that of SCRAM") })
+	Await(t, "the log to say so", func() bool { return strings.Contains(r.log.String(), "user name is not that of SCRAM") })
 }
 
 // The method goes with the password file, and comes with it.

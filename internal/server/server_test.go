@@ -1,46 +1,24 @@
 package server_test
 
 import (
-	"context"
-	"log/slog"
-	"sync"
 	"testing"
-	"time"
 
+	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/leaktest"
-	"github.com/vouchmq/vouchmq/internal/module/moduletest"
 	"github.com/vouchmq/vouchmq/internal/server"
+	"github.com/vouchmq/vouchmq/internal/server/servertest"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
 	leaktest.Main(m)
 }
 
-// testLog shows a broker's log with the test that it belongs to.
-type testLog struct {
-	t  testing.TB
-	mu sync.Mutex
-	b  []byte
-}
-
-func (l *testLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.b = append(l.b, p...)
-	return len(p), nil
-}
-
-func (l *testLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return string(l.b)
-}
-
 type rig struct {
 	*server.Server
 	state  *server.State
 	bundle string
-	log    *testLog
+	log    *Buffer
 }
 
 // bothEngines are what the core runs in.
@@ -72,37 +50,20 @@ func start(t testing.TB, kind server.Engine, change func(*server.DevelopmentOpti
 // startConfigured is start with a configuration that is changed after it was made.
 func startConfigured(t testing.TB, kind server.Engine, change func(*server.DevelopmentOptions), configure func(*server.Config)) *rig {
 	t.Helper()
-	log := &testLog{t: t}
-	o := server.DevelopmentOptions{
-		Dir: t.TempDir(), Plain: "127.0.0.1:0", Attested: "127.0.0.1:0", Engine: kind, Now: time.Now(),
-		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	}
-	if kind == server.Wasm {
-		o.Module = moduletest.Broker(t)
-	}
+	o := server.DevelopmentOptions{Engine: kind}
 	if change != nil {
 		change(&o)
 	}
-	config, state, err := server.Development(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	configure(&config)
-	s, err := server.Start(context.Background(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Log(log.String()[:min(len(log.String()), 20_000)])
-		}
-	})
-	bundle, _, err := state.WriteBundle(s, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &rig{Server: s, state: state, bundle: bundle, log: log}
+	r := rigOf(servertest.Start(t, o, func(c *server.Config, _ *server.State) { configure(c) }))
+	r.bundle = servertest.BundleFile(t, r.state, r.Server)
+	return r
+}
+
+func rigOf(b *servertest.Broker) *rig { return &rig{Server: b.Server, state: b.State, log: b.Log} }
+
+// readBundle returns the bundle of the broker as it is now. Its policy accepts the key of the state folder, which the
+// broker attests with.
+func (r *rig) readBundle(t testing.TB) *client.Bundle {
+	t.Helper()
+	return servertest.Bundle(t, r.state, r.Server)
 }

@@ -11,17 +11,14 @@ import (
 	"github.com/veraison/go-cose"
 
 	"github.com/vouchmq/vouchmq/internal/sign1"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 const domain = "vouchmq/test/v1"
 
 func newKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(curve, rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
+	return testkit.Must(ecdsa.GenerateKey(curve, rand.Reader))(t)
 }
 
 // lengths are those around which the head of a byte string changes.

@@ -9,6 +9,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/vouchmq/vouchmq/internal/mqtt"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // atOnceBed is a client, and what the transport has of it, whose pump runs and whose writer does not.
@@ -33,7 +34,7 @@ func atOnceBed(t *testing.T, kind string) (client net.Conn, c *conn) {
 
 func awaitWriter(t *testing.T, c *conn) {
 	t.Helper()
-	await(t, "the writer to end", func() bool { return !c.hasWriter() })
+	testkit.Await(t, "the writer to end", func() bool { return !c.hasWriter() })
 }
 
 func (c *conn) hasWriter() bool {

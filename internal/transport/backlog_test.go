@@ -27,12 +27,10 @@ func TestRunForABacklog(t *testing.T) {
 		{qos: 1, backlog: 3900, count: 11, ended: true},
 	} {
 		b := newBed(t, Limits{MaxPacketSize: 100, SoftBacklog: soft, HardBacklog: hard}, nil)
-		b.dial(t)
-		await(t, "the connection", func() bool { return b.Stats().Connections == 1 })
-		c := b.table.all()[0]
+		c := unwritten(t, b)
 		c.mu.Lock()
 		c.room(x.backlog).b = make([]byte, x.backlog, 8192)
-		c.writing, c.backlog.stalled = true, x.stalled // nobody writes
+		c.backlog.stalled = x.stalled
 		c.mu.Unlock()
 		d := abi.Deliver{QoS: x.qos, PacketIDAt: 2, Payload: abi.Ref{Size: each - 4}, Stride: each - 4, Count: uint32(x.count), Head: make([]byte, 4)}
 		c.deliver(&publishes{d: &d, span: make([]byte, x.count*(each-4))}, 1)

@@ -16,6 +16,7 @@ import (
 	"github.com/vouchmq/vouchmq/internal/engine"
 	"github.com/vouchmq/vouchmq/internal/module/moduletest"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // counts is what messages cost, as far as that does not depend on the machine: for one hundred messages, all the way from
@@ -210,7 +211,7 @@ func (r *countRig) turn(send func()) {
 	}
 	for f := <-r.core.flushed; f.empty; f = <-r.core.flushed {
 	}
-	deadline := time.Now().Add(patienceOfTests)
+	deadline := time.Now().Add(testkit.Patience)
 	for _, c := range r.conns {
 		for !c.hasWritten() {
 			if time.Now().After(deadline) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func TestFigures(t *testing.T) {
@@ -22,7 +23,7 @@ func TestFigures(t *testing.T) {
 	var sum Figures
 	sum.add(wantPub)
 	sum.add(wantSub)
-	await(t, "the figures", func() bool { return b.Stats().Figures == sum })
+	testkit.Await(t, "the figures", func() bool { return b.Stats().Figures == sum })
 	for _, c := range b.Connections() {
 		want := wantSub
 		if c.Address.String() == pub.LocalAddr().String() {
@@ -36,7 +37,7 @@ func TestFigures(t *testing.T) {
 		}
 	}
 	_ = pub.Close()
-	await(t, "the end", func() bool { return b.Stats().Connections == 1 })
+	testkit.Await(t, "the end", func() bool { return b.Stats().Connections == 1 })
 	if got := b.Stats().Figures; got != sum {
 		t.Fatalf("figures %+v, want %+v", got, sum)
 	}
@@ -48,7 +49,7 @@ func TestFigures(t *testing.T) {
 // Answers and notes of the core reach the server; the log shows what is private as the server wants.
 func TestAnswersAndNotes(t *testing.T) {
 	var answers, notes []string
-	log := &lockedBuffer{}
+	log := &testkit.Buffer{}
 	tr := New(Config{
 		Log:    slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Answer: func(number uint32, data []byte) { answers = append(answers, string(rune('0'+number))+string(data)) },
@@ -109,7 +110,7 @@ func TestFiguresWhileConnectionsComeAndGo(t *testing.T) {
 		}
 		last = now
 	}
-	await(t, "all bytes", func() bool { return b.Stats().Figures.BytesIn == 200 })
+	testkit.Await(t, "all bytes", func() bool { return b.Stats().Figures.BytesIn == 200 })
 }
 
 // The log of a connection that has ended is there until the core tells of the end, and not for who has the slot after it.

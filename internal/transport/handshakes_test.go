@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/pires/go-proxyproto"
+
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // endless is a handshake that lasts as long as the client keeps it.
@@ -33,13 +35,13 @@ func (b *bed) dialFrom(t testing.TB, address string) net.Conn {
 func TestHandshakesOfAnAddress(t *testing.T) {
 	b := newBed(t, Limits{MaxHandshakes: 20, MaxHandshakesPerAddress: 5, HandshakeTimeout: time.Hour}, endless)
 	victim := b.dialFrom(t, "127.0.0.1")
-	await(t, "the first handshake", func() bool { return b.Stats().Handshakes == 1 })
+	testkit.Await(t, "the first handshake", func() bool { return b.Stats().Handshakes == 1 })
 	first := b.dialFrom(t, "127.0.0.2")
 	for range 99 {
 		b.dialFrom(t, "127.0.0.2")
 	}
 	expectEnd(t, first)
-	await(t, "the others", func() bool {
+	testkit.Await(t, "the others", func() bool {
 		s := b.Stats()
 		return s.FailedHandshakes == 95 && s.Handshakes == 6 && s.CrowdedOutOfAddress == 95
 	})
@@ -67,7 +69,7 @@ func TestHandshakesMakeRoom(t *testing.T) {
 	write(t, fresh, []byte{1, 0xC0, 0})
 	expect(t, fresh, 2)
 	h := &b.handshakes
-	await(t, "nothing to be kept", func() bool {
+	testkit.Await(t, "nothing to be kept", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		return len(h.byAddress) == 0 && h.queue.Len() == 0
@@ -84,11 +86,11 @@ func TestHandshakesBehindAProxy(t *testing.T) {
 		return c
 	}
 	victim := connect("192.0.2.7:1")
-	await(t, "the first handshake", func() bool { return b.Stats().Handshakes == 1 })
+	testkit.Await(t, "the first handshake", func() bool { return b.Stats().Handshakes == 1 })
 	for range 10 {
 		connect("192.0.2.8:1")
 	}
-	await(t, "the others", func() bool { s := b.Stats(); return s.FailedHandshakes == 8 && s.Handshakes == 3 })
+	testkit.Await(t, "the others", func() bool { s := b.Stats(); return s.FailedHandshakes == 8 && s.Handshakes == 3 })
 	write(t, victim, []byte{1, 0xC0, 0})
 	expect(t, victim, 2)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/vouchmq/vouchmq/internal/engine"
 	"github.com/vouchmq/vouchmq/internal/leaktest"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -217,30 +218,13 @@ type bed struct {
 	*Transport
 	hubs   *hubLog
 	engine *engine.Engine
-	log    *lockedBuffer
+	log    *testkit.Buffer
 	addr   string
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func newBed(t testing.TB, limits Limits, handshake Handshake) *bed {
 	t.Helper()
-	b := &bed{log: &lockedBuffer{}, hubs: &hubLog{
+	b := &bed{log: &testkit.Buffer{}, hubs: &hubLog{
 		events: map[abi.Conn][]abi.EventKind{}, args: map[abi.Conn][]uint32{}, peers: map[abi.Conn]abi.Peer{},
 	}}
 	log := slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -268,7 +252,8 @@ func newBed(t testing.TB, limits Limits, handshake Handshake) *bed {
 		}
 		b.engine.Close()
 		if t.Failed() {
-			t.Log(b.log.String()[:min(b.log.b.Len(), 10_000)])
+			text := b.log.String()
+			t.Log(text[:min(len(text), 10_000)])
 		}
 	})
 	return b
@@ -319,7 +304,7 @@ func write(t testing.TB, c net.Conn, p []byte) {
 func expect(t testing.TB, c net.Conn, n int) []byte {
 	t.Helper()
 	p := make([]byte, n)
-	if err := c.SetReadDeadline(time.Now().Add(patienceOfTests)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(testkit.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadFull(c, p); err != nil {
@@ -334,7 +319,7 @@ func expect(t testing.TB, c net.Conn, n int) []byte {
 // expectEnd reads until the other side has closed, and returns what came before.
 func expectEnd(t testing.TB, c net.Conn) []byte {
 	t.Helper()
-	if err := c.SetReadDeadline(time.Now().Add(patienceOfTests)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(testkit.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	p, err := io.ReadAll(c)
@@ -347,17 +332,6 @@ func expectEnd(t testing.TB, c net.Conn) []byte {
 func isTimeout(err error) bool {
 	e, ok := err.(net.Error)
 	return ok && e.Timeout()
-}
-
-const patienceOfTests = time.Minute
-
-func await(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patienceOfTests); !condition(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited too long for %s", what)
-		}
-	}
 }
 
 // packetSize is the size of the packets of message.

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/vouchmq/vouchmq/internal/mqtt"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // idleClients is the variable that makes TestIdleClients be the other side of TestCostOfIdleConnections.
@@ -53,7 +54,7 @@ func TestCostOfIdleConnections(t *testing.T) {
 				t.Errorf("more than %d bytes", bound)
 			}
 			end()
-			await(t, "their ends", func() bool { return b.Stats().Connections == 0 })
+			testkit.Await(t, "their ends", func() bool { return b.Stats().Connections == 0 })
 		})
 	}
 }

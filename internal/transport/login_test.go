@@ -12,6 +12,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/mqtt"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // guard is a Login for tests: it answers when the test lets it.
@@ -70,7 +71,7 @@ func TestLogin(t *testing.T) {
 	b, g := guarded(t, ListenConfig{}, Limits{})
 	c := b.dial(t)
 	write(t, c, connect)
-	await(t, "the request", func() bool { return g.count() == 1 })
+	testkit.Await(t, "the request", func() bool { return g.count() == 1 })
 	if p := b.onlyPeer(t); !p.Authenticate {
 		t.Fatalf("the core was told of %+v", p)
 	}
@@ -127,7 +128,7 @@ func TestPacketsWaitForTheLogin(t *testing.T) {
 			want := messages(0, 1, 500)
 			all := append(bytes.Clone(connect), want...)
 			write(t, pub, all[:len(all)/2])
-			await(t, "the request", func() bool { return g.count() == 2 })
+			testkit.Await(t, "the request", func() bool { return g.count() == 2 })
 			g.answers <- mqtt.Success
 			for rest := all[len(all)/2:]; len(rest) > 0; rest = rest[min(piece, len(rest)):] {
 				write(t, pub, rest[:min(piece, len(rest))])
@@ -147,7 +148,7 @@ func TestWhatWaitsForTheLoginIsBounded(t *testing.T) {
 	b, g := guarded(t, ListenConfig{}, Limits{})
 	c := b.dial(t)
 	write(t, c, connect)
-	await(t, "the request", func() bool { return g.count() == 1 })
+	testkit.Await(t, "the request", func() bool { return g.count() == 1 })
 	_ = c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
 	flood := messages(0, 1, 1000)
 	for {
@@ -160,7 +161,7 @@ func TestWhatWaitsForTheLoginIsBounded(t *testing.T) {
 	}
 	g.answers <- mqtt.Success
 	expect(t, c, 2)
-	await(t, "the rest", func() bool { return b.hubs.count(abi.EventPackets) > 1 })
+	testkit.Await(t, "the rest", func() bool { return b.hubs.count(abi.EventPackets) > 1 })
 }
 
 func TestBadPacketBehindConnect(t *testing.T) {
@@ -169,7 +170,7 @@ func TestBadPacketBehindConnect(t *testing.T) {
 		b, g := guarded(t, ListenConfig{}, Limits{})
 		c := b.dial(t)
 		write(t, c, append(bytes.Clone(connect), bad...))
-		await(t, "the request", func() bool { return g.count() == 1 })
+		testkit.Await(t, "the request", func() bool { return g.count() == 1 })
 		g.answers <- mqtt.Success
 		if got := expectEnd(t, c); !bytes.Equal(got, []byte{0x20, 0, 0xE0, 1, 0x81}) {
 			t.Fatalf("got % x", got)
@@ -190,11 +191,11 @@ func TestClientLeavesDuringLogin(t *testing.T) {
 	b, g := guarded(t, ListenConfig{}, Limits{})
 	c := b.dial(t)
 	write(t, c, connect)
-	await(t, "the request", func() bool { return g.count() == 1 })
+	testkit.Await(t, "the request", func() bool { return g.count() == 1 })
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the end", func() bool {
+	testkit.Await(t, "the end", func() bool {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		return g.ended == 1 && b.hubs.count(abi.EventClosed) == 1 && b.Stats().Connections == 0
@@ -212,9 +213,9 @@ func TestClientClosesItsHalfDuringLogin(t *testing.T) {
 	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the request", func() bool { return g.count() == 1 })
+	testkit.Await(t, "the request", func() bool { return g.count() == 1 })
 	g.answers <- mqtt.Success
-	await(t, "the end", func() bool { return b.hubs.count(abi.EventClosed) == 1 })
+	testkit.Await(t, "the end", func() bool { return b.hubs.count(abi.EventClosed) == 1 })
 	if n := b.hubs.count(abi.EventPackets); n != 2 {
 		t.Fatalf("%d runs of packets", n)
 	}
@@ -224,7 +225,7 @@ func TestClientClosesItsHalfDuringLogin(t *testing.T) {
 func TestCloseDuringLogin(t *testing.T) {
 	b, g := guarded(t, ListenConfig{}, Limits{})
 	write(t, b.dial(t), connect)
-	await(t, "the request", func() bool { return g.count() == 1 })
+	testkit.Await(t, "the request", func() bool { return g.count() == 1 })
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +235,7 @@ func TestCloseDuringLogin(t *testing.T) {
 func TestSecondRequestMeanwhile(t *testing.T) {
 	b, g := guarded(t, ListenConfig{}, Limits{})
 	write(t, b.dial(t), connect)
-	await(t, "the request", func() bool { return g.count() == 1 })
+	testkit.Await(t, "the request", func() bool { return g.count() == 1 })
 	c := b.table.all()[0]
 	if err := c.authenticate(abi.AppendAuthRequest(nil, &abi.AuthRequest{})); err == nil || !strings.Contains(err.Error(), "abi:") {
 		t.Fatalf("error %v", err)

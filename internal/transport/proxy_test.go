@@ -12,6 +12,7 @@ import (
 	"github.com/pires/go-proxyproto/tlvparse"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 var loopback = &Proxy{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
@@ -128,7 +129,7 @@ func TestProxyHeadersThatAreWrong(t *testing.T) {
 			c := b.dial(t)
 			write(t, c, []byte(header))
 			expectEnd(t, c)
-			await(t, "the failure", func() bool { return b.Stats().FailedHandshakes == before+1 && b.Stats().Connections == 0 })
+			testkit.Await(t, "the failure", func() bool { return b.Stats().FailedHandshakes == before+1 && b.Stats().Connections == 0 })
 		})
 	}
 	if b.hubs.count(abi.EventOpen) != 0 {
@@ -151,7 +152,7 @@ func TestSlowProxyHeader(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	await(t, "the failure", func() bool { return b.Stats().FailedHandshakes == 1 && b.Stats().Connections == 0 })
+	testkit.Await(t, "the failure", func() bool { return b.Stats().FailedHandshakes == 1 && b.Stats().Connections == 0 })
 }
 
 func TestProxyThatIsNotTrusted(t *testing.T) {
@@ -181,7 +182,7 @@ func TestProxyHealthChecksAreQuiet(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	await(t, "their ends", func() bool { return b.Stats().Accepted == 2 && b.Stats().Connections == 0 })
+	testkit.Await(t, "their ends", func() bool { return b.Stats().Accepted == 2 && b.Stats().Connections == 0 })
 	if s := b.Stats(); s.FailedHandshakes != 0 || strings.Contains(b.log.String(), "level=WARN") || strings.Contains(b.log.String(), "level=INFO") {
 		t.Fatalf("statistics %+v, log %s", s, b.log)
 	}
@@ -237,7 +238,7 @@ func TestProxyAndAdmission(t *testing.T) {
 		t.Fatalf("statistics %+v", s)
 	}
 	_ = first.Close()
-	await(t, "the first to leave", func() bool { return b.Stats().Connections == 1 })
+	testkit.Await(t, "the first to leave", func() bool { return b.Stats().Connections == 1 })
 	expect(t, connect("192.0.2.7:3"), 2)
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func TestBucket(t *testing.T) {
@@ -90,7 +91,7 @@ func TestSlowedForLong(t *testing.T) {
 	b.listen(t, ListenConfig{Rates: Rates{Messages: Rate{PerSecond: 0.001}}})
 	c := b.dial(t)
 	write(t, c, messages(0, 1, 3))
-	await(t, "a sign of life", func() bool {
+	testkit.Await(t, "a sign of life", func() bool {
 		b.hubs.mu.Lock()
 		defer b.hubs.mu.Unlock()
 		for conn, events := range b.hubs.events {
@@ -107,8 +108,8 @@ func TestSlowedForLong(t *testing.T) {
 	b.table.all()[0].wakeWriter(0)
 	expectEnd(t, c)
 	_ = c.Close()
-	await(t, "the end", func() bool { return b.Stats().Connections == 0 })
-	if took := time.Since(began); took > patienceOfTests { // its rate would let it wait for a quarter of an hour
+	testkit.Await(t, "the end", func() bool { return b.Stats().Connections == 0 })
+	if took := time.Since(began); took > testkit.Patience { // its rate would let it wait for a quarter of an hour
 		t.Fatalf("it took %v", took)
 	}
 }
@@ -147,7 +148,7 @@ func TestConnectionsOfAnAddress(t *testing.T) {
 		t.Fatalf("statistics %+v", s)
 	}
 	_ = first.Close()
-	await(t, "the first to leave", func() bool { return b.Stats().Connections == 1 })
+	testkit.Await(t, "the first to leave", func() bool { return b.Stats().Connections == 1 })
 	b.subscriber(t)
 }
 
@@ -157,7 +158,7 @@ func TestFailedHandshakeLeavesItsAddress(t *testing.T) {
 	b.listen(t, ListenConfig{Rates: Rates{MaxPerAddress: 1}, Handshake: withTLS(t)})
 	for range 3 {
 		expectEnd(t, b.dial(t))
-		await(t, "the end", func() bool { return b.Stats().Connections == 0 })
+		testkit.Await(t, "the end", func() bool { return b.Stats().Connections == 0 })
 	}
 	if s := b.Stats(); s.RefusedAddress != 0 || s.FailedHandshakes != 3 {
 		t.Fatalf("statistics %+v", s)
@@ -266,6 +267,6 @@ func TestReconfigure(t *testing.T) {
 		}
 	}
 	_ = first.Close() // it leaves where it came in
-	await(t, "the first to leave", func() bool { return b.Stats().Connections == 2 })
+	testkit.Await(t, "the first to leave", func() bool { return b.Stats().Connections == 2 })
 	expectEnd(t, b.dial(t))
 }

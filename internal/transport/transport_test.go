@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func TestPacketsGoThrough(t *testing.T) {
@@ -125,8 +126,8 @@ func TestOpenAndClosedOnce(t *testing.T) {
 		}
 		_ = c.Close()
 	}
-	await(t, "the ends", func() bool { return b.hubs.count(abi.EventClosed) == rounds })
-	await(t, "an empty table", func() bool { return b.Stats().Connections == 0 })
+	testkit.Await(t, "the ends", func() bool { return b.hubs.count(abi.EventClosed) == rounds })
+	testkit.Await(t, "an empty table", func() bool { return b.Stats().Connections == 0 })
 	b.hubs.mu.Lock()
 	defer b.hubs.mu.Unlock()
 	for conn, events := range b.hubs.events {
@@ -179,7 +180,7 @@ func TestFloodIsSlowedAtItsSource(t *testing.T) {
 func readAll(t *testing.T, c net.Conn, size, piece int) {
 	buffer := make([]byte, piece)
 	for got := 0; got < size; {
-		_ = c.SetReadDeadline(time.Now().Add(patienceOfTests))
+		_ = c.SetReadDeadline(time.Now().Add(testkit.Patience))
 		n, err := c.Read(buffer)
 		if err != nil {
 			t.Errorf("after %d of %d bytes: %v", got, size, err)
@@ -197,7 +198,7 @@ func TestSourceWaitsForReceiver(t *testing.T) {
 	const count = 400_000 // 28 MB: more than the sockets hold
 	go func() { _, _ = pub.Write(messages(0, 0, count)) }()
 	source := func() *conn { return b.table.all()[1] }
-	await(t, "the source to wait", func() bool {
+	testkit.Await(t, "the source to wait", func() bool {
 		if len(b.table.all()) != 2 {
 			return false
 		}
@@ -237,7 +238,7 @@ func TestStalledSubscriberIsAlone(t *testing.T) {
 	}()
 	buffer := make([]byte, 1000*packetSize)
 	for n := range uint64(count / 1000) {
-		_ = reader.SetReadDeadline(time.Now().Add(patienceOfTests))
+		_ = reader.SetReadDeadline(time.Now().Add(testkit.Patience))
 		if _, err := io.ReadFull(reader, buffer); err != nil {
 			t.Fatal(err)
 		}
@@ -265,94 +266,10 @@ func TestStalledSubscriberIsAlone(t *testing.T) {
 	comesBack(t, b, stalled, pub)
 }
 
-// A connection that is always behind, and always catches up, is not stalled however long that goes on. On a machine that has other
-// things to do, its reader may not get a processor for longer than StallAfter; where that is seen, the test tries again with more time.
-func TestBusyIsNotStalled(t *testing.T) {
-	for _, stallAfter := range []time.Duration{100 * time.Millisecond, 400 * time.Millisecond, 1600 * time.Millisecond} {
-		stop := make(chan struct{})
-		longest := watchMachine(stop)
-		sent, got, stats := busy(t, stallAfter)
-		close(stop)
-		waited := <-longest
-		if got == sent && stats.Stalled == 0 {
-			return
-		}
-		t.Logf("with %v: got %d of %d bytes, statistics %+v; %v without a processor", stallAfter, got, sent, stats, waited)
-		if waited < stallAfter/2 {
-			break
-		}
-	}
-	t.Fatal("it was stalled")
-}
-
-// watchMachine tells, after stop, for how long at most this process was kept from running.
-func watchMachine(stop chan struct{}) <-chan time.Duration {
-	longest := make(chan time.Duration, 1)
-	go func() {
-		most := time.Duration(0)
-		for last := time.Now(); ; last = time.Now() {
-			select {
-			case <-stop:
-				longest <- most
-				return
-			case <-time.After(time.Millisecond):
-				most = max(most, time.Since(last))
-			}
-		}
-	}()
-	return longest
-}
-
-// busy floods a client that reads, for longer than one may be behind, and returns how much was sent and came.
-func busy(t *testing.T, stallAfter time.Duration) (sent, got int, s Stats) {
-	t.Helper()
-	b := newBed(t, Limits{MaxPacketSize: 1000, SoftBacklog: 32 << 10, HardBacklog: 4 << 20, StallAfter: stallAfter}, nil)
-	sub, pub := b.subscriber(t), b.dial(t)
-	stop := make(chan struct{})
-	flooded := make(chan int)
-	go func() {
-		run, n := messages(0, 0, 1000), 0
-		for {
-			select {
-			case <-stop:
-				flooded <- n
-				return
-			default:
-			}
-			if _, err := pub.Write(run); err != nil {
-				t.Error(err)
-			}
-			n += len(run)
-		}
-	}()
-	time.AfterFunc(3*patience*stallAfter, func() { close(stop) })
-	read := make(chan int)
-	go func() {
-		n, _ := io.Copy(io.Discard, sub)
-		read <- int(n)
-	}()
-	sent = <-flooded
-	write(t, pub, []byte{0xC0, 0})
-	expect(t, pub, 2) // all that was sent has been handled
-	await(t, "the backlog to be written", func() bool {
-		for _, c := range b.table.all() {
-			c.mu.Lock()
-			size := c.size()
-			c.mu.Unlock()
-			if size > 0 {
-				return false
-			}
-		}
-		return true
-	})
-	_ = sub.(*net.TCPConn).CloseWrite()
-	return sent, <-read, b.Stats()
-}
-
 // comesBack reads what a stalled subscriber still has, and looks whether it is served again.
 func comesBack(t *testing.T, b *bed, stalled, pub net.Conn) {
 	go func() { _, _ = io.Copy(io.Discard, io.LimitReader(stalled, 1<<40)) }()
-	await(t, "EventUnblocked", func() bool { return b.hubs.count(abi.EventUnblocked) == 1 })
+	testkit.Await(t, "EventUnblocked", func() bool { return b.hubs.count(abi.EventUnblocked) == 1 })
 	if !strings.Contains(b.log.String(), "reads again") {
 		t.Fatal("no log line says that the client reads again")
 	}
@@ -375,15 +292,15 @@ func TestAnswersToClientThatDoesNotRead(t *testing.T) {
 			break
 		}
 	}
-	await(t, "the end", func() bool { return b.Stats().Overflowed == 1 && b.hubs.count(abi.EventClosed) == 1 })
-	await(t, "the log to say why", func() bool { return strings.Contains(b.log.String(), errOverflow.Error()) })
+	testkit.Await(t, "the end", func() bool { return b.Stats().Overflowed == 1 && b.hubs.count(abi.EventClosed) == 1 })
+	testkit.Await(t, "the log to say why", func() bool { return strings.Contains(b.log.String(), errOverflow.Error()) })
 }
 
 func TestPauseAndResume(t *testing.T) {
 	b := newBed(t, Limits{}, nil)
 	paused, other, sub := b.dial(t), b.dial(t), b.subscriber(t)
 	write(t, paused, []byte{0x90, 0}) // pauses itself
-	await(t, "the pause", func() bool {
+	testkit.Await(t, "the pause", func() bool {
 		for _, c := range b.table.all() {
 			if c.paused.Load() {
 				return true
@@ -406,7 +323,7 @@ func TestSync(t *testing.T) {
 	b := newBed(t, Limits{}, nil)
 	c := b.dial(t)
 	write(t, c, []byte{0xC0, 0, 0x40, 0, 0xC0, 0, 0x40, 0})
-	await(t, "two answers", func() bool { return b.hubs.count(abi.EventSynced) == 2 })
+	testkit.Await(t, "two answers", func() bool { return b.hubs.count(abi.EventSynced) == 2 })
 }
 
 // A core that fails takes its connections with it, and nothing else.
@@ -424,7 +341,7 @@ func TestListenersOutliveTheCore(t *testing.T) {
 	if n := b.engine.Metrics().Restarts; n < 1 || n > 3 {
 		t.Fatalf("%d restarts", n)
 	}
-	await(t, "the fresh core", func() bool {
+	testkit.Await(t, "the fresh core", func() bool {
 		c, err := net.Dial("tcp", b.addr)
 		if err != nil {
 			t.Fatalf("the listener is gone: %v", err)
@@ -462,12 +379,12 @@ func TestHalfOpenHandshakes(t *testing.T) {
 	}
 	b := newBed(t, Limits{MaxHandshakes: 10, HandshakeTimeout: time.Hour}, handshake)
 	first := b.dial(t)
-	await(t, "the first handshake", func() bool { return b.Stats().Handshakes == 1 })
+	testkit.Await(t, "the first handshake", func() bool { return b.Stats().Handshakes == 1 })
 	for range 200 {
 		b.dial(t)
 	}
 	expectEnd(t, first)
-	await(t, "the others", func() bool {
+	testkit.Await(t, "the others", func() bool {
 		s := b.Stats()
 		return s.Accepted == 201 && s.FailedHandshakes == 191 && s.Connections == 10
 	})
@@ -493,7 +410,7 @@ func TestHandshakeHasItsTime(t *testing.T) {
 	}
 	b := newBed(t, Limits{HandshakeTimeout: 10 * time.Millisecond}, handshake)
 	expectEnd(t, b.dial(t))
-	await(t, "the failure", func() bool { return b.Stats().FailedHandshakes == 1 && b.Stats().Connections == 0 })
+	testkit.Await(t, "the failure", func() bool { return b.Stats().FailedHandshakes == 1 && b.Stats().Connections == 0 })
 	if b.hubs.count(abi.EventOpen) != 0 {
 		t.Fatal("the core heard of a connection without handshake")
 	}
@@ -508,7 +425,7 @@ func TestHandshakeTimeIsOver(t *testing.T) {
 		socket := tls.Client(b.dial(t), &tls.Config{InsecureSkipVerify: true})
 		if err := socket.Handshake(); err == nil {
 			c = socket
-		} else if timeout > patienceOfTests {
+		} else if timeout > testkit.Patience {
 			t.Fatal(err)
 		}
 	}
@@ -574,7 +491,7 @@ func TestManyIdleConnections(t *testing.T) {
 	for _, c := range conns {
 		_ = c.Close()
 	}
-	await(t, "their ends", func() bool { return b.Stats().Connections == 0 })
+	testkit.Await(t, "their ends", func() bool { return b.Stats().Connections == 0 })
 }
 
 func heap() int {

@@ -20,12 +20,13 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/vouchmq/vouchmq/internal/abi"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // webSocketTo dials a WebSocket listener as a client of MQTT does.
 func webSocketTo(t testing.TB, url string, options *websocket.DialOptions) (*websocket.Conn, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patienceOfTests)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	if options == nil {
 		options = &websocket.DialOptions{Subprotocols: []string{"mqtt"}}
@@ -52,7 +53,7 @@ func (b *bed) webSocket(t testing.TB) *websocket.Conn {
 
 func send(t testing.TB, c *websocket.Conn, kind websocket.MessageType, b []byte) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patienceOfTests)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	if err := c.Write(ctx, kind, b); err != nil {
 		t.Fatal(err)
@@ -61,7 +62,7 @@ func send(t testing.TB, c *websocket.Conn, kind websocket.MessageType, b []byte)
 
 func receive(t testing.TB, c *websocket.Conn) ([]byte, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patienceOfTests)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	kind, b, err := c.Read(ctx)
 	if err == nil && kind != websocket.MessageBinary {
@@ -115,7 +116,7 @@ func TestWebSocketTextFrameEndsTheConnection(t *testing.T) {
 	if _, err := receive(t, c); websocket.CloseStatus(err) != websocket.StatusUnsupportedData {
 		t.Fatalf("ended with %v", err)
 	}
-	await(t, "the end", func() bool { return b.hubs.count(abi.EventClosed) == 1 && b.Stats().Connections == 0 })
+	testkit.Await(t, "the end", func() bool { return b.hubs.count(abi.EventClosed) == 1 && b.Stats().Connections == 0 })
 	if b.hubs.count(abi.EventPackets) != 0 {
 		t.Fatal("the text went to the core")
 	}
@@ -128,7 +129,7 @@ func TestWebSocketEndlessTextFrame(t *testing.T) {
 	c := b.upgraded(t)
 	write(t, c, []byte{0x81, 0xFF, 0x10, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 'x'})
 	expectEnd(t, c)
-	await(t, "the end", func() bool { return b.Stats().Connections == 0 })
+	testkit.Await(t, "the end", func() bool { return b.Stats().Connections == 0 })
 }
 
 // upgraded is a connection on which frames may be written by hand.
@@ -171,7 +172,7 @@ func TestWebSocketFramesThatAreWrong(t *testing.T) {
 			expectEnd(t, c)
 		})
 	}
-	await(t, "their ends", func() bool { return b.Stats().Connections == 0 })
+	testkit.Await(t, "their ends", func() bool { return b.Stats().Connections == 0 })
 	if b.hubs.count(abi.EventPackets) != 0 {
 		t.Fatal("something went to the core")
 	}
@@ -207,7 +208,7 @@ func TestWebSocketFarewell(t *testing.T) {
 	if size != 2<<20 {
 		t.Fatalf("%d bytes", size)
 	}
-	await(t, "the end", func() bool { return b.Stats().Connections == 0 })
+	testkit.Await(t, "the end", func() bool { return b.Stats().Connections == 0 })
 }
 
 func TestWebSocketClientCloses(t *testing.T) {
@@ -219,7 +220,7 @@ func TestWebSocketClientCloses(t *testing.T) {
 	if err := c.Close(websocket.StatusNormalClosure, ""); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the end", func() bool { return b.hubs.count(abi.EventClosed) == 1 && b.Stats().Connections == 0 })
+	testkit.Await(t, "the end", func() bool { return b.hubs.count(abi.EventClosed) == 1 && b.Stats().Connections == 0 })
 }
 
 // A client that does not answer the goodbye does not stay.
@@ -231,7 +232,7 @@ func TestWebSocketClientIgnoresFarewell(t *testing.T) {
 	if got := expectEnd(t, c); len(got) < 2<<20 {
 		t.Fatalf("%d bytes", len(got))
 	}
-	await(t, "the end", func() bool { return b.Stats().Connections == 0 })
+	testkit.Await(t, "the end", func() bool { return b.Stats().Connections == 0 })
 }
 
 func TestWebSocketClientThatDoesNotRead(t *testing.T) {
@@ -239,13 +240,13 @@ func TestWebSocketClientThatDoesNotRead(t *testing.T) {
 	b.listen(t, ListenConfig{WebSocket: &WebSocket{}})
 	c := b.upgraded(t)
 	ping := append([]byte{0x82, 0xFE, 0xFF, 0xFE, 0, 0, 0, 0}, bytes.Repeat([]byte{0xC0, 0}, 0x7FFF)...)
-	_ = c.SetWriteDeadline(time.Now().Add(patienceOfTests))
+	_ = c.SetWriteDeadline(time.Now().Add(testkit.Patience))
 	for b.Stats().Connections > 0 {
 		if _, err := c.Write(ping); err != nil {
 			break
 		}
 	}
-	await(t, "the end", func() bool { return b.Stats().Overflowed == 1 && b.Stats().Connections == 0 })
+	testkit.Await(t, "the end", func() bool { return b.Stats().Overflowed == 1 && b.Stats().Connections == 0 })
 }
 
 func TestHTTPRequestsThatAreRefused(t *testing.T) {
@@ -334,7 +335,7 @@ func TestSlowHTTPRequest(t *testing.T) {
 	b := newBed(t, Limits{HandshakeTimeout: 100 * time.Millisecond}, nil)
 	b.listen(t, ListenConfig{WebSocket: &WebSocket{}})
 	c := b.dial(t)
-	for deadline := time.Now().Add(patienceOfTests); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(testkit.Patience); ; time.Sleep(5 * time.Millisecond) {
 		if _, err := c.Write([]byte("G")); err != nil {
 			break
 		}
@@ -342,7 +343,7 @@ func TestSlowHTTPRequest(t *testing.T) {
 			t.Fatal("the connection was not ended")
 		}
 	}
-	await(t, "the failure", func() bool { return b.Stats().FailedHandshakes == 1 && b.Stats().Connections == 0 })
+	testkit.Await(t, "the failure", func() bool { return b.Stats().FailedHandshakes == 1 && b.Stats().Connections == 0 })
 }
 
 // Requests that never come are handshakes: the oldest makes way.
@@ -350,7 +351,7 @@ func TestHalfOpenWebSockets(t *testing.T) {
 	b := newBed(t, Limits{MaxHandshakes: 3, HandshakeTimeout: time.Hour}, nil)
 	b.listen(t, ListenConfig{WebSocket: &WebSocket{}})
 	first := b.dial(t)
-	await(t, "the first", func() bool { return b.Stats().Handshakes == 1 })
+	testkit.Await(t, "the first", func() bool { return b.Stats().Handshakes == 1 })
 	for range 10 {
 		b.dial(t)
 	}
@@ -402,7 +403,7 @@ func TestWebSocketFrameBehindTheRequest(t *testing.T) {
 	b.listen(t, ListenConfig{WebSocket: &WebSocket{}})
 	c := b.dial(t)
 	write(t, c, append([]byte(upgradeRequest("/mqtt", "Sec-WebSocket-Protocol: mqtt")), 0x82, 0x82, 0, 0, 0, 0, 0xC0, 0))
-	_ = c.SetReadDeadline(time.Now().Add(patienceOfTests))
+	_ = c.SetReadDeadline(time.Now().Add(testkit.Patience))
 	var got []byte
 	for !bytes.HasSuffix(got, []byte("\x82\x02\xD0\x00")) {
 		p := make([]byte, 1)

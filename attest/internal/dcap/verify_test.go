@@ -22,6 +22,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/internal/dcap"
 	. "github.com/vouchmq/vouchmq/attest/internal/dcap/dcaptest"
 	"github.com/vouchmq/vouchmq/internal/fuzzbound"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func tee(version int) dcap.TEE {
@@ -87,11 +88,7 @@ func TestGenuine(t *testing.T) {
 
 func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
+	return testkit.Must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
 }
 
 // put returns a function that puts bytes at a place.

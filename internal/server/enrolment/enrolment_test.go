@@ -16,6 +16,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/internal/server/enrolment"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 const service, public = "plant.example", "mqtt.example"
@@ -24,16 +25,6 @@ var (
 	now    = time.Unix(1_800_000_000, 0)
 	module = attest.Identity{Module: attest.Sum([]byte("module"))}
 )
-
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
 
 // rig is a folder and its owner.
 type rig struct {
@@ -44,27 +35,27 @@ type rig struct {
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	ca := must(owner.New("Owner", now, 1000*time.Hour))(t)
+	ca := Must(owner.New("Owner", now, 1000*time.Hour))(t)
 	return &rig{
 		Folder: &enrolment.Folder{Dir: t.TempDir(), Service: service, PublicName: public, Owner: ca.Certificate()},
-		ca:     ca, tee: sim.NewAttester(must(sim.NewKey())(t), attest.Digest{}),
+		ca:     ca, tee: sim.NewAttester(Must(sim.NewKey())(t), attest.Digest{}),
 	}
 }
 
 func (r *rig) request(t testing.TB) *owner.Request {
 	t.Helper()
-	return must(r.Request(context.Background(), r.tee, module, must(owner.NewNonce(rand.Reader))(t), now))(t)
+	return Must(r.Request(context.Background(), r.tee, module, Must(owner.NewNonce(rand.Reader))(t), now))(t)
 }
 
 func (r *rig) issue(t testing.TB, q *owner.Request) []byte {
 	t.Helper()
-	leaf := must(r.ca.IssueServer(q.CSR.PublicKey, owner.Server{Service: q.Service, PublicName: q.PublicName()}, now, 99*time.Hour))(t)
+	leaf := Must(r.ca.IssueServer(q.CSR.PublicKey, owner.Server{Service: q.Service, PublicName: q.PublicName()}, now, 99*time.Hour))(t)
 	return owner.EncodeCertificate(leaf.Raw)
 }
 
 func (r *rig) enrol(t testing.TB) *x509.Certificate {
 	t.Helper()
-	return must(r.Install(r.issue(t, r.request(t)), now))(t)
+	return Must(r.Install(r.issue(t, r.request(t)), now))(t)
 }
 
 func (r *rig) exists(name string) bool {
@@ -81,15 +72,15 @@ func TestEnrolment(t *testing.T) {
 	if !bytes.Equal(first.CSR.RawSubjectPublicKeyInfo, second.CSR.RawSubjectPublicKeyInfo) || !bytes.Equal(first.ECHConfigList, second.ECHConfigList) {
 		t.Error("a second request is for other keys than those that wait")
 	}
-	leaf := must(r.Install(r.issue(t, second), now))(t)
-	id := must(r.Open(now))(t)
+	leaf := Must(r.Install(r.issue(t, second), now))(t)
+	id := Must(r.Open(now))(t)
 	if !id.Certificate.Leaf.Equal(leaf) || len(id.ECHKeys) != 1 || id.ECHKeys[0].PublicName() != public {
 		t.Errorf("%+v", id)
 	}
 	if r.exists(enrolment.PendingFile) {
 		t.Error("keys still wait")
 	}
-	if info := must(os.Stat(r.Path(enrolment.IdentityFile)))(t); info.Mode() != 0o600 {
+	if info := Must(os.Stat(r.Path(enrolment.IdentityFile)))(t); info.Mode() != 0o600 {
 		t.Error(info.Mode())
 	}
 }
@@ -100,7 +91,7 @@ func TestECHKeysOfTwoGenerations(t *testing.T) {
 	var before []uint8
 	for round := range 4 {
 		r.enrol(t)
-		id := must(r.Open(now))(t)
+		id := Must(r.Open(now))(t)
 		got := []uint8{id.ECHKeys[0].ID()}
 		if round > 0 {
 			got = append(got, id.ECHKeys[1].ID())
@@ -141,12 +132,12 @@ func TestCertificatesThatAreNotInstalled(t *testing.T) {
 		},
 		"not yet valid": func(t *testing.T, r *rig) []byte {
 			q := r.request(t)
-			leaf := must(r.ca.IssueServer(q.CSR.PublicKey, owner.Server{Service: service, PublicName: public}, now.Add(9*time.Hour), time.Hour))(t)
+			leaf := Must(r.ca.IssueServer(q.CSR.PublicKey, owner.Server{Service: service, PublicName: public}, now.Add(9*time.Hour), time.Hour))(t)
 			return owner.EncodeCertificate(leaf.Raw)
 		},
 		"expired": func(t *testing.T, r *rig) []byte {
 			q := r.request(t)
-			leaf := must(r.ca.IssueServer(q.CSR.PublicKey, owner.Server{Service: service, PublicName: public}, now.Add(-9*time.Hour), time.Hour))(t)
+			leaf := Must(r.ca.IssueServer(q.CSR.PublicKey, owner.Server{Service: service, PublicName: public}, now.Add(-9*time.Hour), time.Hour))(t)
 			return owner.EncodeCertificate(leaf.Raw)
 		},
 	} {
@@ -156,7 +147,7 @@ func TestCertificatesThatAreNotInstalled(t *testing.T) {
 			if _, err := r.Install(certificate(t, r), now); !errors.Is(err, enrolment.ErrCertificate) {
 				t.Error(err)
 			}
-			if id := must(r.Open(now))(t); !id.Certificate.Leaf.Equal(in) {
+			if id := Must(r.Open(now))(t); !id.Certificate.Leaf.Equal(in) {
 				t.Error("the certificate before is not in force any more")
 			}
 		})
@@ -172,7 +163,7 @@ func TestDelivered(t *testing.T) {
 		}
 	}
 	deliver(r.issue(t, r.request(t)))
-	first := must(r.Open(now))(t)
+	first := Must(r.Open(now))(t)
 	if r.exists(enrolment.CertificateFile) {
 		t.Error("it was not removed")
 	}
@@ -189,7 +180,7 @@ func TestDelivered(t *testing.T) {
 // TestAnotherOwnerOrName: what does not fit the configuration any more counts as not enrolled.
 func TestAnotherOwnerOrName(t *testing.T) {
 	for name, change := range map[string]func(r *rig){
-		"owner":       func(r *rig) { r.Owner = must(owner.New("Other", now, time.Hour))(t).Certificate() },
+		"owner":       func(r *rig) { r.Owner = Must(owner.New("Other", now, time.Hour))(t).Certificate() },
 		"service":     func(r *rig) { r.Service = "other.example" },
 		"public name": func(r *rig) { r.PublicName = "other.example" },
 	} {
@@ -217,7 +208,7 @@ func TestDamagedFiles(t *testing.T) {
 	r.enrol(t)
 	r.request(t)
 	for _, name := range []string{enrolment.IdentityFile, enrolment.PendingFile} {
-		good := must(os.ReadFile(r.Path(name)))(t)
+		good := Must(os.ReadFile(r.Path(name)))(t)
 		for what, bad := range map[string]string{
 			"empty": "", "cut short": string(good[:len(good)/2]), "text behind": string(good) + "x",
 			"a block too many": string(good) + string(good), "other order": strings.Join(reverse(strings.SplitAfter(string(good), "-----\n")), ""),
@@ -253,7 +244,7 @@ func TestRenewal(t *testing.T) {
 	renewal := enrolment.Renewal{Folder: r.Folder}
 	ask := func(at time.Time, id attest.Identity) bool {
 		t.Helper()
-		return must(renewal.Ask(context.Background(), leaf, r.tee, id, at))(t)
+		return Must(renewal.Ask(context.Background(), leaf, r.tee, id, at))(t)
 	}
 	due := enrolment.RenewalTime(leaf)
 	if got := leaf.NotAfter.Sub(due); got != 100*time.Hour/3 {
@@ -270,15 +261,15 @@ func TestRenewal(t *testing.T) {
 	if !ask(due.Add(time.Hour), other) {
 		t.Error("did not ask anew after what evidence claims has changed")
 	}
-	q := must(owner.ParseRequest(must(os.ReadFile(r.Path(enrolment.RequestFile)))(t)))(t)
-	p := must(policy.New([]policy.Identity{{
+	q := Must(owner.ParseRequest(Must(os.ReadFile(r.Path(enrolment.RequestFile)))(t)))(t)
+	p := Must(policy.New([]policy.Identity{{
 		Name: "broker", Modules: []attest.Digest{module.Module}, Simulated: true, AnyOf: []policy.Requirement{{Platform: attest.Sim}},
 	}}, nil))(t)
 	appraiser := policy.NewAppraiser(p, attest.NewRegistry(sim.NewVerifier()))
 	if v := q.Appraise(context.Background(), appraiser, owner.RenewalNonce(leaf), now); !v.Accepted {
 		t.Error(v.Err)
 	}
-	leaf = must(r.Install(r.issue(t, q), now))(t)
+	leaf = Must(r.Install(r.issue(t, q), now))(t)
 	if r.exists(enrolment.RequestFile) || ask(due.Add(-time.Hour), other) {
 		t.Error("asks on after the renewal")
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/sim"
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/cafolder"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 const service = "plant.example"
@@ -26,16 +27,6 @@ var (
 	now    = time.Unix(1_800_000_000, 0).UTC()
 	module = attest.Identity{Module: attest.Sum([]byte("module"))}
 )
-
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
 
 // rig is an owner's folder, and a machine whose requests come to it.
 type rig struct {
@@ -48,20 +39,20 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	founding := cafolder.Founding{Service: service, Addresses: []string{"broker.example:8883", "192.0.2.1:8883"}, Validity: 1000 * time.Hour}
 	return &rig{
-		Folder: must(cafolder.Init(filepath.Join(t.TempDir(), "ca"), founding, now))(t), tee: newTEE(t),
-		policy: must(policy.New([]policy.Identity{{
+		Folder: Must(cafolder.Init(filepath.Join(t.TempDir(), "ca"), founding, now))(t), tee: newTEE(t),
+		policy: Must(policy.New([]policy.Identity{{
 			Name: "broker", Modules: []attest.Digest{module.Module}, Simulated: true, AnyOf: []policy.Requirement{{Platform: attest.Sim}},
 		}}, nil))(t),
 	}
 }
 
 func newTEE(t *testing.T) *sim.Attester {
-	return sim.NewAttester(must(sim.NewKey())(t), attest.Digest{})
+	return sim.NewAttester(Must(sim.NewKey())(t), attest.Digest{})
 }
 
 func (r *rig) challenge(t *testing.T) owner.Nonce {
 	t.Helper()
-	return must(r.Challenge(rand.Reader, now, now.Add(time.Hour)))(t)
+	return Must(r.Challenge(rand.Reader, now, now.Add(time.Hour)))(t)
 }
 
 func (r *rig) request(t *testing.T, nonce owner.Nonce) *owner.Request {
@@ -71,8 +62,8 @@ func (r *rig) request(t *testing.T, nonce owner.Nonce) *owner.Request {
 
 func (r *rig) requestFor(t *testing.T, service string, nonce owner.Nonce) *owner.Request {
 	t.Helper()
-	return must(owner.NewRequest(context.Background(), owner.Asked{
-		Service: service, Key: must(owner.NewKey())(t), ECHKey: must(atls.NewECHKey("mqtt.example", 1))(t), Nonce: nonce, Attester: r.tee, Identity: module,
+	return Must(owner.NewRequest(context.Background(), owner.Asked{
+		Service: service, Key: Must(owner.NewKey())(t), ECHKey: Must(atls.NewECHKey("mqtt.example", 1))(t), Nonce: nonce, Attester: r.tee, Identity: module,
 	}, now))(t)
 }
 
@@ -90,10 +81,10 @@ func enroll(o *cafolder.Order) { o.Enroll = true }
 // sign does the whole: nonce, request, verdict, certificate. Then it reads the folder again, as the next command will.
 func (r *rig) sign(t *testing.T, nonce owner.Nonce, change func(*cafolder.Order)) *cafolder.Issued {
 	t.Helper()
-	accepted := must(r.judge(r.request(t, nonce), now, change))(t)
-	ca := must(r.Unlock(nil))(t)
-	issued := must(r.Issue(ca, accepted, cafolder.Terms{Validity: 100 * time.Hour}, now))(t)
-	r.Folder = must(cafolder.Open(r.Dir))(t)
+	accepted := Must(r.judge(r.request(t, nonce), now, change))(t)
+	ca := Must(r.Unlock(nil))(t)
+	issued := Must(r.Issue(ca, accepted, cafolder.Terms{Validity: 100 * time.Hour}, now))(t)
+	r.Folder = Must(cafolder.Open(r.Dir))(t)
 	return issued
 }
 
@@ -105,11 +96,11 @@ func TestIssue(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	b := must(client.ParseBundle(issued.BundleFile))(t)
+	b := Must(client.ParseBundle(issued.BundleFile))(t)
 	if b.Serial != 1 || b.Service != service || len(b.Addresses) != 2 || !b.OwnerCA.Equal(r.Certificate) || len(b.Policy.Rules()) != 0 {
 		t.Errorf("%+v", b)
 	}
-	kept := must(os.ReadFile(issued.Path))(t)
+	kept := Must(os.ReadFile(issued.Path))(t)
 	if string(kept) != string(owner.EncodeCertificate(issued.Certificate.Raw)) {
 		t.Error("the folder does not keep the certificate")
 	}
@@ -139,7 +130,7 @@ func TestNonces(t *testing.T) {
 	if _, err := r.judge(r.request(t, renewal), now.Add(101*time.Hour), nil); !errors.Is(err, attest.ErrFreshness) {
 		t.Error("renewal of an expired certificate:", err)
 	}
-	if a := must(r.judge(r.request(t, renewal), now, nil))(t); !a.Renewal {
+	if a := Must(r.judge(r.request(t, renewal), now, nil))(t); !a.Renewal {
 		t.Error("a renewal is not called one")
 	}
 	r.sign(t, renewal, nil)
@@ -147,7 +138,7 @@ func TestNonces(t *testing.T) {
 		t.Error("second renewal:", err)
 	}
 	own := owner.Nonce{7}
-	if a := must(r.judge(r.request(t, own), now, func(o *cafolder.Order) { o.Nonce = &own }))(t); a.Renewal {
+	if a := Must(r.judge(r.request(t, own), now, func(o *cafolder.Order) { o.Nonce = &own }))(t); a.Renewal {
 		t.Error("a nonce of the owner's own counts as renewal")
 	}
 }
@@ -166,36 +157,36 @@ func TestInstances(t *testing.T) {
 	if second := r.sign(t, r.challenge(t), enroll); len(second.Bundle.Policy.Identities()[0].Instances) != 2 {
 		t.Error("the second machine took the place of the first")
 	}
-	if was := must(r.Forget(r.Ledger.Instances[0], false))(t); !was {
+	if was := Must(r.Forget(r.Ledger.Instances[0], false))(t); !was {
 		t.Error("was not enrolled")
 	}
-	if was := must(r.Forget("sim:00", false))(t); was || len(r.Ledger.Instances) != 1 {
+	if was := Must(r.Forget("sim:00", false))(t); was || len(r.Ledger.Instances) != 1 {
 		t.Error("forgot what was not enrolled")
 	}
 	last := r.Ledger.Instances[0]
-	if _, err := r.Forget(last, false); !errors.Is(err, cafolder.ErrLast) || len(must(cafolder.Open(r.Dir))(t).Ledger.Instances) != 1 {
+	if _, err := r.Forget(last, false); !errors.Is(err, cafolder.ErrLast) || len(Must(cafolder.Open(r.Dir))(t).Ledger.Instances) != 1 {
 		t.Error("the last one was forgotten, so that any would do:", err)
 	}
-	if was := must(r.Forget(last, true))(t); !was || len(must(cafolder.Open(r.Dir))(t).Ledger.Instances) != 0 {
+	if was := Must(r.Forget(last, true))(t); !was || len(Must(cafolder.Open(r.Dir))(t).Ledger.Instances) != 0 {
 		t.Error("the last one was not forgotten, though any is to do")
 	}
 }
 
 func TestOrdersThatCannotBeCarriedOut(t *testing.T) {
 	r := newRig(t)
-	accepted := must(r.judge(r.request(t, r.challenge(t)), now, nil))(t)
-	ca := must(r.Unlock(nil))(t)
+	accepted := Must(r.judge(r.request(t, r.challenge(t)), now, nil))(t)
+	ca := Must(r.Unlock(nil))(t)
 	for name, terms := range map[string]cafolder.Terms{
 		"outlives the CA": {Validity: 2000 * time.Hour},
 		"bad address":     {Validity: time.Hour, Addresses: []string{"broker"}},
 		"bad name":        {Validity: time.Hour, Names: []string{"*"}},
 	} {
-		folder := must(cafolder.Open(r.Dir))(t)
+		folder := Must(cafolder.Open(r.Dir))(t)
 		if _, err := folder.Issue(ca, accepted, terms, now); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if l := must(cafolder.Open(r.Dir))(t).Ledger; l.Serial != 0 || len(l.Issued) != 0 || len(l.Challenges) != 1 {
+	if l := Must(cafolder.Open(r.Dir))(t).Ledger; l.Serial != 0 || len(l.Issued) != 0 || len(l.Challenges) != 1 {
 		t.Errorf("something is in the ledger: %+v", l)
 	}
 	if _, err := r.judge(r.requestFor(t, "other.example", r.challenge(t)), now, nil); !errors.Is(err, attest.ErrBinding) {
@@ -206,14 +197,14 @@ func TestOrdersThatCannotBeCarriedOut(t *testing.T) {
 // TestTwoCommandsAtOnce: what two commands have read, one may change.
 func TestTwoCommandsAtOnce(t *testing.T) {
 	r := newRig(t)
-	accepted := must(r.judge(r.request(t, r.challenge(t)), now, nil))(t)
-	ca := must(r.Unlock(nil))(t)
-	other := must(cafolder.Open(r.Dir))(t)
-	must(other.Challenge(rand.Reader, now, now.Add(time.Hour)))(t)
+	accepted := Must(r.judge(r.request(t, r.challenge(t)), now, nil))(t)
+	ca := Must(r.Unlock(nil))(t)
+	other := Must(cafolder.Open(r.Dir))(t)
+	Must(other.Challenge(rand.Reader, now, now.Add(time.Hour)))(t)
 	if _, err := r.Issue(ca, accepted, cafolder.Terms{Validity: time.Hour}, now); !errors.Is(err, cafolder.ErrChanged) {
 		t.Error(err)
 	}
-	if left := must(os.ReadDir(filepath.Join(r.Dir, "issued")))(t); len(left) != 0 {
+	if left := Must(os.ReadDir(filepath.Join(r.Dir, "issued")))(t); len(left) != 0 {
 		t.Error("a certificate was issued", left)
 	}
 }
@@ -224,7 +215,7 @@ func TestManyCommandsAtOnce(t *testing.T) {
 	const all = 8
 	var commands [all]*cafolder.Folder
 	for i := range commands {
-		commands[i] = must(cafolder.Open(r.Dir))(t)
+		commands[i] = Must(cafolder.Open(r.Dir))(t)
 	}
 	var work sync.WaitGroup
 	var failures [all]error
@@ -240,17 +231,17 @@ func TestManyCommandsAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if kept := len(must(cafolder.Open(r.Dir))(t).Ledger.Challenges); done != 1 || kept != 1 {
+	if kept := len(Must(cafolder.Open(r.Dir))(t).Ledger.Challenges); done != 1 || kept != 1 {
 		t.Errorf("%d commands were told that all went well, and the ledger has %d nonces", done, kept)
 	}
-	if left := must(filepath.Glob(filepath.Join(r.Dir, ".ledger*")))(t); len(left) != 0 {
+	if left := Must(filepath.Glob(filepath.Join(r.Dir, ".ledger*")))(t); len(left) != 0 {
 		t.Error("files are left:", left)
 	}
 }
 
 func TestPassphrase(t *testing.T) {
 	founding := cafolder.Founding{Service: service, Validity: time.Hour, Passphrase: []byte("secret"), WorkFactor: 10}
-	f := must(cafolder.Init(filepath.Join(t.TempDir(), "ca"), founding, now))(t)
+	f := Must(cafolder.Init(filepath.Join(t.TempDir(), "ca"), founding, now))(t)
 	if _, err := os.Stat(filepath.Join(f.Dir, cafolder.KeyFile)); err == nil || !f.Sealed() {
 		t.Error("the key lies open")
 	}
@@ -259,12 +250,12 @@ func TestPassphrase(t *testing.T) {
 			t.Errorf("%q: %v", wrong, err)
 		}
 	}
-	ca := must(f.Unlock([]byte("secret")))(t)
+	ca := Must(f.Unlock([]byte("secret")))(t)
 	if !ca.Certificate().Equal(f.Certificate) {
 		t.Error("another key")
 	}
 	for _, name := range []string{cafolder.SealedKeyFile, "ledger.json"} {
-		if info := must(os.Stat(filepath.Join(f.Dir, name)))(t); info.Mode() != 0o600 {
+		if info := Must(os.Stat(filepath.Join(f.Dir, name)))(t); info.Mode() != 0o600 {
 			t.Error(name, info.Mode())
 		}
 	}
@@ -280,7 +271,7 @@ func TestNothingIsOverwritten(t *testing.T) {
 		if _, err := cafolder.Init(dir, founding, now); !errors.Is(err, cafolder.ErrExists) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if left := must(os.ReadDir(dir))(t); len(left) != 1 || string(must(os.ReadFile(filepath.Join(dir, name)))(t)) != "mine" {
+		if left := Must(os.ReadDir(dir))(t); len(left) != 1 || string(Must(os.ReadFile(filepath.Join(dir, name)))(t)) != "mine" {
 			t.Errorf("%s: %v", name, left)
 		}
 	}
@@ -289,7 +280,7 @@ func TestNothingIsOverwritten(t *testing.T) {
 func TestDamagedFolder(t *testing.T) {
 	r := newRig(t)
 	path := filepath.Join(r.Dir, "ledger.json")
-	good := string(must(os.ReadFile(path))(t))
+	good := string(Must(os.ReadFile(path))(t))
 	for name, bad := range map[string]string{
 		"empty": "", "cut short": good[:len(good)/2], "text behind": good + "{}", "later version": strings.Replace(good, `"version": 1`, `"version": 2`, 1),
 		"unknown key": strings.Replace(good, `{`, `{"more": 1,`, 1), "bad service": strings.Replace(good, service, "-", 1),

@@ -14,14 +14,15 @@ import (
 
 	"github.com/vouchmq/vouchmq/atls/owner"
 	"github.com/vouchmq/vouchmq/cmd/vouchmq/internal/cafolder"
+	. "github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // TestIssueClient: a certificate is for a TLS client and for nothing else, and the folder remembers it.
 func TestIssueClient(t *testing.T) {
 	r := newRig(t)
-	ca := must(r.Unlock(nil))(t)
-	key := must(owner.NewKey())(t)
-	leaf := must(r.IssueClient(ca, &key.PublicKey, "pump-7", time.Hour, now))(t)
+	ca := Must(r.Unlock(nil))(t)
+	key := Must(owner.NewKey())(t)
+	leaf := Must(r.IssueClient(ca, &key.PublicKey, "pump-7", time.Hour, now))(t)
 	for usage, good := range map[x509.ExtKeyUsage]bool{x509.ExtKeyUsageClientAuth: true, x509.ExtKeyUsageServerAuth: false} {
 		_, err := leaf.Verify(x509.VerifyOptions{Roots: owner.Pool(r.Certificate), KeyUsages: []x509.ExtKeyUsage{usage}, CurrentTime: now})
 		if (err == nil) != good {
@@ -36,7 +37,7 @@ func TestIssueClient(t *testing.T) {
 			t.Errorf("%q for %v: no error", name, validity)
 		}
 	}
-	again := must(cafolder.Open(r.Dir))(t)
+	again := Must(cafolder.Open(r.Dir))(t)
 	if got := again.Ledger.Clients; len(got) != 1 || got[0].Name != "pump-7" || got[0].Serial != leaf.SerialNumber.Text(16) {
 		t.Errorf("%+v", got)
 	}
@@ -45,10 +46,10 @@ func TestIssueClient(t *testing.T) {
 // TestRevokeClient: all certificates of a name, or one by its number, once; lists have what is revoked and would still be good.
 func TestRevokeClient(t *testing.T) {
 	r := newRig(t)
-	ca := must(r.Unlock(nil))(t)
-	key := must(owner.NewKey())(t)
+	ca := Must(r.Unlock(nil))(t)
+	key := Must(owner.NewKey())(t)
 	issue := func(name string, validity time.Duration) string {
-		return must(r.IssueClient(ca, &key.PublicKey, name, validity, now))(t).SerialNumber.Text(16)
+		return Must(r.IssueClient(ca, &key.PublicKey, name, validity, now))(t).SerialNumber.Text(16)
 	}
 	issue("a", time.Hour)
 	issue("a", 3*time.Hour)
@@ -64,8 +65,8 @@ func TestRevokeClient(t *testing.T) {
 	}
 	for number, left := range []int{3, 2} { // later, one has expired
 		at := now.Add(time.Duration(2*number) * time.Hour)
-		block, _ := pem.Decode(must(r.RevocationList(ca, at, at.Add(time.Hour)))(t))
-		list := must(x509.ParseRevocationList(block.Bytes))(t)
+		block, _ := pem.Decode(Must(r.RevocationList(ca, at, at.Add(time.Hour)))(t))
+		list := Must(x509.ParseRevocationList(block.Bytes))(t)
 		if err := list.CheckSignatureFrom(r.Certificate); err != nil {
 			t.Error(err)
 		}
@@ -73,18 +74,18 @@ func TestRevokeClient(t *testing.T) {
 			t.Errorf("list %v has %d entries, want %d", list.Number, len(list.RevokedCertificateEntries), left)
 		}
 	}
-	if again := must(cafolder.Open(r.Dir))(t); again.Ledger.Clients[0].Revoked == nil || again.Ledger.Revocations != 2 {
+	if again := Must(cafolder.Open(r.Dir))(t); again.Ledger.Clients[0].Revoked == nil || again.Ledger.Revocations != 2 {
 		t.Errorf("%+v", again.Ledger)
 	}
 }
 
 func clientRequest(t testing.TB, name string, key crypto.Signer) []byte {
-	der := must(x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key))(t)
+	der := Must(x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key))(t)
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
 }
 
 func TestParseClientRequest(t *testing.T) {
-	ec := must(owner.NewKey())(t)
+	ec := Must(owner.NewKey())(t)
 	_, ed, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +101,7 @@ func TestParseClientRequest(t *testing.T) {
 		"ECDSA":                 {good, ""},
 		"Ed25519, without name": {clientRequest(t, "", ed), ""},
 		"another name":          {clientRequest(t, "pump-8", ec), `it is for "pump-8"`},
-		"weak RSA":              {clientRequest(t, "pump-7", must(rsa.GenerateKey(rand.Reader, 1024))(t)), "1024 bits"},
+		"weak RSA":              {clientRequest(t, "pump-7", Must(rsa.GenerateKey(rand.Reader, 1024))(t)), "1024 bits"},
 		"signature":             {pem.EncodeToMemory(block), "not signed by its own key"},
 		"nothing":               {nil, "no certificate request"},
 	} {
@@ -113,7 +114,7 @@ func TestParseClientRequest(t *testing.T) {
 
 // FuzzParseClientRequest: what is taken has a key that a certificate can be issued for.
 func FuzzParseClientRequest(f *testing.F) {
-	block, _ := pem.Decode(clientRequest(f, "pump-7", must(owner.NewKey())(f)))
+	block, _ := pem.Decode(clientRequest(f, "pump-7", Must(owner.NewKey())(f)))
 	f.Add(block.Bytes)
 	f.Fuzz(func(t *testing.T, content []byte) {
 		key, err := cafolder.ParseClientRequest(pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: content}), "pump-7")

@@ -13,6 +13,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/ear"
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/attest/sim"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 var now = time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
@@ -41,11 +42,7 @@ func simulated(t *testing.T, key *sim.Key, f sim.Faults) []byte {
 
 func newKey(t *testing.T) *sim.Key {
 	t.Helper()
-	key, err := sim.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
+	return testkit.Must(sim.NewKey())(t)
 }
 
 func TestOwnEvidence(t *testing.T) {

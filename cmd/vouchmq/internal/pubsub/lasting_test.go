@@ -13,6 +13,7 @@ import (
 	"github.com/vouchmq/vouchmq/attest/policy"
 	"github.com/vouchmq/vouchmq/client"
 	"github.com/vouchmq/vouchmq/internal/server"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // link is a Link to the plant, by its bundle, with attempts that follow each other quickly.
@@ -30,7 +31,7 @@ func (p *plant) dialPlain(ctx context.Context) (net.Conn, error) {
 // subscribed returns a client that lasts and is subscribed to t.
 func subscribed(t *testing.T, link Link, o Options) Client {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	c, err := Last(ctx, link, o)
 	if err != nil {
@@ -43,16 +44,11 @@ func subscribed(t *testing.T, link Link, o Options) Client {
 	return c
 }
 
-// restart ends the broker, and starts it again with nothing in its memory.
+// restart ends the broker, and starts it again.
 func (p *plant) restart(t *testing.T) {
 	t.Helper()
-	if err := p.Shutdown(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	var err error
-	if p.Server, err = server.Start(context.Background(), p.config); err != nil {
-		t.Fatal(err)
-	}
+	p.stop(t)
+	p.start(t)
 }
 
 // arrives has a message published, and waits for it.
@@ -67,7 +63,7 @@ func (p *plant) arrives(t *testing.T, r *record, payload string) {
 		t.Fatal(err)
 	}
 	defer publisher.Disconnect(nil)
-	await(t, payload, func() bool {
+	testkit.Await(t, payload, func() bool {
 		if err := publisher.Publish(context.Background(), &Message{Topic: "t", QoS: 1, Payload: []byte(payload)}); err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +82,7 @@ func TestClientConnectsAnew(t *testing.T) {
 			p.arrives(t, r, "before")
 			p.restart(t)
 			p.arrives(t, r, "after")
-			await(t, "a word about it", func() bool {
+			testkit.Await(t, "a word about it", func() bool {
 				return r.count("connecting anew in") > 0 && r.count("connected anew: the broker has been verified again") > 0
 			})
 		})
@@ -100,7 +96,7 @@ func TestClientEndsWithItsConnection(t *testing.T) {
 	link.Reconnect = false
 	c := subscribed(t, link, r.options(V5, "lasting", true))
 	p.restart(t)
-	<-c.Done()
+	testkit.Receive(t, c.Done())
 	var refusal *Refusal
 	if err := c.Err(); !errors.As(err, &refusal) || refusal.Reason != 0x8B {
 		t.Error(err)
@@ -120,7 +116,7 @@ func TestClientLeavesItsSessionToAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Disconnect(nil)
-	<-c.Done()
+	testkit.Receive(t, c.Done())
 	var refusal *Refusal
 	if err := c.Err(); !errors.As(err, &refusal) || refusal.Reason != 0x8E {
 		t.Error(err)
@@ -140,7 +136,7 @@ func TestClientFollowsAChangedBroker(t *testing.T) {
 			p.bundle.Store(p.pinning(t, attest.Digest{}))
 			subscribed(t, p.link(nil), r.options(v, "lasting", true))
 			p.change(t)
-			await(t, "a look at the broker", func() bool { return r.count("verified again") > 0 })
+			testkit.Await(t, "a look at the broker", func() bool { return r.count("verified again") > 0 })
 			if n := r.count("connecting anew in"); v == V311 && n > 0 {
 				t.Error("the connection was lost before there was another")
 			}
@@ -180,7 +176,7 @@ func TestClientLeavesAChangedBroker(t *testing.T) {
 					p.arrives(t, r, "after")
 					return
 				}
-				<-c.Done()
+				testkit.Receive(t, c.Done())
 				if kind := policy.KindOf(c.Err()); kind != attest.ErrConfig {
 					t.Error(c.Err())
 				}
@@ -197,10 +193,10 @@ func TestClientJudgesByARenewedBundle(t *testing.T) {
 	p, r, renewed := startPlant(t), new(record), make(chan struct{})
 	c := subscribed(t, p.link(renewed), r.options(V5, "lasting", true))
 	renewed <- struct{}{}
-	await(t, "a verdict", func() bool { return r.count("what the renewed bundle says, too") == 1 })
+	testkit.Await(t, "a verdict", func() bool { return r.count("what the renewed bundle says, too") == 1 })
 	p.bundle.Store(p.pinning(t, attest.Sum([]byte("another"))))
 	renewed <- struct{}{}
-	<-c.Done()
+	testkit.Receive(t, c.Done())
 	if kind := policy.KindOf(c.Err()); kind != attest.ErrConfig {
 		t.Error(c.Err())
 	}
@@ -214,22 +210,18 @@ func TestPublisherWaitsForItsBroker(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := p.Shutdown(context.Background()); err != nil {
-			t.Fatal(err)
-		}
+		p.stop(t)
 		sent := make(chan error, 1)
 		go func() {
 			sent <- c.Publish(context.Background(), &Message{Topic: "t", QoS: 1, Retain: true, Payload: []byte("late")})
 		}()
-		if p.Server, err = server.Start(context.Background(), p.config); err != nil {
-			t.Fatal(err)
-		}
-		if err := <-sent; err != nil {
+		p.start(t)
+		if err := testkit.Receive(t, sent); err != nil {
 			t.Error(err)
 		}
 		r := new(record)
 		subscribed(t, p.link(nil), r.options(v, "reader", true))
-		await(t, "the message", func() bool { return r.has("late") == 1 })
+		testkit.Await(t, "the message", func() bool { return r.has("late") == 1 })
 		_ = c.Disconnect(nil)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func TestParseProperty(t *testing.T) {
@@ -102,7 +104,7 @@ func TestNothingIsAwaitedFromAConnectionThatEnded(t *testing.T) {
 	for _, v := range versions {
 		near, far := net.Pipe()
 		go acceptAndLeave(far, v)
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 		defer cancel()
 		c, err := connect(ctx, near, Options{Version: v, ClientID: "left", CleanStart: true}.withDefaults())
 		if err != nil {
