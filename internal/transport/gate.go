@@ -156,6 +156,7 @@ func (g *gate) next(most int) passage {
 		return passage{}
 	}
 	rest := g.in.b[g.from:]
+	most = g.bound(most)
 	whole, fault := cut(rest, most)
 	if whole.packets == 0 {
 		g.fault = fault
@@ -183,7 +184,7 @@ func (g *gate) room(most int) []byte {
 	defer g.mu.Unlock()
 	g.compact()
 	if len(g.in.b) == cap(g.in.b) {
-		whole, fault := cut(g.in.b, most)
+		whole, fault := cut(g.in.b, g.bound(most))
 		if cap(g.in.b) >= gateBuffer && (whole.size > 0 || fault != 0) {
 			return nil
 		}
@@ -196,8 +197,16 @@ func (g *gate) room(most int) []byte {
 func (g *gate) holds(most int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	whole, _ := cut(g.in.b[g.from:], most)
+	whole, _ := cut(g.in.b[g.from:], g.bound(most))
 	return whole.size > 0
+}
+
+// bound is how large a packet may be, most once the core knows the client. g.mu is held.
+func (g *gate) bound(most int) int {
+	if !g.open {
+		return min(most, mostUnknown)
+	}
+	return most
 }
 
 func (g *gate) isOpen() bool {
@@ -206,12 +215,13 @@ func (g *gate) isOpen() bool {
 	return g.open
 }
 
-// finish takes the buffer out, with what has not been handed over.
+// finish takes the buffer out, with what has not been handed over and room for more: it may be full with the beginning of a packet that
+// was too large as long as the client was not known.
 func (g *gate) finish() *buffer {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.compact()
-	in := g.in
+	in := g.in.grow(1)
 	g.in = nil
 	return in
 }

@@ -91,7 +91,7 @@ func (c *conn) readAll(in *buffer, size int) (_ *buffer, n int, err error) {
 // connection is at its end.
 func (c *conn) take(in *buffer, n int) (more bool, err error) {
 	c.figures.bytes.Add(uint64(n))
-	whole, fault := cut(in.b, int(c.transport.maxPacketSize.Load()))
+	whole, fault := c.cut(in.b)
 	c.figures.add(whole)
 	if c.pace != nil && !c.keepPace(n, whole.publishes) {
 		return false, nil
@@ -125,6 +125,21 @@ func fit(in *buffer, n int, filled bool) *buffer {
 type run struct {
 	size, packets int
 	publishes     int // PUBLISH packets among them
+}
+
+// mostUnknown bounds the packets of clients that nobody knows yet, so that who has not even said CONNECT cannot fill memory with
+// the beginning of one. Five strings of 64 KiB fit in: identifier, will, user name and password can all be as long as they get.
+const mostUnknown = 336 << 10
+
+// cut finds the whole packets at the start of what the client has sent. Its first packet is held to mostUnknown.
+func (c *conn) cut(b []byte) (run, mqtt.ReasonCode) {
+	most := int(c.transport.maxPacketSize.Load())
+	if c.figures.packets.Load() == 0 {
+		if first, fault := cut(b, min(most, mostUnknown)); first.packets == 0 {
+			return first, fault
+		}
+	}
+	return cut(b, most)
 }
 
 // cut finds the whole packets at the start of b. reason is the MQTT 5 reason code for what follows them, 0

@@ -5,6 +5,9 @@ import (
 	"io"
 	"net"
 	"testing"
+
+	"github.com/vouchmq/vouchmq/internal/mqtt"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // recordStream is a connection as TLS makes one: each Read gives one record at most. Without more it says last.
@@ -78,4 +81,38 @@ func TestReadsOnce(t *testing.T) {
 			t.Errorf("%s: %d reads, %d bytes, %v", name, stream.reads, n, err)
 		}
 	}
+}
+
+// Who has said nothing yet can announce no packet that a CONNECT with the longest strings would not need, whether it must log in or not;
+// a larger one may come right behind CONNECT.
+func TestFirstPacketIsBounded(t *testing.T) {
+	open := newBed(t, Limits{}, nil)
+	locked, guard := guarded(t, ListenConfig{}, Limits{})
+	for name, b := range map[string]*bed{"no login": open, "login": locked} {
+		t.Run(name, func(t *testing.T) {
+			c := b.dial(t)
+			write(t, c, appendLength([]byte{0x10}, mostUnknown))
+			if got := expectEnd(t, c); !bytes.HasSuffix(got, []byte{byte(mqtt.PacketTooLarge)}) {
+				t.Fatalf("got % x for a first packet of more than %d bytes", got, mostUnknown)
+			}
+		})
+	}
+	t.Run("behind the first", func(t *testing.T) {
+		sub, pub := open.subscriber(t), open.dial(t)
+		large := append(appendLength([]byte{0x30}, 2*mostUnknown), make([]byte, 2*mostUnknown)...)
+		write(t, pub, append([]byte{0xC0, 0}, large...))
+		expect(t, pub, 2)
+		expect(t, sub, len(large))
+	})
+	t.Run("behind the login", func(t *testing.T) {
+		c := locked.dial(t)
+		sent := append(bytes.Clone(connect), append(appendLength([]byte{0x30}, 2*mostUnknown), make([]byte, 2*mostUnknown)...)...)
+		go c.Write(append(sent, 0xC0, 0)) // ends with c
+		testkit.Await(t, "the request", func() bool { return guard.count() == 1 })
+		guard.answers <- mqtt.Success
+		expect(t, c, 2)
+		if got := expect(t, c, 2); got[0] != 0xD0 {
+			t.Errorf("got % x, not the answer to what came behind the large packet", got)
+		}
+	})
 }
