@@ -379,6 +379,26 @@ func TestParseProcessorTime(t *testing.T) {
 	}
 }
 
+// TestWhyItDied: of what a process has printed the end is kept, and why it died, however long the trace behind that is.
+func TestWhyItDied(t *testing.T) {
+	var log tail
+	for i := range 2000 {
+		fmt.Fprintf(&log, "level=INFO msg=\"line %d about a panic: none\"\n", i)
+	}
+	if said := log.String(); len(said) > tailSize || !strings.Contains(said, "line 1999") {
+		t.Errorf("%d bytes are kept: %.100s", len(said), said)
+	}
+	for _, words := range []string{"SIGQUIT: ", "quit\n", "PC=0x4ccc01 m=0\n\n"} {
+		fmt.Fprint(&log, words)
+	}
+	for i := range 2000 {
+		fmt.Fprintf(&log, "goroutine %d [select]:\n", i)
+	}
+	if said := log.String(); !strings.HasPrefix(said, "SIGQUIT: quit\nPC=0x4ccc01") || !strings.HasSuffix(said, "goroutine 1999 [select]:\n") {
+		t.Errorf("what is kept: %.100s", said)
+	}
+}
+
 // TestStolenTime reads what the host of a virtual machine took.
 func TestStolenTime(t *testing.T) {
 	if d, err := parseStolen("cpu  10 20 30 40 50 60 70 284 0 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n"); err != nil || d != 2840*time.Millisecond {

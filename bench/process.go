@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -164,19 +165,29 @@ func parseProcessorTime(stat string) (time.Duration, error) {
 	return time.Duration(user+system) * time.Second / ticksPerSecond, errors.Join(err, err2)
 }
 
-// tail keeps the last few kilobytes of what is written to it.
+// tail keeps the last few kilobytes of what is written to it, and the beginning of what a Go program says when it dies: the trace behind
+// that can be much longer, and does not tell why.
 type tail struct {
-	mu   sync.Mutex
-	buf  bytes.Buffer
-	also io.Writer
+	mu    sync.Mutex
+	buf   bytes.Buffer
+	death []byte // nil until it has died
+	also  io.Writer
 }
 
-const tailSize = 8 << 10
+const (
+	tailSize  = 8 << 10
+	deathSize = 1 << 10
+)
+
+// lastWords is how a Go program begins to say why it dies.
+var lastWords = regexp.MustCompile(`(?m)^(panic: |fatal error: |SIG[A-Z]+: )`)
 
 func (t *tail) Write(b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	line := bytes.LastIndexByte(t.buf.Bytes(), '\n') + 1 // in which b goes on
 	t.buf.Write(b)
+	t.look(t.buf.Bytes()[line:], b)
 	if over := t.buf.Len() - tailSize; over > 0 {
 		t.buf.Next(over)
 	}
@@ -186,8 +197,23 @@ func (t *tail) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// look looks for last words in b, which goes on in the last of lines, and keeps what comes behind them.
+func (t *tail) look(lines, b []byte) {
+	if t.death == nil {
+		at := lastWords.FindIndex(lines)
+		if at == nil {
+			return
+		}
+		b = lines[at[0]:]
+	}
+	t.death = append(t.death, b[:min(len(b), deathSize-len(t.death))]...)
+}
+
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.buf.String()
+	if t.death == nil || bytes.Contains(t.buf.Bytes(), t.death) {
+		return t.buf.String()
+	}
+	return string(t.death) + "\n[...]\n" + t.buf.String()
 }
