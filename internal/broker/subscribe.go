@@ -14,22 +14,28 @@ type filterList struct {
 // filterWork is how many units of work a filter of a packet is, besides what the rules take.
 const filterWork = 4
 
-// begin begins a list.
-func (l *filterList) begin(filters []byte) { l.open, l.left = true, filters }
+// openFilters begins the list of a packet with count filters, unless that had a fault or its answer would be too large for the client.
+func (c *Core) openFilters(p *connection, fault *mqtt.Fault, count int, filters []byte) (ok bool) {
+	if fault != nil {
+		c.failFault(p, fault)
+		return false
+	}
+	if !c.takesCodes(p, count) {
+		return false
+	}
+	c.reasons = c.reasons[:0]
+	c.filters.open, c.filters.left = true, filters
+	return true
+}
 
 // handleSubscribe handles a SUBSCRIBE (3.8), or as much of it as one step should: c.filters.open says that there is more.
 func (c *Core) handleSubscribe(p *connection, frame []byte) {
 	req, list := &c.subscribe, &c.filters
 	if !list.open {
-		if fault := mqtt.ParseSubscribe(frame, p.version, req); fault != nil {
-			c.failFault(p, fault)
+		fault := mqtt.ParseSubscribe(frame, p.version, req)
+		if !c.openFilters(p, fault, req.Count, req.Filters) {
 			return
 		}
-		if !c.takesCodes(p, req.Count) {
-			return
-		}
-		c.reasons = c.reasons[:0]
-		list.begin(req.Filters)
 	}
 	var identifier uint32
 	if len(req.Props.SubscriptionIDs) > 0 {
@@ -123,15 +129,10 @@ func optionsOf(f *mqtt.Filter) options {
 func (c *Core) handleUnsubscribe(p *connection, frame []byte) {
 	req, list := &c.unsubscribe, &c.filters
 	if !list.open {
-		if fault := mqtt.ParseUnsubscribe(frame, p.version, req); fault != nil {
-			c.failFault(p, fault)
+		fault := mqtt.ParseUnsubscribe(frame, p.version, req)
+		if !c.openFilters(p, fault, req.Count, req.Filters) {
 			return
 		}
-		if !c.takesCodes(p, req.Count) {
-			return
-		}
-		c.reasons = c.reasons[:0]
-		list.begin(req.Filters)
 	}
 	members := c.groups.members
 	for filter, ok := mqtt.NextTopicFilter(&list.left); ok; filter, ok = mqtt.NextTopicFilter(&list.left) {

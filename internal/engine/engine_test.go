@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/vouchmq/vouchmq/internal/abi"
 	"github.com/vouchmq/vouchmq/internal/leaktest"
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -393,7 +393,7 @@ func TestTrapOfTheModule(t *testing.T) {
 }
 
 func TestSlowStepIsLogged(t *testing.T) {
-	var out syncBuffer
+	var out testkit.Buffer
 	log := &fakeLog{hook: func(e *abi.Event, _ *abi.EffectsHeader) {
 		if e.Kind == abi.EventStats {
 			time.Sleep(5 * time.Millisecond)
@@ -405,23 +405,6 @@ func TestSlowStepIsLogged(t *testing.T) {
 	if longest := r.Metrics().LongestStep; longest < 5*time.Millisecond {
 		t.Fatalf("longest step %v", longest)
 	}
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // hangVariable makes this test's program run a module that hangs, see TestHangEndsTheProcess.
