@@ -57,10 +57,12 @@ func (r *reservation) prepare() {
 	for range r.grew {
 		size := r.size.Load()
 		end := min(size+ahead, uint64(len(r.all)))
-		for ready = max(ready, size); ready < end; ready += populated {
-			if populate(r.all[ready:min(ready+populated, end)]) != nil {
+		for ready = max(ready, size); ready < end; {
+			next := min(ready+populated, end)
+			if populate(r.all[ready:next]) != nil {
 				break // the step will wait
 			}
+			ready = next
 		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vouchmq/vouchmq/internal/testkit"
 )
 
 // TestMemoryIsReadyAhead lets a linear memory grow: a step that then writes to what lies ahead of it meets no page fault, however
@@ -23,15 +25,15 @@ func TestMemoryIsReadyAhead(t *testing.T) {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	const first = 1 << 20
-	r.Reallocate(first)
-	for size := uint64(first); size < 6<<20; {
+	size := uint64(1 << 20)
+	r.Reallocate(size)
+	for _, more := range []uint64{ahead, wasmPage, wasmPage, 3 * wasmPage, ahead, wasmPage} {
 		awaitResident(t, r.all[size:size+ahead])
-		grown := r.Reallocate(size + ahead)[size:]
+		grown := r.Reallocate(size + more)[size:]
 		if n := faults(t, func() { touch(grown) }); n != 0 {
-			t.Errorf("%d page faults in the %d bytes from %d on", n, ahead, size)
+			t.Errorf("%d page faults in the %d bytes from %d on", n, more, size)
 		}
-		size += ahead
+		size += more
 	}
 	if rest := r.all[32<<20:]; slices.Contains(resident(t, rest), true) {
 		t.Error("more is resident than was asked for")
@@ -88,7 +90,7 @@ func resident(t *testing.T, b []byte) (is []bool) {
 // awaitResident waits until all pages are resident.
 func awaitResident(t *testing.T, b []byte) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); slices.Contains(resident(t, b), false); runtime.Gosched() {
+	for deadline := time.Now().Add(testkit.Patience); slices.Contains(resident(t, b), false); runtime.Gosched() {
 		if time.Now().After(deadline) {
 			t.Fatal("what lies ahead does not become resident")
 		}
