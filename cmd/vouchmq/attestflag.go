@@ -80,7 +80,7 @@ func makeSimulated(asked string, program attest.Digest, log *slog.Logger) error 
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Create(path, content, 0o600); err != nil {
+	if err := atomicfile.Create(path, content, atomicfile.Secret); err != nil {
 		return fmt.Errorf("--attest: key of a simulated TEE: %w", err)
 	}
 	log.Warn("made the key of a simulated TEE, which protects nothing; what a policy says of it:",
